@@ -1,0 +1,41 @@
+"""Metadata of tfcomp; build system and tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="tfcomp",
+    version="0.1.0",
+    description="Small and fast neural networks for Keras 3: prune, quantize, export small",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["tfcomp", "tfcomp.*"]),
+    install_requires=[
+        "keras>=3.15",
+        "tensorflow>=2.21",
+        "tensorflow-model-optimization>=0.8.1",
+        "numpy>=2.0",
+        "rich>=13",
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "hypothesis>=6",
+            "ruff>=0.14",
+            "scikit-learn>=1.4",
+        ],
+        "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.27"],
+        "viz": ["matplotlib>=3.8"],
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "License :: OSI Approved :: Apache Software License",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

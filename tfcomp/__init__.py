@@ -1,0 +1,1 @@
+"""Small and fast neural networks for Keras 3."""

@@ -1,0 +1,301 @@
+"""Which variables or layers of a model a rule covers.
+
+Every part of tfcomp that takes a choice of layers or weights reads it here, so the same words work
+everywhere: `None`, a layer name, a regular expression on paths, a layer type, a callable, a list of
+these, or a dict of overrides.
+"""
+
+import difflib
+import re
+from typing import Any, NamedTuple
+
+import keras
+
+from tfcomp.validation import invalid
+
+# Weights of these names have two axes or more in some layers without being kernels.
+_NOT_KERNELS = re.compile(r"(^|_)(bias|gamma|beta|alpha|mean|variance|scale)$")
+
+# How precisely a rule names its match; the most precise rule of a dict wins.
+_EXACT, _PATTERN, _CALLABLE, _TYPE, _REST = 5, 4, 3, 2, 1
+
+
+class Site(NamedTuple):
+    """A place in a model that a rule can cover.
+
+    Attributes:
+        path: `"outer/inner/kernel"` for a variable, `"outer/inner"` for a layer.
+        chain: The layers that hold it, outermost first, the model itself excluded.
+        variable: The `keras.Variable`, or `None` where the site is a layer.
+    """
+
+    path: str
+    chain: tuple
+    variable: Any = None
+
+    @property
+    def layer(self):
+        """The innermost layer that holds the site."""
+        return self.chain[-1]
+
+
+class Target(NamedTuple):
+    """A variable that a rule covers, with the overrides given for it.
+
+    Attributes:
+        path: Path of the variable, unique in its model.
+        variable: The `keras.Variable`.
+        layer: The layer that owns it.
+        options: Dict of overrides, empty where the rule gave none.
+    """
+
+    path: str
+    variable: Any
+    layer: Any
+    options: dict
+
+
+def _children(layer):
+    # The only way Keras has to list the direct sublayers of any layer, RNN cells and the
+    # projections of attention included.
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def layer_sites(model):
+    """Lists every layer inside `model`, nested ones and cells included, each once, outer first."""
+    sites, seen = [], {id(model)}
+
+    def walk(layer, chain):
+        for child in _children(layer):
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            path = "/".join(part.name for part in (*chain, child))
+            sites.append(Site(path, (*chain, child)))
+            walk(child, (*chain, child))
+
+    walk(model, ())
+    return sites
+
+
+def variable_sites(model):
+    """Lists every variable of `model`, each once, with the layers that hold it."""
+    sites, seen, used = [], set(), {}
+    for site in [*reversed(layer_sites(model)), Site("", (model,))]:
+        # Inner layers first, so that a variable belongs to the innermost layer that has it.
+        for variable in site.layer.variables:
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                sites.append(Site(variable.path, site.chain, variable))
+    order = {id(v): i for i, v in enumerate(model.variables)}
+    sites.sort(key=lambda site: order.get(id(site.variable), len(order)))
+    unique = []
+    for site in sites:
+        count = used[site.path] = used.get(site.path, -1) + 1
+        unique.append(site._replace(path=f"{site.path}#{count}") if count else site)
+    return unique
+
+
+def weight_quantizers(layer):
+    """Returns the `(variable, quantizer)` pairs of a layer that quantizes in its forward pass."""
+    return list(getattr(layer, "weight_quantizers", ()))
+
+
+def is_kernel(variable):
+    """Whether a variable is kernel-like: floating point, two axes or more, and no bias or scale."""
+    return (
+        keras.backend.is_float_dtype(variable.dtype)
+        and len(variable.shape) >= 2
+        and _NOT_KERNELS.search(variable.name) is None
+    )
+
+
+def _quantized_in_forward(site):
+    return any(v is site.variable for v, _ in weight_quantizers(site.layer))
+
+
+def _is_default(site):
+    return is_kernel(site.variable) and site.variable.trainable and not _quantized_in_forward(site)
+
+
+def _named(rule, site):
+    inside = site.path == rule or site.path.startswith(rule + "/")
+    return inside or any(layer.name == rule for layer in site.chain)
+
+
+class _Matcher:
+    """One rule, prepared against all sites of a model."""
+
+    def __init__(self, rule, sites, argument):
+        self.rule = rule
+        if rule is ...:
+            self.rank, matches = _REST, lambda site: True
+        elif isinstance(rule, str) and any(_named(rule, site) for site in sites):
+            self.rank, matches = _EXACT, lambda site: _named(rule, site)
+        elif isinstance(rule, (str, re.Pattern)):
+            try:
+                pattern = re.compile(rule)
+            except re.error as error:
+                raise invalid(
+                    argument, rule, f"a layer name or a valid regular expression ({error})"
+                ) from error
+            self.rank, matches = _PATTERN, lambda site: pattern.search(site.path) is not None
+        elif isinstance(rule, type):
+            self.rank = _TYPE
+            matches = lambda site: any(isinstance(layer, rule) for layer in site.chain)  # noqa: E731
+        elif isinstance(rule, keras.layers.Layer):
+            self.rank = _EXACT
+            matches = lambda site: any(layer is rule for layer in site.chain)  # noqa: E731
+        elif isinstance(rule, keras.Variable):
+            self.rank, matches = _EXACT, lambda site: site.variable is rule
+        elif callable(rule):
+            self.rank, matches = _CALLABLE, lambda site: bool(self._call(site))
+        else:
+            raise invalid(
+                argument,
+                rule,
+                "None, a layer name, a regular expression on paths, a layer type, a layer, a "
+                "variable, a callable, a list of these, or a dict from these to overrides",
+            )
+        self.matched = {id(site) for site in sites if matches(site)}
+        if not self.matched and rule is not ...:
+            raise ValueError(_nothing_matched(rule, sites, argument))
+
+    def _call(self, site):
+        if site.variable is None:
+            return self.rule(site.layer)
+        return self.rule(site.layer, site.variable)
+
+
+def _nothing_matched(rule, sites, argument):
+    paths = [site.path for site in sites]
+    shown = "\n  ".join(paths[:50]) or "(nothing)"
+    more = f"\n  ... and {len(paths) - 50} more" if len(paths) > 50 else ""
+    names = {layer.name for site in sites for layer in site.chain} | set(paths)
+    close = difflib.get_close_matches(rule, sorted(names), n=1) if isinstance(rule, str) else []
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return (
+        f"Invalid value for argument `{argument}`. {rule!r} matches nothing in this model.{hint} "
+        f"It could have matched:\n  {shown}{more}"
+    )
+
+
+def best_rules(rules, sites, argument):
+    """Maps each site to the value of the most precise rule that covers it.
+
+    A name beats a pattern, a pattern a callable, a callable a type, and a type `...` (every site
+    no other rule covers); between equals the later rule wins.
+
+    Args:
+        rules: Dict from rule to any value.
+        sites: List of `Site`.
+        argument: Name of the argument, for error messages.
+
+    Returns:
+        Dict from index in `sites` to the value, with uncovered sites left out.
+
+    Raises:
+        ValueError: If a rule is of no known form, or covers no site.
+    """
+    matchers = [(_Matcher(rule, sites, argument), value) for rule, value in rules.items()]
+    chosen = {}
+    for index, site in enumerate(sites):
+        rank = 0
+        for matcher, value in matchers:
+            if matcher.rank >= rank and id(site) in matcher.matched:
+                rank, chosen[index] = matcher.rank, value
+    return chosen
+
+
+def check_built(model, argument="model"):
+    """Raises unless `model` is a built `keras.Model` (its weights exist)."""
+    if not isinstance(model, keras.Model):
+        raise invalid(argument, model, "a keras.Model")
+    if not model.built or not model.variables:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Model {model.name!r} has no weights yet. "
+            "Build it first: give it an `Input`, call `model.build(input_shape)`, or call it once "
+            "on a batch of data."
+        )
+
+
+def find(model, targets=None, argument="targets"):
+    """Lists the variables of a built model that `targets` covers.
+
+    Args:
+        model: A built `keras.Model` of any kind: Sequential, functional, nested or subclassed.
+        targets: One of
+            `None`: every trainable kernel-like weight (kernels of Dense, EinsumDense, Conv*,
+                Depthwise/Separable/Transpose, recurrent and attention layers, embeddings), except
+                those that their layer quantizes in its own forward pass;
+            a string: the name of a layer, a path (`"block/dense"` or `"block/dense/kernel"`), or
+                else a regular expression searched in the variables' paths;
+            an `re.Pattern`: searched in the variables' paths;
+            a layer type: kernel-like weights of such layers and of the layers inside them;
+            a layer or a variable of the model;
+            a callable `(layer, variable) -> bool`;
+            a list of these: whatever any of them covers;
+            a dict `{rule: overrides}`: the default set, in which a weight covered by a rule
+                gets the rule's dict of overrides, or is left out where that is `None` or `False`.
+                The key `...` stands for every weight no other rule covers. The most precise
+                rule wins: name, then pattern, callable, type, `...`.
+            A name, path, pattern or type covers kernel-like weights, frozen ones included; the
+            full path of a variable covers that variable whatever it is.
+        argument: Name of the argument, for error messages.
+
+    Returns:
+        A list of `Target`, in the order of `model.variables`.
+
+    Raises:
+        ValueError: If the model is not built, or a rule matches nothing; the message lists what
+            could have matched.
+
+    Example:
+
+    >>> import keras, tfcomp
+    >>> model = keras.Sequential(
+    ...     [keras.Input((8,)), keras.layers.Dense(4, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> [target.layer.name for target in tfcomp.targets.find(model, {"b": None})]
+    ['a']
+    """
+    check_built(model)
+    every = variable_sites(model)
+    sites = [site for site in every if is_kernel(site.variable)]
+    default = [index for index, site in enumerate(sites) if _is_default(site)]
+
+    if targets is None:
+        chosen = {index: {} for index in default}
+    elif isinstance(targets, dict):
+        chosen = {index: {} for index in default}
+        for index, value in best_rules(targets, sites, argument).items():
+            if value is None or value is False:
+                chosen.pop(index, None)
+            elif isinstance(value, dict):
+                # `...` means the default set, not every site there is.
+                if value is not targets.get(...) or index in chosen:
+                    chosen[index] = value
+            else:
+                raise invalid(argument, value, "a dict of overrides or None as each value")
+    else:
+        rules = targets if isinstance(targets, (list, tuple, set)) else [targets]
+        if not rules:
+            raise invalid(argument, targets, "at least one rule")
+        named = {rule for rule in rules if isinstance(rule, str)}
+        variables = {id(rule) for rule in rules if isinstance(rule, keras.Variable)}
+        sites = [
+            site
+            for site in every
+            if is_kernel(site.variable) or site.path in named or id(site.variable) in variables
+        ]
+        chosen = best_rules({rule: {} for rule in rules}, sites, argument)
+
+    if not chosen:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. {targets!r} covers no weight of model "
+            f"{model.name!r}."
+        )
+    return [
+        Target(sites[i].path, sites[i].variable, sites[i].layer, dict(chosen[i]))
+        for i in sorted(chosen)
+    ]
