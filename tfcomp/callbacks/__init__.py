@@ -1,0 +1,7 @@
+"""Callbacks for `model.fit`: each keeps chosen weights compressed while the model trains."""
+
+from tfcomp.callbacks.gradual_pruning import GradualPruning
+from tfcomp.callbacks.incremental_quantization import IncrementalQuantization
+from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
+
+__all__ = ["GradualPruning", "IncrementalQuantization", "PreserveSparsity"]

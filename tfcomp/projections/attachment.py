@@ -1,0 +1,296 @@
+"""Attaches projections to the variables of a compiled model.
+
+Three facts of Keras carry it. Every optimizer applies `variable.constraint` right after its update,
+inside the compiled step, on every backend: that is where a projection runs. Variables of the
+optimizer are threaded through the step on JAX, too: that is where state lives. And a file of
+weights is a tree of the objects found on the model's attributes: that is how state is saved.
+"""
+
+import contextlib
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+from tfcomp import targets as targets_lib
+
+_ATTRIBUTE = "tfcomp_state"
+
+
+@dataclass
+class Entry:
+    """One projection on one variable.
+
+    Attributes:
+        target: The `tfcomp.targets.Target`.
+        projection: The `Projection`.
+        state: Dict from name to `keras.Variable`.
+        fresh: Whether the state says nothing yet about the value it belongs to.
+    """
+
+    target: targets_lib.Target
+    projection: object
+    state: dict = field(default_factory=dict)
+    fresh: bool = True
+
+    @property
+    def variable(self):
+        """The variable that is kept compressed."""
+        return self.target.variable
+
+    def read(self):
+        """Returns value and state as numpy arrays."""
+        state = {name: _numpy(variable) for name, variable in self.state.items()}
+        return _numpy(self.variable), state
+
+    def write(self, value, state):
+        """Assigns value and state."""
+        self.variable.assign(value)
+        self.write_state(state)
+
+    def write_state(self, state):
+        """Assigns the state."""
+        for name, array in state.items():
+            self.state[name].assign(array)
+
+
+def _numpy(variable):
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+class Constraint:
+    """The constraint of a variable: the one it had, then its projections in their order."""
+
+    def __init__(self, original, variable):
+        self.original = original
+        self.variable = variable
+        self.entries = []
+
+    def __call__(self, value):
+        if self.original is not None:
+            value = self.original(value)
+        value = keras.ops.convert_to_tensor(value)
+        for entry in self.entries:
+            tensors = {name: keras.ops.convert_to_tensor(v) for name, v in entry.state.items()}
+            value, new = entry.projection(value, tensors)
+            for name, tensor in new.items():
+                if tensor is not tensors[name]:
+                    entry.state[name].assign(tensor)
+        return value
+
+
+class _PlainView:
+    """An optimizer as it would be without tfcomp, for Keras's own saving code to look at."""
+
+    def __init__(self, optimizer, hidden):
+        self._optimizer = optimizer
+        self._hidden = hidden
+
+    @property
+    def variables(self):
+        hidden = {id(variable) for variable in self._hidden()}
+        return [v for v in self._optimizer.variables if id(v) not in hidden]
+
+    def __getattr__(self, name):
+        return getattr(self._optimizer, name)
+
+
+class ProjectionState(keras.layers.Layer):
+    """Everything attached to one optimizer.
+
+    It is a layer because Keras saves and restores the layers it finds on a model's attributes. The
+    optimizer's own entry in a file stays exactly as Keras writes it, so a file loads, optimizer
+    state included, whether or not anything is attached; a plain Keras model skips this layer.
+    """
+
+    def __init__(self, model, optimizer):
+        super().__init__(name=_ATTRIBUTE, dtype="float32")
+        self._held = _Held(model, optimizer)
+
+    @property
+    def entries(self):
+        """List of `Entry`, in the order in which they were attached."""
+        return self._held.entries
+
+    def save_own_variables(self, store):
+        for key, variable in self._keyed():
+            store[key] = keras.ops.convert_to_numpy(variable.value)
+
+    def load_own_variables(self, store):
+        saved = set(store.keys())
+        for entry in self.entries:
+            entry.fresh = True
+        if not saved:
+            # A plain file: what it holds is found by looking at the weights.
+            for entry in self.entries:
+                entry.write_state(entry.projection.init(_numpy(entry.variable)))
+            return
+        for key, variable in self._keyed():
+            if key not in saved:
+                continue
+            array = np.asarray(store[key])
+            if array.shape != tuple(variable.shape):
+                raise ValueError(
+                    f"The file holds compression state of shape {array.shape} for {variable.path}, "
+                    f"which has shape {tuple(variable.shape)}: it was written for other targets."
+                )
+            variable.assign(array)
+        for index, entry in enumerate(self.entries):
+            entry.fresh = not any(key.startswith(f"{index}.") for key in saved)
+
+    def _keyed(self):
+        # Numbered, because automatic layer names differ from one process to the next.
+        for index, entry in enumerate(self.entries):
+            for name, variable in entry.state.items():
+                yield f"{index}.{entry.projection.kind}.{name}", variable
+
+
+class _Held:
+    """Plain object, so that neither Keras nor TensorFlow tracks what it refers to."""
+
+    def __init__(self, model, optimizer):
+        self.optimizer = optimizer
+        self.entries = []
+        strategy = getattr(model, "distribute_strategy", None)
+        self.scope = strategy.scope if strategy is not None else contextlib.nullcontext
+
+    def state_variables(self):
+        return [variable for entry in self.entries for variable in entry.state.values()]
+
+
+def innermost(optimizer):
+    """Returns the optimizer inside wrappers such as `LossScaleOptimizer`."""
+    # Constraints run in the wrapped optimizer, so on JAX its variables are the ones that change.
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def find(model):
+    """Returns the `ProjectionState` of a model's optimizer, or `None`."""
+    optimizer = getattr(model, "optimizer", None)
+    return None if optimizer is None else getattr(innermost(optimizer), _ATTRIBUTE, None)
+
+
+def _find_or_create(model):
+    held = find(model)
+    if held is not None:
+        return held
+    outer = model.optimizer
+    inner = innermost(outer)
+    held = ProjectionState(model, inner)
+    with held._held.scope():
+        if not outer.built:
+            outer.build(model.trainable_variables)
+    setattr(inner, _ATTRIBUTE, held)
+    _bring_along(model, held)
+    for optimizer in {id(o): o for o in (outer, inner)}.values():
+        _save_plainly(optimizer, held._held.state_variables)
+    return held
+
+
+def _bring_along(model, held):
+    """Moves to this optimizer what was attached under an earlier one: the model was recompiled."""
+    for variable in model.variables:
+        if isinstance(variable.constraint, Constraint):
+            for entry in variable.constraint.entries:
+                _, arrays = entry.read()
+                entry.state = _add_state(held, entry.target, entry.projection, arrays)
+                held.entries.append(entry)
+
+
+def _save_plainly(optimizer, hidden):
+    """Makes an optimizer save and load its own variables alone.
+
+    Keras drops all of an optimizer's state when a file has another number of variables.
+    """
+    view, kind = _PlainView(optimizer, hidden), type(optimizer)
+    optimizer.save_own_variables = lambda store: kind.save_own_variables(view, store)
+    optimizer.load_own_variables = lambda store: kind.load_own_variables(view, store)
+
+
+def attach(model, target, projection):
+    """Puts a projection on a variable of a compiled model, in place of one of the same kind.
+
+    Args:
+        model: A built and compiled `keras.Model`.
+        target: A `tfcomp.targets.Target` of it.
+        projection: A `Projection`.
+
+    Returns:
+        The `Entry`.
+    """
+    held = _find_or_create(model)
+    constraint = target.variable.constraint
+    if not isinstance(constraint, Constraint):
+        constraint = Constraint(constraint, target.variable)
+        target.variable.constraint = constraint
+    old = next((e for e in constraint.entries if e.projection.kind == projection.kind), None)
+    if old is not None and old.projection is projection:
+        return old
+
+    if old is not None:
+        _forget(held, old)
+    arrays = projection.init(_numpy(target.variable))
+    entry = Entry(target, projection, _add_state(held, target, projection, arrays))
+    held.entries.append(entry)
+    constraint.entries = [e for e in constraint.entries if e is not old] + [entry]
+    constraint.entries.sort(key=lambda e: e.projection.order)
+    # The step may have been traced without this projection.
+    model.train_function = None
+    return entry
+
+
+def _add_state(held, target, projection, arrays):
+    return {
+        name: _add_variable(held, target, f"{projection.kind}_{name}", array)
+        for name, array in arrays.items()
+    }
+
+
+def _add_variable(held, target, name, array):
+    same_shape = array.shape == tuple(target.variable.shape)
+    with held._held.scope():
+        return held._held.optimizer.add_variable(
+            shape=array.shape,
+            initializer=lambda shape, dtype=None: keras.ops.convert_to_tensor(array, dtype=dtype),
+            dtype=array.dtype.name,
+            aggregation="only_first_replica",
+            layout=getattr(target.variable, "_layout", None) if same_shape else None,
+            name=f"{target.path.replace('/', '_')}_{name}",
+        )
+
+
+def _forget(held, entry):
+    held.entries[:] = [e for e in held.entries if e is not entry]
+    for variable in entry.state.values():
+        held._held.optimizer._untrack_variable(variable)
+
+
+def release(model, targets=None):
+    """Sets weights free again: they keep their values, and training may change all of them.
+
+    Args:
+        model: A `keras.Model` that a tfcomp callback was used on.
+        targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for all.
+
+    Example:
+
+    >>> import keras, tfcomp
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> model.compile("sgd", "mse")
+    >>> tfcomp.release(model)
+    """
+    chosen = None
+    if targets is not None:
+        chosen = {id(target.variable) for target in targets_lib.find(model, targets)}
+    held = find(model)
+    for variable in model.variables:
+        constraint = variable.constraint
+        if not isinstance(constraint, Constraint) or (chosen and id(variable) not in chosen):
+            continue
+        for entry in constraint.entries:
+            if held is not None:
+                _forget(held, entry)
+        variable.constraint = constraint.original
+        model.train_function = None

@@ -1,0 +1,130 @@
+"""Which weights are pruned together: one by one, in blocks, or m of every n.
+
+A pattern turns the scores of single weights into scores of its units, and a choice of units back
+into a mask over the weights.
+"""
+
+import numpy as np
+
+from tfcomp.validation import invalid
+
+
+def keep_largest(scores, keep):
+    """Chooses exactly `keep` of the scores, the largest; among equals the first ones.
+
+    Args:
+        scores: Array of floats, any shape.
+        keep: How many to keep.
+
+    Returns:
+        Boolean array of the same shape, true where kept.
+    """
+    flat = np.ravel(scores)
+    if keep >= flat.size:
+        return np.ones(scores.shape, bool)
+    if keep <= 0:
+        return np.zeros(scores.shape, bool)
+    threshold = np.partition(flat, flat.size - keep)[flat.size - keep]
+    kept = flat > threshold
+    missing = keep - np.count_nonzero(kept)
+    kept[np.flatnonzero(flat == threshold)[:missing]] = True
+    return kept.reshape(scores.shape)
+
+
+def count(amount, size):
+    """How many of `size` units an amount in [0, 1] stands for, halves rounded up."""
+    return int(amount * size + 0.5)
+
+
+class Unstructured:
+    """Every weight by itself."""
+
+    def units(self, scores, alive):
+        """Scores of the units: those of the weights, what is pruned already below all others."""
+        return np.where(alive, scores, -1)
+
+    def expand(self, kept, shape):
+        """Mask over the weights from a choice of units."""
+        return kept
+
+
+class Blocks:
+    """Rectangular blocks of a kernel seen as a matrix: all input axes by the output axis.
+
+    Args:
+        block_size: `(rows, columns)`; blocks at the edges may be smaller.
+        pooling: `"mean"` or `"max"` of the scores in a block.
+
+    Raises:
+        ValueError: If a size is not a positive integer, or the pooling is unknown.
+    """
+
+    def __init__(self, block_size, pooling="mean"):
+        try:
+            rows, columns = (int(size) for size in block_size)
+        except (TypeError, ValueError):
+            rows = columns = 0
+        if rows < 1 or columns < 1:
+            raise invalid("block_size", block_size, "a pair of positive integers")
+        if pooling not in ("mean", "max"):
+            raise invalid("block_pooling", pooling, "'mean' or 'max'")
+        self.rows, self.columns = rows, columns
+        self.pooling = pooling
+
+    def units(self, scores, alive):
+        """Scores of the blocks, shape `(block rows, block columns)`; dead blocks below all."""
+        pool = np.maximum if self.pooling == "max" else np.add
+        pooled = self._pool(pool, np.where(alive, scores, 0))
+        if self.pooling == "mean":
+            pooled = pooled / self._pool(np.add, np.ones_like(scores))
+        return np.where(self._pool(np.maximum, alive), pooled, -1)
+
+    def _pool(self, function, array):
+        matrix = array.reshape(-1, array.shape[-1])
+        rows = np.arange(0, matrix.shape[0], self.rows)
+        columns = np.arange(0, matrix.shape[1], self.columns)
+        return function.reduceat(function.reduceat(matrix, rows, axis=0), columns, axis=1)
+
+    def expand(self, kept, shape):
+        """Mask over the weights from a choice of blocks."""
+        columns = shape[-1]
+        rows = int(np.prod(shape[:-1]))
+        mask = np.repeat(np.repeat(kept, self.rows, axis=0)[:rows], self.columns, axis=1)
+        return mask[:, :columns].reshape(shape)
+
+
+class MByN:
+    """`m` zeros in every `n` consecutive weights along the inputs of each output.
+
+    The weights of one output are taken in the order of the kernel's input axes, so groups run
+    along the axis that a matrix product sums over, as sparse tensor cores need it. A last group
+    of fewer than `n` weights counts the missing ones as zeros.
+
+    Args:
+        m_by_n: The pair `(m, n)`, `(2, 4)` for example.
+
+    Raises:
+        ValueError: If it is not a pair of integers with 0 < m < n.
+    """
+
+    def __init__(self, m_by_n):
+        try:
+            m, n = (int(number) for number in m_by_n)
+        except (TypeError, ValueError):
+            m = n = 0
+        if not 0 < m < n:
+            raise invalid("m_by_n", m_by_n, "a pair of integers (m, n) with 0 < m < n")
+        self.m, self.n = m, n
+
+    def mask(self, scores, alive, amount):
+        """Mask with `amount * n` zeros a group, at most `m`: the dead, then the smallest scores."""
+        zeros = min(count(amount, self.n), self.m)
+        matrix = np.where(alive, scores, -1).reshape(-1, scores.shape[-1]).T
+        groups = -(-matrix.shape[1] // self.n)
+        padded = np.full((matrix.shape[0], groups * self.n), -2.0, matrix.dtype)
+        padded[:, : matrix.shape[1]] = matrix
+        order = np.argsort(padded.reshape(-1, self.n), axis=1, kind="stable")
+        kept = np.ones(order.shape, bool)
+        np.put_along_axis(kept, order[:, :zeros], False, axis=1)
+        kept = kept.reshape(padded.shape)[:, : matrix.shape[1]]
+        return np.ascontiguousarray(kept.T).reshape(scores.shape)
