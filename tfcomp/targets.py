@@ -86,7 +86,9 @@ def variable_sites(model):
         for variable in site.layer.variables:
             if id(variable) not in seen:
                 seen.add(id(variable))
-                sites.append(Site(variable.path, site.chain, variable))
+                holders = [layer.name for layer in site.chain if layer is not model]
+                path = "/".join([*holders, variable.name])
+                sites.append(Site(path, site.chain, variable))
     order = {id(v): i for i, v in enumerate(model.variables)}
     sites.sort(key=lambda site: order.get(id(site.variable), len(order)))
     unique = []
@@ -119,8 +121,11 @@ def _is_default(site):
 
 
 def _named(rule, site):
-    inside = site.path == rule or site.path.startswith(rule + "/")
-    return inside or any(layer.name == rule for layer in site.chain)
+    if site.path == rule or site.path.startswith(rule + "/"):
+        return True
+    if site.variable is not None and site.variable.path == rule:
+        return True
+    return any(layer.name == rule for layer in site.chain)
 
 
 class _Matcher:
@@ -187,7 +192,7 @@ def best_rules(rules, sites, argument):
     no other rule covers); between equals the later rule wins.
 
     Args:
-        rules: Dict from rule to any value.
+        rules: Dict from rule to any value, or list of such pairs.
         sites: List of `Site`.
         argument: Name of the argument, for error messages.
 
@@ -197,7 +202,8 @@ def best_rules(rules, sites, argument):
     Raises:
         ValueError: If a rule is of no known form, or covers no site.
     """
-    matchers = [(_Matcher(rule, sites, argument), value) for rule, value in rules.items()]
+    pairs = rules.items() if isinstance(rules, dict) else rules
+    matchers = [(_Matcher(rule, sites, argument), value) for rule, value in pairs]
     chosen = {}
     for index, site in enumerate(sites):
         rank = 0
@@ -288,7 +294,7 @@ def find(model, targets=None, argument="targets"):
             for site in every
             if is_kernel(site.variable) or site.path in named or id(site.variable) in variables
         ]
-        chosen = best_rules({rule: {} for rule in rules}, sites, argument)
+        chosen = best_rules([(rule, {}) for rule in rules], sites, argument)
 
     if not chosen:
         raise ValueError(
