@@ -52,9 +52,10 @@ def test_constant_sparsity_goes_on():
 
 def test_step_portions_and_their_spread():
     schedule = schedules.StepPortions.spread((0.5, 0.75, 1.0), begin_step=10, end_step=40)
-    assert schedule.steps == (10, 20, 30)
-    assert [schedule.value(step) for step in (9, 10, 29, 30)] == [0.0, 0.5, 0.75, 1.0]
-    assert schedule.last_point(40, after=30) is None
+    assert schedule.steps == (10, 21, 31)
+    assert [schedule.value(step) for step in (9, 10, 30, 31)] == [0.0, 0.5, 0.75, 1.0]
+    assert schedule.last_point(40, after=31) is None
+    assert schedules.StepPortions.spread((0.5, 1.0), 0, 2).steps == (0, 2)
 
 
 @pytest.mark.parametrize(

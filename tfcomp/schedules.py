@@ -237,7 +237,11 @@ class StepPortions(Schedule):
 
     @classmethod
     def spread(cls, portions, begin_step, end_step):
-        """Spreads portions over a run: one at its beginning, the others at equal distances.
+        """Spreads portions over a run, which they divide into equal parts.
+
+        The first comes before the first step of the run. The others come after the first step of
+        their part and not before it, so that what is measured at the end of an epoch is the part
+        that has just been trained.
 
         Args:
             portions: Rising amounts in (0, 1].
@@ -255,7 +259,7 @@ class StepPortions(Schedule):
                 f"at most as many portions as the run has steps ({end_step - begin_step})",
             )
         span = (end_step - begin_step) / len(portions)
-        return cls([begin_step + int(i * span) for i in range(len(portions))], portions)
+        return cls([begin_step + int(i * span) + (i > 0) for i in range(len(portions))], portions)
 
     def value(self, step):
         reached = [p for s, p in zip(self.steps, self.portions) if s <= step]

@@ -110,7 +110,7 @@ class ProjectionCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._last_batch = -1
         if self._tracks is None:
-            self._begin_run(Run(self.model.optimizer, self.params, epoch))
+            self._begin_run(epoch)
 
     def on_train_batch_end(self, batch, logs=None):
         self._due_in -= batch - self._last_batch
@@ -132,18 +132,24 @@ class ProjectionCallback(keras.callbacks.Callback):
                 value, state = entry.read()
                 entry.variable.assign(entry.projection.settle(value, state))
 
-    def report(self):
+    def report(self, entries=None):
         """Returns the measures of all targets and their total, as they appear in `logs`."""
         sizes, parts = [], {}
-        for entry in self._entries:
+        for entry in self._entries if entries is None else entries:
             value, state = entry.read()
             sizes.append(value.size)
             parts[f"{self.measures}/{entry.target.path}"] = float(self.measure(value, state))
         total = sum(size * part for size, part in zip(sizes, parts.values())) / sum(sizes)
         return {self.measures: total, **parts}
 
-    def _begin_run(self, run):
+    def _begin_run(self, epoch):
+        run = Run(self.model.optimizer, self.params, epoch)
+        if self._entries[0].restored:
+            # A run that was broken off keeps its plan, whatever steps it has left out.
+            run.begin, run.end = map(int, keras.ops.convert_to_numpy(self._entries[0].run.value))
         for entry in self._entries:
+            entry.restored = False
+            entry.run.assign([run.begin, run.end])
             if entry.fresh:
                 value, state = entry.read()
                 entry.write_state(entry.projection.adopt(value, state))
@@ -189,15 +195,11 @@ class _Track:
         self.entries = []
         self.done = -1
 
-    def measured(self, callback):
-        """The least advanced entry."""
-        return min(callback.measure(*entry.read()) for entry in self.entries)
-
     def warn_if_out_of_step(self, callback, run):
         name, schedule = type(callback).__name__, self.schedule
         point = schedule.last_point(run.step)
         if point is not None and point > schedule.first_step:
-            jump = schedule.value(point) - self.measured(callback)
+            jump = schedule.value(point) - callback.report(self.entries)[callback.measures]
             if jump > 0.1:
                 warnings.warn(
                     f"{name}: the optimizer has done {run.step} steps, by which {schedule} is at "
@@ -207,7 +209,7 @@ class _Track:
                     stacklevel=2,
                 )
         last = schedule.last_step
-        if last is not None and run.end is not None and last > run.end:
+        if last is not None and run.end and last > run.end:
             warnings.warn(
                 f"{name}: {schedule} ends at step {last}, but this run ends at step {run.end}, so "
                 "its final value is not reached.",
@@ -229,17 +231,17 @@ class Run:
 
     Attributes:
         step: Step at which it begins now.
-        begin: Step at which its epoch 0 began, or would have; `None` if unknown.
-        end: Step at which it ends, or `None` where the length of an epoch is not known.
+        begin: Step at which its epoch 0 began, or would have.
+        end: Step at which it ends, or 0 where the length of an epoch is not known.
     """
 
     def __init__(self, optimizer, params, epoch):
         self.step = current_step(optimizer)
-        self.begin = self.end = None
+        self.begin = self.end = 0
         steps, epochs = params.get("steps"), params.get("epochs")
         if steps is not None and epochs is not None:
             each = accumulation_steps(optimizer)
-            self.begin = self.step - epoch * steps // each
+            self.begin = max(0, self.step - epoch * steps // each)
             self.end = self.step + (epochs - epoch) * steps // each
 
 

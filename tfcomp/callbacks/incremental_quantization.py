@@ -27,9 +27,9 @@ class IncrementalQuantization(ProjectionCallback):
         bits: Bits per weight, 2 to 8; 5 in the paper. `b` bits give `2 ** (b - 2)` magnitudes.
         portions: Accumulated portions of the weights that are frozen, rising; 1 at the end makes
             all weights quantized.
-        steps: Optimizer steps at which they are frozen, one for each. By default the portions are
-            spread over the `fit` the callback is given to: the first at its beginning, the others
-            at equal distances, the last before it ends.
+        steps: Optimizer steps after which they are frozen, one for each. By default the portions
+            are spread over the `fit` the callback is given to: the first before its first step,
+            the others when an equal part of it has begun, the last before it ends.
         partition: `"magnitude"` freezes the largest weights first, `"random"` any.
         seed: Seed of the random partition.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
@@ -85,7 +85,7 @@ class IncrementalQuantization(ProjectionCallback):
 
     def make_schedule(self, target, run):
         if self._spread is None:
-            if run.begin is None:
+            if not run.end:
                 raise invalid(
                     "steps",
                     None,

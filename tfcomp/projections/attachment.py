@@ -7,7 +7,7 @@ weights is a tree of the objects found on the model's attributes: that is how st
 """
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -25,18 +25,27 @@ class Entry:
         target: The `tfcomp.targets.Target`.
         projection: The `Projection`.
         state: Dict from name to `keras.Variable`.
+        run: `keras.Variable`, the optimizer steps at which the current run began and will end.
         fresh: Whether the state says nothing yet about the value it belongs to.
+        restored: Whether state and run have just come from a file.
     """
 
     target: targets_lib.Target
     projection: object
-    state: dict = field(default_factory=dict)
+    state: dict
+    run: object
     fresh: bool = True
+    restored: bool = False
 
     @property
     def variable(self):
         """The variable that is kept compressed."""
         return self.target.variable
+
+    @property
+    def owned(self):
+        """Dict of all variables that belong to this entry."""
+        return {**self.state, "run": self.run}
 
     def read(self):
         """Returns value and state as numpy arrays."""
@@ -136,12 +145,13 @@ class ProjectionState(keras.layers.Layer):
                 )
             variable.assign(array)
         for index, entry in enumerate(self.entries):
-            entry.fresh = not any(key.startswith(f"{index}.") for key in saved)
+            entry.restored = any(key.startswith(f"{index}.") for key in saved)
+            entry.fresh = not entry.restored
 
     def _keyed(self):
         # Numbered, because automatic layer names differ from one process to the next.
         for index, entry in enumerate(self.entries):
-            for name, variable in entry.state.items():
+            for name, variable in entry.owned.items():
                 yield f"{index}.{entry.projection.kind}.{name}", variable
 
 
@@ -155,7 +165,7 @@ class _Held:
         self.scope = strategy.scope if strategy is not None else contextlib.nullcontext
 
     def state_variables(self):
-        return [variable for entry in self.entries for variable in entry.state.values()]
+        return [variable for entry in self.entries for variable in entry.owned.values()]
 
 
 def innermost(optimizer):
@@ -194,8 +204,9 @@ def _bring_along(model, held):
     for variable in model.variables:
         if isinstance(variable.constraint, Constraint):
             for entry in variable.constraint.entries:
-                _, arrays = entry.read()
-                entry.state = _add_state(held, entry.target, entry.projection, arrays)
+                arrays = {name: _numpy(old) for name, old in entry.owned.items()}
+                entry.state = _add_variables(held, entry.target, entry.projection, arrays)
+                entry.run = entry.state.pop("run")
                 held.entries.append(entry)
 
 
@@ -231,8 +242,9 @@ def attach(model, target, projection):
 
     if old is not None:
         _forget(held, old)
-    arrays = projection.init(_numpy(target.variable))
-    entry = Entry(target, projection, _add_state(held, target, projection, arrays))
+    arrays = {**projection.init(_numpy(target.variable)), "run": np.zeros(2, np.int32)}
+    state = _add_variables(held, target, projection, arrays)
+    entry = Entry(target, projection, state, run=state.pop("run"))
     held.entries.append(entry)
     constraint.entries = [e for e in constraint.entries if e is not old] + [entry]
     constraint.entries.sort(key=lambda e: e.projection.order)
@@ -241,7 +253,7 @@ def attach(model, target, projection):
     return entry
 
 
-def _add_state(held, target, projection, arrays):
+def _add_variables(held, target, projection, arrays):
     return {
         name: _add_variable(held, target, f"{projection.kind}_{name}", array)
         for name, array in arrays.items()
@@ -263,7 +275,7 @@ def _add_variable(held, target, name, array):
 
 def _forget(held, entry):
     held.entries[:] = [e for e in held.entries if e is not entry]
-    for variable in entry.state.values():
+    for variable in entry.owned.values():
         held._held.optimizer._untrack_variable(variable)
 
 

@@ -1,0 +1,174 @@
+"""A coded tensor, and its bytes.
+
+    record := coding: u8, dtype: u8 length + ASCII, rank: varint, dimensions: varints, parts
+    part   := a record, or a stream, as the coding's `PARTS` says
+    stream := layout: u8 (+ 128 if deflated), width: u8, count: varint, size: varint, bytes
+
+Varints are LEB128: seven bits a byte, lowest first, the high bit set on all but the last.
+"""
+
+import math
+from typing import NamedTuple
+
+import ml_dtypes  # noqa: F401  (teaches numpy the names bfloat16 and float8_*)
+import numpy as np
+
+from tfcomp.coding.stream import LAYOUTS, Stream
+
+# A coding holds codings two deep; more is damage.
+_DEPTH = 4
+
+
+class Coded(NamedTuple):
+    """A tensor in coded form.
+
+    Attributes:
+        coding: Name of the coding.
+        shape: Shape of the tensor, a tuple of ints.
+        dtype: Name of its dtype.
+        parts: Dict from the names in the coding's `PARTS` to `Stream` or `Coded`.
+    """
+
+    coding: str
+    shape: tuple
+    dtype: str
+    parts: dict
+
+    @property
+    def size(self):
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self):
+        """Bytes of the record."""
+        return len(to_bytes(self))
+
+    @property
+    def chain(self):
+        """Names of the codings from the outside in, such as `"gaps/palette"`."""
+        inner = [part.chain for part in self.parts.values() if isinstance(part, Coded)]
+        return "/".join([self.coding, *inner[-1:]])
+
+
+def bit_patterns(array):
+    """The elements of an array as a flat array of unsigned integers of the same width."""
+    array = np.ascontiguousarray(array).reshape(-1)
+    return array.view(np.dtype(f"<u{array.dtype.itemsize}"))
+
+
+def from_bit_patterns(integers, shape, dtype):
+    """The inverse of `bit_patterns`."""
+    dtype = np.dtype(dtype)
+    integers = np.ascontiguousarray(integers, f"<u{dtype.itemsize}")
+    if dtype == bool and integers.size and integers.max() > 1:
+        raise ValueError("Damaged record: a boolean is neither 0 nor 1.")
+    return integers.view(dtype).reshape(shape)
+
+
+def _varint(value):
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def to_bytes(coded):
+    """Returns the record of a `Coded` or the bytes of a `Stream`."""
+    if isinstance(coded, Stream):
+        layout = LAYOUTS.index(coded.layout) | (128 if coded.deflated else 0)
+        head = bytes([layout, coded.width]) + _varint(coded.count)
+        return head + _varint(len(coded.data)) + coded.data
+    from tfcomp.coding.registry import CODINGS
+
+    coding = CODINGS[coded.coding]
+    name = coded.dtype.encode("ascii")
+    head = bytes([coding.ID, len(name)]) + name + _varint(len(coded.shape))
+    dimensions = b"".join(map(_varint, coded.shape))
+    return head + dimensions + b"".join(to_bytes(coded.parts[part]) for part in coding.PARTS)
+
+
+class _Reader:
+    def __init__(self, data, max_bytes):
+        self.data, self.at, self.max_bytes = memoryview(data), 0, max_bytes
+
+    def take(self, size):
+        part = self.data[self.at : self.at + size]
+        if len(part) != size:
+            raise ValueError(f"Damaged record: it ends {size - len(part)} bytes early.")
+        self.at += size
+        return bytes(part)
+
+    def byte(self):
+        return self.take(1)[0]
+
+    def varint(self):
+        value = 0
+        for shift in range(0, 63, 7):
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise ValueError("Damaged record: a number of more than 63 bits.")
+
+    def check_size(self, size):
+        if size > self.max_bytes:
+            raise ValueError(
+                f"The record declares {size} bytes, more than the limit `max_bytes`="
+                f"{self.max_bytes}."
+            )
+
+    def stream(self):
+        layout, width = self.byte(), self.byte()
+        deflated, layout = layout >= 128, layout & 127
+        widths = (range(9), (1, 2, 4, 8))[layout < 2]
+        if layout >= len(LAYOUTS) or width not in widths:
+            raise ValueError(f"Damaged record: no layout {layout} of width {width}.")
+        count = self.varint()
+        # Widths of 0 bits cost no bytes in the record, but one byte each when unpacked.
+        self.check_size(count * max(width, 1) // (8 if width and layout == 2 else 1))
+        return Stream(LAYOUTS[layout], width, count, deflated, self.take(self.varint()))
+
+    def record(self, depth=0):
+        from tfcomp.coding.registry import BY_ID
+
+        coding = BY_ID.get(self.byte())
+        if coding is None or depth >= _DEPTH:
+            raise ValueError("Damaged record: unknown coding.")
+        name = self.take(self.byte())
+        try:
+            dtype = np.dtype(name.decode("ascii"))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Damaged record: no dtype is called {name!r}.") from error
+        if dtype.hasobject or dtype.itemsize not in (1, 2, 4, 8):
+            raise ValueError(f"Damaged record: no tensor has the dtype {dtype}.")
+        rank = self.varint()
+        if rank > 32:
+            raise ValueError(f"Damaged record: a tensor of {rank} axes.")
+        shape = tuple(self.varint() for _ in range(rank))
+        self.check_size(math.prod(shape) * dtype.itemsize)
+        readers = {"stream": self.stream, "record": lambda: self.record(depth + 1)}
+        parts = {part: readers[kind]() for part, kind in coding.PARTS.items()}
+        return Coded(coding.NAME, shape, dtype.name, parts)
+
+
+def from_bytes(data, max_bytes=1 << 33):
+    """Reads a record.
+
+    Args:
+        data: Bytes that `to_bytes` made.
+        max_bytes: Refuse tensors that would be larger than this once decoded.
+
+    Returns:
+        A `Coded`.
+
+    Raises:
+        ValueError: If the bytes are no record, or declare more than `max_bytes`.
+    """
+    reader = _Reader(data, max_bytes)
+    coded = reader.record()
+    if reader.at != len(data):
+        raise ValueError(f"Damaged record: {len(data) - reader.at} bytes follow its end.")
+    return coded

@@ -1,0 +1,195 @@
+"""Unsigned integers as few bytes as DEFLATE and a choice of layouts can make them.
+
+Every coding ends here: a palette's indices, the gaps between non-zeros, the bit patterns of
+floats. A layout says how the integers become bytes before DEFLATE sees them, which works on bytes:
+
+    words   each integer in `width` bytes, little-endian
+    planes  all lowest bytes, then all second ones, and so on: the exponents of floats lie together
+    bits    each integer in `width` bits, lowest bit first; `width` 0 means all are zero
+"""
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+LAYOUTS = ("words", "planes", "bits")
+
+# Integers looked at to choose a layout and a compressor for a long stream.
+_SAMPLE = 1 << 17
+# Slowest and best first. Indices without repetition gain nothing from a search for matches, which
+# makes level 9 take a hundred times as long as its Huffman coder alone.
+_COMPRESSORS = (
+    (9, zlib.Z_DEFAULT_STRATEGY),
+    (5, zlib.Z_DEFAULT_STRATEGY),
+    (9, zlib.Z_RLE),
+    (9, zlib.Z_HUFFMAN_ONLY),
+)
+_TOLERANCE = 1.005
+
+
+class Stream(NamedTuple):
+    """Packed unsigned integers.
+
+    Attributes:
+        layout: One of `LAYOUTS`.
+        width: Bytes of one integer; bits of one for the layout `"bits"`.
+        count: How many integers.
+        deflated: Whether `data` is a zlib stream.
+        data: The bytes.
+    """
+
+    layout: str
+    width: int
+    count: int
+    deflated: bool
+    data: bytes
+
+    @property
+    def packed_bytes(self):
+        """Number of bytes before DEFLATE."""
+        if self.layout == "bits":
+            return (self.count * self.width + 7) // 8
+        return self.count * self.width
+
+
+def _to_bits(integers, width):
+    chunks = []
+    # Chunks of whole bytes, so that a large tensor does not become eight times as large.
+    for start in range(0, len(integers), 1 << 20):
+        chunk = integers[start : start + (1 << 20), None]
+        bits = (chunk >> np.arange(width, dtype=chunk.dtype)).astype(np.uint8) & 1
+        chunks.append(np.packbits(bits, bitorder="little").tobytes())
+    return b"".join(chunks)
+
+
+def _to_bytes(integers, layout, width):
+    if layout == "bits":
+        return _to_bits(integers, width) if width else b""
+    integers = np.ascontiguousarray(integers, f"<u{width}")
+    if layout == "planes":
+        return integers.view(np.uint8).reshape(-1, width).T.tobytes()
+    return integers.tobytes()
+
+
+def _layouts(integers):
+    """The layouts worth a try, with their widths."""
+    largest = int(integers.max()) if len(integers) else 0
+    bits = largest.bit_length()
+    width = next(size for size in (1, 2, 4, 8) if bits <= 8 * size)
+    if bits == 0:
+        return [("bits", 0)]
+    if bits < 8:
+        return [("bits", bits), ("words", 1)]
+    return [("words", width), ("planes", width)] if width > 1 else [("words", 1)]
+
+
+def _zlib(data, level, strategy):
+    compressor = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
+    return compressor.compress(data) + compressor.flush()
+
+
+def _trials(integers, layouts, compressors):
+    """Yields `(bytes, layout, width, compressor)` of every way, the best compressors first."""
+    for layout, width in layouts:
+        data = _to_bytes(integers, layout, width)
+        yield data, layout, width, None
+        for compressor in compressors:
+            yield _zlib(data, *compressor), layout, width, compressor
+
+
+def pack(integers, layouts=None):
+    """Packs unsigned integers into the smallest stream found.
+
+    Short streams are packed in every way; for long ones the way is chosen on a sample, and of two
+    that differ by half a percent the faster is taken.
+
+    Args:
+        integers: 1D numpy array of an unsigned integer dtype.
+        layouts: Optional list of `(layout, width)` to choose from.
+
+    Returns:
+        A `Stream`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from tfcomp.coding import stream
+    >>> packed = stream.pack(np.array([1, 0, 2, 3, 1, 1], "uint8"))
+    >>> packed.layout, packed.width, packed.data.hex()
+    ('bits', 2, 'e105')
+    >>> stream.unpack(packed).tolist()
+    [1, 0, 2, 3, 1, 1]
+    """
+    layouts = _layouts(integers) if layouts is None else layouts
+    compressors = (_COMPRESSORS[0], _COMPRESSORS[3])
+    if len(integers) > 2 * _SAMPLE:
+        middle = len(integers) // 2
+        sample = np.concatenate([integers[: _SAMPLE // 2], integers[middle:][: _SAMPLE // 2]])
+        trials = list(_trials(sample, layouts, _COMPRESSORS))
+        limit = _TOLERANCE * min(len(data) for data, *_ in trials)
+        good = [trial for trial in trials if len(trial[0]) <= limit]
+        plain = [trial for trial in good if trial[3] is None]
+        _, layout, width, compressor = plain[0] if plain else good[-1]
+        layouts, compressors = [(layout, width)], [compressor] if compressor else []
+    data, layout, width, compressor = min(
+        _trials(integers, layouts, compressors), key=lambda trial: len(trial[0])
+    )
+    return Stream(layout, width, len(integers), compressor is not None, data)
+
+
+def dtype_of(stream):
+    """The numpy dtype of the integers that `unpack` returns."""
+    return np.dtype(np.uint8 if stream.layout == "bits" else f"<u{stream.width}")
+
+
+def _inflate(data, size):
+    # Never more than the declared size, whatever a damaged stream would grow to.
+    try:
+        inflater = zlib.decompressobj()
+        out = inflater.decompress(data, size + 1)
+        complete = len(out) == size and inflater.eof and not inflater.unused_data
+        if not complete and len(out) == size:
+            complete = not inflater.decompress(inflater.unconsumed_tail, 1) and inflater.eof
+    except zlib.error as error:
+        raise ValueError(f"Damaged stream: {error}.") from error
+    if not complete:
+        raise ValueError(f"Damaged stream: DEFLATE data does not hold {size} bytes.")
+    return out
+
+
+def unpack(stream):
+    """Unpacks a stream.
+
+    Args:
+        stream: A `Stream`.
+
+    Returns:
+        1D numpy array of `stream.count` unsigned integers.
+
+    Raises:
+        ValueError: If the data does not fit the header. Nothing larger than the declared size is
+            allocated.
+    """
+    size = stream.packed_bytes
+    data = _inflate(stream.data, size) if stream.deflated else stream.data
+    if len(data) != size:
+        raise ValueError(f"Damaged stream: expected {size} bytes, received {len(data)}.")
+    if stream.layout == "words":
+        return np.frombuffer(data, f"<u{stream.width}")
+    data = np.frombuffer(data, np.uint8)
+    if stream.layout == "planes":
+        planes = np.ascontiguousarray(data.reshape(stream.width, -1).T)
+        return planes.reshape(-1).view(f"<u{stream.width}")
+    if stream.width == 0:
+        return np.zeros(stream.count, np.uint8)
+    integers = np.zeros(stream.count, np.uint8)
+    # 2**20 integers at a time: whole bytes for every width.
+    for start in range(0, stream.count, 1 << 20):
+        count = min(1 << 20, stream.count - start)
+        first = start * stream.width // 8
+        part = data[first : first + (count * stream.width + 7) // 8]
+        bits = np.unpackbits(part, count=count * stream.width, bitorder="little")
+        weights = (1 << np.arange(stream.width)).astype(np.uint8)
+        integers[start : start + count] = bits.reshape(count, stream.width) @ weights
+    return integers
