@@ -1,0 +1,26 @@
+"""Two devices under MirroredStrategy hold the same masks and the same weights."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.tensorflow
+def test_mirrored_strategy(tmp_path):
+    script = pathlib.Path(__file__).with_name("mirrored.py")
+    done = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    for found in report.values():
+        assert found["replicas"] == 2
+        assert found["states"] == 2
+        assert found["equal"] and found["loaded"]
+    assert report["pruning"]["sparsity"] == pytest.approx([0.8, 0.8], abs=0.011)
+    assert report["pruning"]["logged"] == pytest.approx(0.8, abs=0.01)
+    assert report["quantization"]["mantissas"] in ([0.5], [0.0, 0.5])
+    assert report["quantization"]["logged"] == 1.0
