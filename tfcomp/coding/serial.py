@@ -1,4 +1,4 @@
-"""A coded tensor, and its bytes.
+"""A coded tensor as bytes.
 
     record := coding: u8, dtype: u8 length + ASCII, rank: varint, dimensions: varints, parts
     part   := a record, or a stream, as the coding's `PARTS` says
@@ -8,62 +8,15 @@ Varints are LEB128: seven bits a byte, lowest first, the high bit set on all but
 """
 
 import math
-from typing import NamedTuple
 
-import ml_dtypes  # noqa: F401  (teaches numpy the names bfloat16 and float8_*)
 import numpy as np
 
+from tfcomp.coding.coded import Coded
+from tfcomp.coding.registry import BY_ID, CODINGS
 from tfcomp.coding.stream import LAYOUTS, Stream
 
 # A coding holds codings two deep; more is damage.
 _DEPTH = 4
-
-
-class Coded(NamedTuple):
-    """A tensor in coded form.
-
-    Attributes:
-        coding: Name of the coding.
-        shape: Shape of the tensor, a tuple of ints.
-        dtype: Name of its dtype.
-        parts: Dict from the names in the coding's `PARTS` to `Stream` or `Coded`.
-    """
-
-    coding: str
-    shape: tuple
-    dtype: str
-    parts: dict
-
-    @property
-    def size(self):
-        """Number of weights."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self):
-        """Bytes of the record."""
-        return len(to_bytes(self))
-
-    @property
-    def chain(self):
-        """Names of the codings from the outside in, such as `"gaps/palette"`."""
-        inner = [part.chain for part in self.parts.values() if isinstance(part, Coded)]
-        return "/".join([self.coding, *inner[-1:]])
-
-
-def bit_patterns(array):
-    """The elements of an array as a flat array of unsigned integers of the same width."""
-    array = np.ascontiguousarray(array).reshape(-1)
-    return array.view(np.dtype(f"<u{array.dtype.itemsize}"))
-
-
-def from_bit_patterns(integers, shape, dtype):
-    """The inverse of `bit_patterns`."""
-    dtype = np.dtype(dtype)
-    integers = np.ascontiguousarray(integers, f"<u{dtype.itemsize}")
-    if dtype == bool and integers.size and integers.max() > 1:
-        raise ValueError("Damaged record: a boolean is neither 0 nor 1.")
-    return integers.view(dtype).reshape(shape)
 
 
 def _varint(value):
@@ -81,8 +34,6 @@ def to_bytes(coded):
         layout = LAYOUTS.index(coded.layout) | (128 if coded.deflated else 0)
         head = bytes([layout, coded.width]) + _varint(coded.count)
         return head + _varint(len(coded.data)) + coded.data
-    from tfcomp.coding.registry import CODINGS
-
     coding = CODINGS[coded.coding]
     name = coded.dtype.encode("ascii")
     head = bytes([coding.ID, len(name)]) + name + _varint(len(coded.shape))
@@ -132,8 +83,6 @@ class _Reader:
         return Stream(LAYOUTS[layout], width, count, deflated, self.take(self.varint()))
 
     def record(self, depth=0):
-        from tfcomp.coding.registry import BY_ID
-
         coding = BY_ID.get(self.byte())
         if coding is None or depth >= _DEPTH:
             raise ValueError("Damaged record: unknown coding.")

@@ -1,0 +1,74 @@
+"""A tensor in the smallest of the codings."""
+
+import math
+
+import numpy as np
+
+from tfcomp.coding.registry import CODINGS
+from tfcomp.coding.serial import to_bytes
+from tfcomp.coding.stats import Stats
+from tfcomp.validation import invalid
+
+# Up to this many elements every coding is tried; above, those expected to come near the best.
+_TRY_ALL = 1 << 15
+_NEAR = 1.25
+
+
+def _candidates(stats, names):
+    estimates = {name: CODINGS[name].estimate(stats) for name in names}
+    known = {name: size for name, size in estimates.items() if size is not None}
+    least = min(known.values(), default=math.inf)
+    return [name for name in names if known.get(name, 0) <= _NEAR * least]
+
+
+def encode(array, codings=None):
+    """Codes a tensor in the smallest way found, exactly.
+
+    Tried are the codings in `tfcomp.coding.CODINGS`: raw, a palette, positions and values of the
+    non-zeros, and a scale per channel times one of these, each under DEFLATE where that helps.
+
+    Args:
+        array: Array of any shape and of a boolean, integer or floating dtype.
+        codings: Optional list of names to choose from.
+
+    Returns:
+        A `Coded`, from which `decode` makes the array again, bit for bit.
+
+    Raises:
+        ValueError: If the array is no array of numbers, or a coding has no such name.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from tfcomp import coding
+    >>> kernel = np.random.default_rng(0).choice([-0.5, 0.5], (64, 64)).astype("float32")
+    >>> coded = coding.encode(kernel)
+    >>> coded.coding, len(coding.to_bytes(coded)), kernel.nbytes
+    ('palette', 548, 16384)
+    >>> bool((coding.decode(coded) == kernel).all())
+    True
+    """
+    array = np.asarray(array)
+    if array.dtype.hasobject or array.dtype.kind in "USMm" or array.dtype.itemsize > 8:
+        raise invalid("array", array.dtype, "an array of numbers of at most eight bytes each")
+    names = list(CODINGS) if codings is None else list(codings)
+    for name in names:
+        if name not in CODINGS:
+            raise invalid("codings", name, f"names among {list(CODINGS)}")
+    stats = Stats(array)
+    if stats.size > _TRY_ALL:
+        names = _candidates(stats, names)
+    tried = [CODINGS[name].encode(array, stats) for name in names]
+    tried = [coded for coded in tried if coded is not None]
+    if not tried:
+        raise invalid("codings", codings, "a coding that can hold this array")
+    return min(tried, key=lambda coded: len(to_bytes(coded)))
+
+
+def decode(coded):
+    """Returns the numpy array of a `Coded`.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    return CODINGS[coded.coding].decode(coded)
