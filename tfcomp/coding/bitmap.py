@@ -1,5 +1,7 @@
 """Bitmap: one bit for every element that says whether it is zero, then the others in order."""
 
+import math
+
 import numpy as np
 
 from tfcomp.coding import stream
@@ -42,6 +44,8 @@ def decode(coded):
 
 
 def estimate(stats: Stats):
-    """Bytes to expect, or `None`."""
+    """Bytes to expect."""
+    if stats.nonzeros == stats.size:
+        return math.inf
     mask = np.packbits(stats.sample != 0)
     return stats.size / 8 * entropy(np.bincount(mask)) / 8 + stats.values_bytes

@@ -9,16 +9,30 @@ from tfcomp.coding.serial import to_bytes
 from tfcomp.coding.stats import Stats
 from tfcomp.validation import invalid
 
-# Up to this many elements every coding is tried; above, those expected to come near the best.
+# Up to this many elements every coding is tried; above, those whose estimate comes near the best.
 _TRY_ALL = 1 << 15
 _NEAR = 1.25
+_FEW = 4096
 
 
-def _candidates(stats, names):
-    estimates = {name: CODINGS[name].estimate(stats) for name in names}
-    known = {name: size for name, size in estimates.items() if size is not None}
-    least = min(known.values(), default=math.inf)
-    return [name for name in names if known.get(name, 0) <= _NEAR * least]
+def _trials(array, stats, names):
+    """Yields the tensor in every coding that could turn out smallest."""
+    estimates = {name: CODINGS[name].estimate(stats) or 0 for name in names}
+    least = min(filter(None, estimates.values()), default=math.inf)
+    if stats.size > _TRY_ALL:
+        near = [name for name in names if estimates[name] <= _NEAR * least]
+        # DEFLATE is slow on elements with few values, and never makes up for their width.
+        few = stats.table is not None and len(stats.table) <= _FEW
+        names = [name for name in near if name != "raw" or not few or len(near) == 1]
+    limit = math.inf
+    # First what cannot be estimated: where it applies, it is far smaller than the rest.
+    for name in sorted(names, key=estimates.get):
+        if stats.size > _TRY_ALL and estimates[name] > _NEAR * limit:
+            continue
+        coded = CODINGS[name].encode(array, stats)
+        if coded is not None:
+            limit = min(limit, len(to_bytes(coded)))
+            yield coded
 
 
 def encode(array, codings=None):
@@ -56,10 +70,7 @@ def encode(array, codings=None):
         if name not in CODINGS:
             raise invalid("codings", name, f"names among {list(CODINGS)}")
     stats = Stats(array)
-    if stats.size > _TRY_ALL:
-        names = _candidates(stats, names)
-    tried = [CODINGS[name].encode(array, stats) for name in names]
-    tried = [coded for coded in tried if coded is not None]
+    tried = list(_trials(array, stats, names))
     if not tried:
         raise invalid("codings", codings, "a coding that can hold this array")
     return min(tried, key=lambda coded: len(to_bytes(coded)))

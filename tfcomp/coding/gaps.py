@@ -4,6 +4,8 @@ Song Han et al., "Deep Compression", https://arxiv.org/abs/1510.00149, section 2
 for its bits is bridged by a stored zero.
 """
 
+import math
+
 import numpy as np
 
 from tfcomp.coding import stream
@@ -72,6 +74,8 @@ def decode(coded):
 
 
 def estimate(stats: Stats):
-    """Bytes to expect, or `None`."""
+    """Bytes to expect."""
+    if stats.nonzeros == stats.size:
+        return math.inf
     gaps = np.diff(np.flatnonzero(stats.sample), prepend=-1) - 1
     return stats.nonzeros * entropy(np.bincount(np.minimum(gaps, 4096))) / 8 + stats.values_bytes

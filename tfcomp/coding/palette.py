@@ -1,5 +1,7 @@
 """Palette: the table of distinct values, and for every element its index in the table."""
 
+import math
+
 import numpy as np
 
 from tfcomp.coding import stream
@@ -45,7 +47,7 @@ def decode(coded):
 
 
 def estimate(stats: Stats):
-    """Bytes to expect, or `None`."""
+    """Bytes to expect."""
     if stats.table is None:
-        return None
+        return math.inf
     return len(stats.table) * stats.itemsize + stats.size * stats.entropy / 8

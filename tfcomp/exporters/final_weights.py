@@ -1,0 +1,107 @@
+"""The weights as inference uses them.
+
+A layer that quantizes in its forward pass keeps latent weights for training. Inference needs only
+what the quantizer makes of them, so that is what is exported, and the layer is told to take its
+weights as they are.
+"""
+
+import contextlib
+import warnings
+
+import keras
+import numpy as np
+
+from tfcomp import targets
+
+
+def _owners(model):
+    """Maps the id of each variable to the layers that hold it themselves, not in a sublayer."""
+    sites = targets.layer_sites(model)
+    inner = {}
+    for site in sites:
+        for outer in site.chain[:-1]:
+            inner.setdefault(id(outer), set()).update(id(v) for v in site.layer.variables)
+    owners = {}
+    for layer in [site.layer for site in sites] + [model]:
+        below = inner.get(id(layer), set())
+        if layer is model:
+            below = {id(v) for site in sites for v in site.layer.variables}
+        for variable in layer.variables:
+            if id(variable) not in below:
+                owners.setdefault(id(variable), []).append(layer)
+    return owners
+
+
+def _as_stored():
+    """The scope in which quantized layers take their weights as they are."""
+    try:
+        from tfcomp.quantizers import weights_as_stored
+    except ImportError:
+        return contextlib.nullcontext()
+    return weights_as_stored()
+
+
+class FinalWeights:
+    """The values of a model's weights at inference.
+
+    Args:
+        model: A built `keras.Model`.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self._quantizers = self._find_quantizers()
+
+    def _find_quantizers(self):
+        layers = [site.layer for site in targets.layer_sites(self.model)] + [self.model]
+        found = {}
+        for layer in layers:
+            for variable, quantizer in targets.weight_quantizers(layer):
+                if quantizer is not None:
+                    found.setdefault(id(variable), []).append((variable, quantizer))
+        if not found:
+            return {}
+        owners = _owners(self.model)
+        for pairs in found.values():
+            variable = pairs[0][0]
+            same = all(quantizer is pairs[0][1] for _, quantizer in pairs)
+            if not same or len(owners.get(id(variable), [])) > len(pairs):
+                warnings.warn(
+                    f"Weight {variable.path!r} is shared by layers that do not quantize it in the "
+                    "same way. The export keeps the latent weights of all quantized layers and "
+                    "quantizes them at every call.",
+                    stacklevel=4,
+                )
+                return {}
+        return {key: pairs[0] for key, pairs in found.items()}
+
+    def value(self, variable):
+        """The final value of a variable, as a numpy array in which no zero has a sign."""
+        value = variable.value
+        if id(variable) in self._quantizers:
+            _, quantizer = self._quantizers[id(variable)]
+            value = keras.ops.cast(quantizer(keras.ops.convert_to_tensor(value)), variable.dtype)
+        value = np.asarray(keras.ops.convert_to_numpy(value))
+        if value.dtype.kind == "f":
+            # A weight pruned by multiplication may be -0.0, which would be stored as a value.
+            value = np.where(value == 0, np.zeros((), value.dtype), value)
+        return value
+
+    def scope(self):
+        """The scope in which the model computes with final values in its variables."""
+        return _as_stored() if self._quantizers else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def assigned(self):
+        """Puts the final values into the variables of quantized layers, and the latent back."""
+        pairs = [variable for variable, _ in self._quantizers.values()]
+        latent = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in pairs]
+        final = [self.value(variable) for variable in pairs]
+        try:
+            for variable, value in zip(pairs, final):
+                variable.assign(value)
+            with self.scope():
+                yield
+        finally:
+            for variable, value in zip(pairs, latent):
+                variable.assign(value)

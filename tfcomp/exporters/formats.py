@@ -1,0 +1,103 @@
+"""The formats a model can be exported to."""
+
+import os
+
+import keras
+
+from tfcomp.exporters.final_weights import FinalWeights
+from tfcomp.validation import invalid
+
+# Written by Keras's own `model.export`, which finds the weights as they finally are.
+_BY_KERAS = ("litert", "onnx", "openvino", "torch")
+FORMATS = ("tf_saved_model", *_BY_KERAS)
+
+
+def export(model, path, format="tf_saved_model", verbose=True, input_signature=None, **kwargs):
+    """Exports the forward pass of a model, its weights in the smallest form that is still exact.
+
+    With `format="tf_saved_model"` every weight is stored once, in whichever coding is smallest for
+    the values it has (`tfcomp.coding`), and decoded once, on loading, by TensorFlow's own ops.
+    The folder needs nothing but TensorFlow: no Keras, no tfcomp, no custom op. It is loaded by
+    `tf.saved_model.load` and by everything that serves SavedModels, runs as fast as the one that
+    `model.export` writes, and has the same endpoint `serve` and the same signatures. Training
+    methods need not be named: pruned, clustered and quantized weights are recognized by their
+    values. Weights that a layer quantizes in its forward pass are stored quantized. Optimizer
+    state is not exported, and a weight of -0.0 becomes 0.0.
+
+    The other formats are those of `keras.Model.export`, called with the final weights.
+
+    Args:
+        model: A built `keras.Model` of any kind. A subclassed one must have been called once.
+        path: Where to write. A SavedModel is a folder; one that is there already is replaced, and
+            only once the new one is complete. A folder that holds anything else is refused.
+        format: `"tf_saved_model"`, `"litert"`, `"onnx"`, `"openvino"` or `"torch"`.
+        verbose: Whether to print the endpoint and the sizes before and after, with a progress bar
+            for large models.
+        input_signature: Optional structure of `keras.InputSpec`, `tf.TensorSpec` or
+            `keras.KerasTensor`, as in `keras.Model.export`: a list with one entry for each
+            positional argument of the model.
+        **kwargs: Passed on to `keras.Model.export` for the other formats.
+
+    Raises:
+        ValueError: If the model is not built, the format is unknown, the backend cannot write it,
+            or `path` is taken by something that is not a SavedModel.
+
+    Reference:
+        - [Deep Compression](https://arxiv.org/abs/1510.00149) stores positions and shared values
+          of the weights that are left under an entropy coder.
+
+    Example:
+
+    ```python
+    tfcomp.export(model, "small")
+
+    # Elsewhere, with TensorFlow alone:
+    served = tf.saved_model.load("small")
+    predictions = served.serve(images)
+    ```
+    """
+    _check(model, path, format, input_signature)
+    if format == "tf_saved_model":
+        if kwargs:
+            raise invalid("kwargs", kwargs, "no further arguments for format='tf_saved_model'")
+        # TensorFlow is imported here and not with tfcomp.
+        from tfcomp.exporters.saved_model import export_saved_model
+
+        export_saved_model(model, os.fspath(path), verbose, input_signature)
+        return
+    with FinalWeights(model).assigned():
+        model.export(
+            os.fspath(path),
+            format=format,
+            verbose=verbose,
+            input_signature=input_signature,
+            **kwargs,
+        )
+
+
+def _check(model, path, format, input_signature):
+    if not isinstance(model, keras.Model):
+        raise invalid("model", model, "a keras.Model")
+    if format not in FORMATS:
+        raise invalid("format", format, f"one of {list(FORMATS)}")
+    if not isinstance(path, (str, os.PathLike)) or "://" in os.fspath(path):
+        raise invalid("path", path, "a path on this machine")
+    backend = keras.backend.backend()
+    if format == "tf_saved_model" and backend != "tensorflow":
+        raise ValueError(
+            f"Invalid value for argument `format`. Received: format={format!r} with the {backend} "
+            "backend. A compact SavedModel is traced by TensorFlow: save the model with "
+            '`model.save("model.keras")`, then load and export it in a process with '
+            "KERAS_BACKEND=tensorflow."
+        )
+    if not model.built:
+        raise ValueError(
+            f"Invalid value for argument `model`. Model {model.name!r} has no weights yet. Build "
+            "it first: give it an `Input`, or call it once on a batch of data."
+        )
+    if input_signature is None and not getattr(model, "inputs", None) and not model._called:
+        raise ValueError(
+            f"Invalid value for argument `model`. Model {model.name!r} was never called, so the "
+            "shapes of its inputs are not known. Call it once on a batch of data, or pass "
+            "`input_signature`."
+        )

@@ -1,0 +1,69 @@
+"""A SavedModel in which every weight is stored once, coded, and decoded once, on loading."""
+
+import tempfile
+
+import keras
+import tensorflow as tf
+
+from tfcomp.exporters import folder
+from tfcomp.exporters.final_weights import FinalWeights
+from tfcomp.exporters.report import print_report
+from tfcomp.exporters.signature import input_specs
+from tfcomp.exporters.trace import substituted, variables_used
+from tfcomp.exporters.weights import Weights
+
+# Bytes of weights from which coding them takes long enough to watch.
+_LONG = 1 << 25
+
+
+def _coded(variables, final, where, verbose):
+    weights = Weights(where)
+    total = sum(v.value.shape.num_elements() * v.value.dtype.size for v in variables)
+    bar = None
+    if verbose and total >= _LONG:
+        bar = keras.utils.Progbar(len(variables), unit_name="weight")
+    for variable in variables:
+        weights.add(variable, final.value(variable))
+        if bar is not None:
+            bar.add(1)
+    weights.finish()
+    return weights
+
+
+def _captured(function, known):
+    """What the function captures besides the weights: other variables, lookup tables."""
+    found = list(function.graph.variables)
+    for tensor in function.captured_inputs:
+        owner = getattr(tensor, "_parent_trackable", None)
+        owner = owner() if owner is not None else None
+        if owner is not None and not any(owner is other for other in [*found, *known]):
+            found.append(owner)
+    return found
+
+
+def export_saved_model(model, path, verbose=True, input_signature=None):
+    """Writes the folder; see `tfcomp.export`."""
+    final = FinalWeights(model)
+    specs = input_specs(model, input_signature)
+    with folder.replaced(path) as new, tempfile.TemporaryDirectory() as files:
+        constant, changed = variables_used(model, specs, final.scope)
+        weights = _coded(constant, final, files, verbose)
+        serve = substituted(model, specs, final.scope, weights.read)
+        function = serve.get_concrete_function()
+
+        root = tf.Module()
+        root.serve = serve
+        root.weights = weights.resources
+        root.assets = weights.assets
+        root.captured = _captured(function, weights.resources)
+        options = tf.saved_model.SaveOptions(
+            experimental_debug_stripper=True,
+            # Without variables and tables there is nothing that a checkpoint would hold.
+            experimental_skip_saver=not root.captured,
+        )
+        signatures = {"serve": serve, "serving_default": serve}
+        tf.saved_model.save(root, new, signatures=signatures, options=options)
+        after = folder.size(new)
+    if verbose:
+        before = weights.before + sum(v.value.shape.num_elements() * 4 for v in changed)
+        print_report(path, function, before, after)
