@@ -16,8 +16,8 @@ PARTS = {"scales": "record", "units": "record"}
 
 _CODINGS = {coding.NAME: coding for coding in (palette, bitmap, gaps)}
 _MAX_UNITS = 256
-# Values of a channel that are looked at to see whether a scale could help.
-_GLANCE = 4096
+# Channels, and weights of each, that are looked at to see whether a scale could help.
+_CHANNELS, _GLANCE = 16, 1024
 
 
 def _channel_axes(rank):
@@ -28,11 +28,11 @@ def _channel_axes(rank):
 
 
 def _glance(array, axes):
-    """Three channels along `axes`, cut short, as the rows of a matrix."""
+    """Some channels along `axes`, cut short, as the rows of a matrix."""
     channels = np.moveaxis(array, axes, range(len(axes)))
     count = int(np.prod(channels.shape[: len(axes)]))
     channels = channels.reshape(count, -1)
-    return channels[sorted({0, count // 2, count - 1}), :_GLANCE]
+    return channels[:: -(-count // _CHANNELS), :_GLANCE]
 
 
 def _largest(size, others):
@@ -67,7 +67,7 @@ def _split(array, axes, way):
 
 
 def _ways(array, axes):
-    """The ways that split three channels into fewer values than half their weights."""
+    """The ways that split some channels into fewer values than half their weights."""
     channels = _glance(array, axes)
     limit = np.count_nonzero(channels) // 2 + 1
     for way in _WAYS:
@@ -104,11 +104,15 @@ def encode(array, stats=None):
         axes = tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
         for way in _ways(array, axes):
             split = _split(array, axes, way)
-            if split is not None and (best is None or len(split[2].table) < len(best[2].table)):
-                best = split
+            if split is None:
+                continue
+            scales, units, stats = split
+            size = scales.nbytes + min(c.estimate(stats) for c in _CODINGS.values())
+            if best is None or size < best[0]:
+                best = (size, scales, units, stats)
     if best is None:
         return None
-    scales, units, stats = best
+    _, scales, units, stats = best
     coding = min(_CODINGS.values(), key=lambda coding: coding.estimate(stats))
     parts = {"scales": raw.encode(scales), "units": coding.encode(units, stats)}
     return Coded(NAME, array.shape, array.dtype.name, parts)
