@@ -1,8 +1,8 @@
 """Small and fast neural networks for Keras 3."""
 
-from tfcomp import callbacks, schedules, targets
+from tfcomp import callbacks, layers, quantizers, schedules, targets
 from tfcomp.projections.attachment import release
 
 __version__ = "0.1.0"
 
-__all__ = ["callbacks", "release", "schedules", "targets"]
+__all__ = ["callbacks", "layers", "quantizers", "release", "schedules", "targets"]

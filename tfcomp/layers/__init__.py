@@ -1,0 +1,57 @@
+"""Layers that compress: quantized, binary, ternary, hashed, and the blocks of small networks."""
+
+from tfcomp.layers.binary import (
+    BinaryConv1D,
+    BinaryConv2D,
+    BinaryConv3D,
+    BinaryDense,
+    BinaryDepthwiseConv2D,
+    BinarySeparableConv2D,
+)
+from tfcomp.layers.constraints import WeightClip
+from tfcomp.layers.fire import FireModule
+from tfcomp.layers.hashed import HashedDense
+from tfcomp.layers.quantized import (
+    QuantizedConv1D,
+    QuantizedConv1DTranspose,
+    QuantizedConv2D,
+    QuantizedConv2DTranspose,
+    QuantizedConv3D,
+    QuantizedConv3DTranspose,
+    QuantizedDense,
+    QuantizedDepthwiseConv1D,
+    QuantizedDepthwiseConv2D,
+    QuantizedEinsumDense,
+    QuantizedSeparableConv1D,
+    QuantizedSeparableConv2D,
+)
+from tfcomp.layers.shuffle import ChannelShuffle, ShuffleUnit
+from tfcomp.layers.ternary import TernaryConv2D, TernaryDense
+
+__all__ = [
+    "BinaryConv1D",
+    "BinaryConv2D",
+    "BinaryConv3D",
+    "BinaryDense",
+    "BinaryDepthwiseConv2D",
+    "BinarySeparableConv2D",
+    "ChannelShuffle",
+    "FireModule",
+    "HashedDense",
+    "QuantizedConv1D",
+    "QuantizedConv1DTranspose",
+    "QuantizedConv2D",
+    "QuantizedConv2DTranspose",
+    "QuantizedConv3D",
+    "QuantizedConv3DTranspose",
+    "QuantizedDense",
+    "QuantizedDepthwiseConv1D",
+    "QuantizedDepthwiseConv2D",
+    "QuantizedEinsumDense",
+    "QuantizedSeparableConv1D",
+    "QuantizedSeparableConv2D",
+    "ShuffleUnit",
+    "TernaryConv2D",
+    "TernaryDense",
+    "WeightClip",
+]

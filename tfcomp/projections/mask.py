@@ -24,10 +24,13 @@ class Mask(Projection):
         return {"mask": state["mask"] & alive} if alive.any() else state
 
     def __call__(self, value, state):
-        return keras.ops.where(state["mask"], value, keras.ops.zeros_like(value)), state
+        return keras.ops.where(state["mask"], value, 0.0), state
 
     def settle(self, value, state):
-        return np.where(state["mask"], value, np.zeros_like(value))
+        # Several times as fast as np.where.
+        value = value.copy()
+        np.copyto(value, 0, where=~state["mask"])
+        return value
 
 
 def magnitude(path, value):

@@ -1,0 +1,167 @@
+"""HashedDense: the hash by an independent reference, the exact gradient, what is stored."""
+
+import keras
+import numpy as np
+import pytest
+from gradients import gradient
+from keras.src.testing import TestCase
+
+from tfcomp.layers import HashedDense
+from tfcomp.layers.hashed import buckets_and_signs, hash_bits
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def reference_hash(i, j, seed):
+    """The documented formula in Python's unbounded integers."""
+    mask = 2**32 - 1
+    h = ((i * 0x9E3779B1 + seed) & mask) ^ ((j * 0x85EBCA77) & mask)
+    h ^= h >> 16
+    h = (h * 0x21F0AAAD) & mask
+    h ^= h >> 15
+    h = (h * 0x735A2D97) & mask
+    return h ^ (h >> 15)
+
+
+def reference_kernel(buckets, rows, columns, seed):
+    kernel = np.zeros((rows, columns), "float32")
+    for i in range(rows):
+        for j in range(columns):
+            h = reference_hash(i, j, seed)
+            k = int(np.floor(np.float32(h >> 8) * np.float32(len(buckets) / 2**24)))
+            kernel[i, j] = buckets[min(k, len(buckets) - 1)] * (1 - 2 * (h & 1))
+    return kernel
+
+
+@pytest.mark.parametrize("seed", [0, 1, 123456789, 2**31 - 1])
+def test_hash(seed):
+    found = numpy(hash_bits(40, 30, seed)).astype(np.int64) & (2**32 - 1)
+    expected = [[reference_hash(i, j, seed) for j in range(30)] for i in range(40)]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_golden_hash():
+    """Files depend on these numbers: they must never change."""
+    found = numpy(hash_bits(2, 3, 42)).astype(np.int64) & (2**32 - 1)
+    assert found.tolist() == [
+        [671623878, 961307751, 1901404888],
+        [3051710096, 242312994, 2526705199],
+    ]
+
+
+def test_buckets_are_used_evenly_and_signs_balance():
+    index, sign = map(numpy, buckets_and_signs(500, 400, 100, seed=0))
+    counts = np.bincount(index.ravel(), minlength=100)
+    # Chi-squared with 99 degrees of freedom: 149 is its 99.9 % quantile.
+    assert ((counts - 2000) ** 2 / 2000).sum() < 149
+    assert abs(sign.mean()) < 0.01
+    by_bucket = np.bincount(index.ravel(), weights=sign.ravel(), minlength=100)
+    assert np.abs(by_bucket).max() < 5 * np.sqrt(2000)
+    other, _ = map(numpy, buckets_and_signs(500, 400, 100, seed=1))
+    assert np.mean(index == other) < 0.02
+
+
+def test_kernel_and_outputs():
+    layer = HashedDense(9, compression=0.2, seed=5, activation="relu")
+    x = np.random.default_rng(0).normal(size=(3, 2, 11)).astype("float32")
+    outputs = numpy(layer(x))
+    buckets = numpy(layer.hashed_kernel)
+    assert buckets.shape == (20,)
+    layer.bias.assign(np.arange(9) / 9)
+    kernel = reference_kernel(buckets, 11, 9, 5)
+    np.testing.assert_array_equal(numpy(layer.kernel), kernel)
+    np.testing.assert_allclose(outputs, np.maximum(x @ kernel, 0), atol=1e-5)
+    np.testing.assert_allclose(
+        numpy(layer(x)), np.maximum(x @ kernel + np.arange(9) / 9, 0), atol=1e-5
+    )
+
+
+def test_gradient_sums_over_a_bucket():
+    layer = HashedDense(6, buckets=7, use_bias=False)
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
+    layer.build(x.shape)
+    upstream = np.random.default_rng(1).normal(size=(4, 6)).astype("float32")
+
+    def loss(buckets):
+        with keras.StatelessScope([(layer.hashed_kernel, buckets)]):
+            return layer.call(x) * upstream
+
+    found = gradient(loss, numpy(layer.hashed_kernel))
+    dense = x.T @ upstream
+    expected = np.zeros(7)
+    for i in range(5):
+        for j in range(6):
+            unit = np.eye(7, dtype="float32")
+            signs = [reference_kernel(unit[k], 5, 6, 0)[i, j] for k in range(7)]
+            expected += np.array(signs) * dense[i, j]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"compression": 0.25}, {"buckets": 3, "seed": 9}])
+def test_keras_layer_exam(arguments):
+    TestCase().run_layer_test(
+        HashedDense,
+        init_kwargs={"units": 4, **arguments},
+        input_shape=(2, 3, 5),
+        expected_output_shape=(2, 3, 4),
+        expected_num_trainable_weights=2,
+        expected_num_non_trainable_weights=0,
+        supports_masking=False,
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_trains_every_bucket_in_use(optimizer, jit):
+    if jit and keras.backend.backend() == "torch":
+        pytest.skip("torch.compile needs a C++ toolchain")
+    model = keras.Sequential([keras.Input((6,)), HashedDense(5, compression=0.5)])
+    model.compile(optimizer, "mse", jit_compile=jit)
+    before = numpy(model.layers[0].hashed_kernel).copy()
+    x = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
+    losses = model.fit(x, x[:, :5], epochs=10, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    used = np.unique(numpy(buckets_and_signs(6, 5, 15, 0)[0]))
+    moved = np.flatnonzero(numpy(model.layers[0].hashed_kernel) != before)
+    np.testing.assert_array_equal(moved, used)
+
+
+def test_file_holds_the_buckets_alone(tmp_path):
+    model = keras.Sequential([keras.Input((64,)), HashedDense(64, compression=1 / 64, seed=3)])
+    assert [w.shape for w in model.get_weights()] == [(64,), (64,)]
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    x = np.ones((1, 64), "float32")
+    np.testing.assert_array_equal(numpy(model(x)), numpy(loaded(x)))
+
+
+def test_initial_variance_is_that_of_the_whole_kernel():
+    layer = HashedDense(300, compression=1 / 64, kernel_initializer="glorot_normal")
+    layer.build((None, 500))
+    assert numpy(layer.hashed_kernel).std() == pytest.approx(np.sqrt(2 / 800), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"compression": 0}, "compression"),
+        ({"compression": -0.5}, "compression"),
+        ({"compression": 1.5}, "compression"),
+        ({"compression": float("nan")}, "compression"),
+        ({"buckets": 0}, "buckets"),
+        ({"buckets": 2**25}, "buckets"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 0.5}, "seed"),
+        ({"units": 0}, "units"),
+    ],
+)
+def test_bad_arguments(arguments, name):
+    with pytest.raises(ValueError, match=f"argument `{name}`"):
+        HashedDense(**{"units": 4, **arguments})
+
+
+def test_more_buckets_than_connections():
+    with pytest.raises(ValueError, match=r"argument `buckets`.*at most 12"):
+        HashedDense(4, buckets=13).build((None, 3))

@@ -1,0 +1,92 @@
+"""Layers with binary weights and inputs.
+
+Itay Hubara, Matthieu Courbariaux et al., "Binarized Neural Networks", arXiv:1602.02830. With
+`scale=True` the weights are XNOR-Net's: Mohammad Rastegari et al., arXiv:1603.05279.
+"""
+
+import keras
+
+from tfcomp.layers import quantized
+from tfcomp.layers.constraints import WeightClip
+from tfcomp.quantizers import Binary
+
+
+class _BinaryMixin:
+    """Gives a quantized layer the defaults of a binary network.
+
+    Kernels become ±1 (±α with `scale`), and inputs ±1. Latent weights are clipped to [-1, 1]. The
+    first layer of a network takes real inputs: `input_quantizer=None`. Put batch normalization
+    before the next binary layer, and pooling before that.
+    """
+
+    def __init__(self, *args, scale=False, input_quantizer="binary", **kwargs):
+        for argument in self.quantized_weights.values():
+            kwargs[argument] = Binary(scale=scale)
+            kwargs.setdefault(argument.replace("quantizer", "constraint"), WeightClip(1.0))
+        super().__init__(*args, input_quantizer=input_quantizer, **kwargs)
+        self.scale = bool(scale)
+
+    def get_config(self):
+        config = super().get_config()
+        for argument in self.quantized_weights.values():
+            del config[argument]
+        return {**config, "scale": self.scale}
+
+
+class _BinaryConvMixin(_BinaryMixin):
+    def __init__(self, *args, pad_value=1, **kwargs):
+        super().__init__(*args, pad_value=pad_value, **kwargs)
+
+
+def _serializable(cls):
+    base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
+    padded = (
+        "        pad_value: What `padding='same'` pads with, ±1; zero is not a binary value.\n"
+        if issubclass(cls, _BinaryConvMixin)
+        else ""
+    )
+    cls.__doc__ = f"""`keras.layers.{base.__name__}` with binary weights and inputs.
+
+    The first layer of a network takes real inputs: give it `input_quantizer=None`.
+
+    Args:
+        *args, **kwargs: Those of `keras.layers.{base.__name__}`. Kernel constraints default to
+            `tfcomp.layers.WeightClip(1.0)`.
+        scale: `True` multiplies the weights of an output channel by their mean magnitude.
+        input_quantizer: Quantizer of the inputs, `"binary"` by default.
+{padded}
+    Reference:
+        Hubara, Courbariaux et al., "Binarized Neural Networks", arXiv:1602.02830;
+        Rastegari et al., "XNOR-Net", arXiv:1603.05279.
+    """
+    return keras.saving.register_keras_serializable("tfcomp")(cls)
+
+
+@_serializable
+class BinaryDense(_BinaryMixin, quantized.QuantizedDense):
+    pass
+
+
+@_serializable
+class BinaryConv1D(_BinaryConvMixin, quantized.QuantizedConv1D):
+    pass
+
+
+@_serializable
+class BinaryConv2D(_BinaryConvMixin, quantized.QuantizedConv2D):
+    pass
+
+
+@_serializable
+class BinaryConv3D(_BinaryConvMixin, quantized.QuantizedConv3D):
+    pass
+
+
+@_serializable
+class BinaryDepthwiseConv2D(_BinaryMixin, quantized.QuantizedDepthwiseConv2D):
+    pass
+
+
+@_serializable
+class BinarySeparableConv2D(_BinaryMixin, quantized.QuantizedSeparableConv2D):
+    pass

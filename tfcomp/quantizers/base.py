@@ -1,0 +1,152 @@
+"""What a quantizer is, and how it is named, saved and found again."""
+
+import contextlib
+import contextvars
+
+import keras
+
+from tfcomp.validation import invalid
+
+
+class Quantizer:
+    """Maps a tensor to few values; its gradient is one that it is trained by.
+
+    Subclasses define `quantize(inputs)`, most easily by `with_gradient`.
+
+    Attributes:
+        bits: Bits that tell the levels apart, without scales, or `None` where it is not known.
+        axis: Axes with one scale for each of their positions, or `None` for one scale in all.
+    """
+
+    bits = None
+    axis = None
+
+    def __call__(self, inputs):
+        inputs = keras.ops.convert_to_tensor(inputs)
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if not keras.backend.is_float_dtype(dtype):
+            raise ValueError(
+                f"Invalid value for argument `inputs` of {type(self).__name__}. Expected a "
+                f"floating point tensor. Received: dtype {dtype}"
+            )
+        return self.quantize(inputs)
+
+    def quantize(self, inputs):
+        """Returns the quantized tensor, of the same shape and dtype."""
+        raise NotImplementedError
+
+    def for_kernel(self, axis):
+        """Returns the quantizer for a kernel whose output channels lie along `axis`.
+
+        Args:
+            axis: Tuple of axes, negative.
+        """
+        return self
+
+    def get_config(self):
+        """Returns the constructor arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the quantizer from what `get_config` returned."""
+        return cls(**config)
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def with_gradient(inputs, levels, gradient):
+    """Returns `levels(inputs)`, differentiated as `gradient` says.
+
+    Args:
+        inputs: Tensor.
+        levels: Function from a tensor to its quantized values, exact to the last bit.
+        gradient: Function of inputs and upstream gradient to the gradient of the inputs.
+    """
+
+    @keras.ops.custom_gradient
+    def quantized(x):
+        def grad(*args, upstream=None):
+            # Some backends pass the upstream gradient by position, others by name.
+            return gradient(x, args[0] if upstream is None else upstream)
+
+        return levels(x), grad
+
+    return quantized(inputs)
+
+
+_KNOWN = {}
+
+
+def register(name):
+    """Class decorator: makes a quantizer serializable, and known under a short name."""
+
+    def decorate(cls):
+        _KNOWN[name] = cls
+        return keras.saving.register_keras_serializable("tfcomp")(cls)
+
+    return decorate
+
+
+def get(identifier):
+    """Returns a quantizer from a name, a config, a quantizer or any callable.
+
+    Args:
+        identifier: `None`, a name such as `"binary"`, a `Quantizer`, a config dict as `serialize`
+            makes it, or a callable from tensor to tensor.
+
+    Raises:
+        ValueError: If it is none of these.
+
+    Example:
+
+    >>> import tfcomp
+    >>> tfcomp.quantizers.get("ternary")
+    Ternary(threshold=0.7, scale=True, per_channel=False)
+    """
+    if identifier is None or isinstance(identifier, Quantizer):
+        return identifier
+    if isinstance(identifier, dict):
+        return keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, str) and identifier in _KNOWN:
+        return _KNOWN[identifier]()
+    if callable(identifier) and not isinstance(identifier, type):
+        return identifier
+    raise invalid(
+        "identifier",
+        identifier,
+        f"a quantizer, a callable, or one of the names {sorted(_KNOWN)}",
+    )
+
+
+def serialize(quantizer):
+    """Returns the config dict of a quantizer, or `None`."""
+    return None if quantizer is None else keras.saving.serialize_keras_object(quantizer)
+
+
+def deserialize(config, custom_objects=None):
+    """Makes the quantizer from what `serialize` returned."""
+    return keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
+
+
+_AS_STORED = contextvars.ContextVar("tfcomp_weights_as_stored", default=False)
+
+
+@contextlib.contextmanager
+def weights_as_stored():
+    """Context in which quantized layers use their stored weights as they are.
+
+    For code that has put quantized weights in the place of the latent ones, such as an exporter.
+    """
+    token = _AS_STORED.set(True)
+    try:
+        yield
+    finally:
+        _AS_STORED.reset(token)
+
+
+def are_weights_as_stored():
+    """Whether the caller is inside `weights_as_stored`."""
+    return _AS_STORED.get()
