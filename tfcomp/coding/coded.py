@@ -33,6 +33,14 @@ class Coded(NamedTuple):
         return np.dtype(self.dtype).itemsize
 
     @property
+    def payload_bytes(self):
+        """Bytes of all streams, without the few that describe them."""
+        return sum(
+            part.payload_bytes if isinstance(part, Coded) else len(part.data)
+            for part in self.parts.values()
+        )
+
+    @property
     def chain(self):
         """Names of the codings from the outside in, such as `"gaps/palette"`."""
         inner = [part.chain for part in self.parts.values() if isinstance(part, Coded)]

@@ -6,7 +6,6 @@ import numpy as np
 
 from tfcomp.coding.choose import encode
 from tfcomp.coding.coded import bit_patterns
-from tfcomp.coding.serial import to_bytes
 
 
 class Description(NamedTuple):
@@ -16,7 +15,7 @@ class Description(NamedTuple):
         size: Number of weights.
         nonzeros: How many of them are not zero (-0.0 is zero).
         distinct: Number of distinct values.
-        coded_bytes: Bytes in the smallest coding.
+        coded_bytes: Bytes in the smallest coding, without its header.
         coding: Its name, `"gaps/palette"` for instance.
     """
 
@@ -58,5 +57,5 @@ def describe(array):
     coded = encode(array)
     distinct = len(np.unique(bit_patterns(array)))
     return Description(
-        array.size, int(np.count_nonzero(array)), distinct, len(to_bytes(coded)), coded.chain
+        array.size, int(np.count_nonzero(array)), distinct, coded.payload_bytes, coded.chain
     )

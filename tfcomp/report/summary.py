@@ -1,0 +1,306 @@
+"""A table of what each layer weighs and costs."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import rich
+from rich.table import Table
+
+from tfcomp import coding, targets
+from tfcomp.coding.coded import bit_patterns
+from tfcomp.exporters.final_weights import FinalWeights
+from tfcomp.report import macs
+from tfcomp.report.calls import layer_calls
+
+
+class LayerSummary(NamedTuple):
+    """One row of a `Summary`.
+
+    Attributes:
+        name: Name of the layer.
+        type: Name of its class.
+        path: Names of the layers around it and its own, `"outer/inner"`.
+        weights: Number of weights.
+        bits_per_weight: Bits per weight in the smallest coding.
+        sparsity: Share of zeros among its kernels, or among all its weights if it has no kernel.
+        distinct: Number of distinct values of the same.
+        bytes_float32: Bytes of the weights in single precision.
+        bytes_coded: Bytes of the weights, each variable in its smallest coding.
+        macs: Dict from `(weight bits, input bits)` to multiply-accumulate operations for one
+            sample, or `None` where they are not known.
+    """
+
+    name: str
+    type: str
+    path: str
+    weights: int
+    bits_per_weight: float
+    sparsity: float
+    distinct: int
+    bytes_float32: int
+    bytes_coded: int
+    macs: dict | None
+
+
+def _add(total, part):
+    for key, number in part.items():
+        total[key] = total.get(key, 0) + number
+
+
+class Summary:
+    """What each layer of a model weighs and costs.
+
+    Attributes:
+        name: Name of the model.
+        layers: List of `LayerSummary`, one for each layer with weights or MACs.
+    """
+
+    def __init__(self, name, layers):
+        self.name = name
+        self.layers = layers
+
+    @property
+    def weights(self):
+        """Number of weights."""
+        return sum(row.weights for row in self.layers)
+
+    @property
+    def bytes_float32(self):
+        """Bytes of all weights in single precision."""
+        return 4 * self.weights
+
+    @property
+    def bytes_coded(self):
+        """Bytes of all weights, each variable in its smallest coding."""
+        return sum(row.bytes_coded for row in self.layers)
+
+    @property
+    def bits_per_weight(self):
+        """Bits per weight in the smallest coding."""
+        return 8 * self.bytes_coded / self.weights if self.weights else 0.0
+
+    @property
+    def sparsity(self):
+        """Share of zeros, of the layers' sparsities weighed by their numbers of weights."""
+        zeros = sum(row.sparsity * row.weights for row in self.layers)
+        return zeros / self.weights if self.weights else 0.0
+
+    @property
+    def macs(self):
+        """Dict from `(weight bits, input bits)` to the MACs that are known."""
+        total = {}
+        for row in self.layers:
+            _add(total, row.macs or {})
+        return total
+
+    @property
+    def macs_complete(self):
+        """Whether the MACs of every layer are known."""
+        return all(row.macs is not None for row in self.layers)
+
+    def to_dict(self):
+        """Returns everything as plain dicts and lists, the keys of MACs as `"1x32"`."""
+
+        def plain(counted):
+            return counted and {f"{w}x{x}": number for (w, x), number in counted.items()}
+
+        totals = ("weights", "bits_per_weight", "sparsity", "bytes_float32", "bytes_coded")
+        return {
+            "name": self.name,
+            "layers": [{**row._asdict(), "macs": plain(row.macs)} for row in self.layers],
+            **{name: getattr(self, name) for name in totals},
+            "macs": plain(self.macs),
+            "macs_complete": self.macs_complete,
+        }
+
+    def table(self):
+        """Returns a `rich.table.Table`."""
+        table = Table(title=f"{self.name}", show_footer=True, title_justify="left")
+        total_macs = _macs(self.macs) + ("" if self.macs_complete else "\n+ unknown")
+        columns = [
+            ("Layer", "left", "Total"),
+            ("Type", "left", ""),
+            ("Weights", "right", f"{self.weights:,}"),
+            ("Bits/weight", "right", f"{self.bits_per_weight:.2f}"),
+            ("Zeros", "right", f"{self.sparsity:.1%}"),
+            ("Values", "right", ""),
+            ("float32 kB", "right", f"{self.bytes_float32 / 1000:,.1f}"),
+            ("Coded kB", "right", f"{self.bytes_coded / 1000:,.1f}"),
+            ("MACs (bits)", "right", total_macs),
+        ]
+        for header, justify, footer in columns:
+            table.add_column(header, footer, justify=justify)
+        for row in self.layers:
+            table.add_row(
+                row.path,
+                row.type,
+                f"{row.weights:,}",
+                f"{row.bits_per_weight:.2f}" if row.weights else "",
+                f"{row.sparsity:.1%}" if row.weights else "",
+                f"{row.distinct:,}" if row.weights else "",
+                f"{row.bytes_float32 / 1000:,.1f}" if row.weights else "",
+                f"{row.bytes_coded / 1000:,.1f}" if row.weights else "",
+                "unknown" if row.macs is None else _macs(row.macs),
+            )
+        return table
+
+    def __repr__(self):
+        return (
+            f"Summary({self.name!r}: {self.weights:,} weights, {self.bytes_float32:,} bytes in "
+            f"float32, {self.bytes_coded:,} coded)"
+        )
+
+
+def _macs(counted):
+    return "\n".join(f"{number:,} ({w}x{x})" for (w, x), number in sorted(counted.items()))
+
+
+def _bits(dtype):
+    # tfcomp.coding has taught numpy bfloat16 and float8.
+    return 8 * np.dtype(keras.backend.standardize_dtype(dtype)).itemsize
+
+
+class _Operands:
+    """How many bits a layer's weights and inputs have when they are multiplied."""
+
+    def __init__(self, layer):
+        self.compute = _bits(layer.compute_dtype or "float32")
+        quantizers = targets.weight_quantizers(layer)
+        self.quantizers = {id(variable): quantizer for variable, quantizer in quantizers}
+        quantizer = getattr(layer, "input_quantizer", None)
+        # Keras's own quantized layers quantize their inputs as they come.
+        dynamic = getattr(layer, "quantization_mode", None) in ("int8", "int4")
+        self.input = getattr(quantizer, "bits", None) or (8 if dynamic else self.compute)
+
+    def key(self, variable):
+        if variable is None:
+            return self.compute, self.compute
+        bits = getattr(self.quantizers.get(id(variable)), "bits", None)
+        stored = _bits(variable.dtype)
+        return bits or min(stored, self.compute), self.input
+
+
+def _row_layer(site):
+    """The layer in whose row a weight belongs: its own, but a recurrent layer is one row."""
+    for layer in site.chain:
+        if isinstance(layer, keras.layers.RNN):
+            return layer
+    return site.layer
+
+
+def _numbers(counted):
+    return [number for _, number in counted]
+
+
+def _macs_by_layer(model, input_shape):
+    """Maps `id(layer)` to its MACs by operand bits, or to `None`; `None` for an untraced model."""
+    pairs = layer_calls(model, input_shape)
+    if pairs is None:
+        return None
+    found = {}
+    for first, second in pairs:
+        layer = first.layer
+        if macs.rule(layer) is None:
+            continue
+        counted, again = macs.count(layer, first), macs.count(layer, second)
+        if counted is None or again is None or _numbers(counted) != _numbers(again):
+            found[id(layer)] = None
+        elif found.setdefault(id(layer), {}) is not None:
+            operands = _Operands(layer)
+            for variable, number in counted:
+                _add(found[id(layer)], {operands.key(variable): number})
+    return found
+
+
+def _weigh(variables, final):
+    """Weights, coded bytes, sparsity and distinct values of a row."""
+    kernels = [v for v in variables if targets.is_kernel(v)] or variables
+    coded = size = zeros = 0
+    patterns = []
+    for variable in variables:
+        value = final.value(variable)
+        described = coding.describe(value)
+        coded += described.coded_bytes
+        if any(variable is kernel for kernel in kernels):
+            size += described.size
+            zeros += described.size - described.nonzeros
+            patterns.append(np.unique(bit_patterns(value)))
+    distinct = len(np.unique(np.concatenate(patterns))) if patterns else 0
+    return coded, zeros / size if size else 0.0, distinct
+
+
+def summarize(model, input_shape=None):
+    """Returns the `Summary` that `tfcomp.summary` prints."""
+    targets.check_built(model)
+    final = FinalWeights(model)
+    weights = {id(variable) for variable in model.weights}
+    owned = {}
+    for site in targets.variable_sites(model):
+        if id(site.variable) in weights:
+            owned.setdefault(id(_row_layer(site)), []).append(site.variable)
+    counted = _macs_by_layer(model, input_shape)
+
+    rows = []
+    sites = targets.layer_sites(model) + [targets.Site(model.name, (model,))]
+    for site in sites:
+        layer, variables = site.layer, owned.get(id(site.layer), [])
+        multiplies = macs.rule(layer) is not None or any(map(targets.is_kernel, variables))
+        if not variables and not (counted or {}).get(id(layer)):
+            continue
+        known = counted is not None and macs.rule(layer) is not None
+        coded, sparsity, distinct = _weigh(variables, final)
+        size = sum(int(np.prod(variable.shape)) for variable in variables)
+        rows.append(
+            LayerSummary(
+                name=layer.name,
+                type=type(layer).__name__,
+                path=site.path,
+                weights=size,
+                bits_per_weight=8 * coded / size if size else 0.0,
+                sparsity=sparsity,
+                distinct=distinct,
+                bytes_float32=4 * size,
+                bytes_coded=coded,
+                # A layer that was not called does nothing.
+                macs=counted.get(id(layer), {}) if known else (None if multiplies else {}),
+            )
+        )
+    return Summary(model.name, rows)
+
+
+def summary(model, print_table=True, console=None, input_shape=None):
+    """Sums up how far a model is compressed and what a prediction costs, layer by layer.
+
+    Weights that a layer quantizes in its forward pass are counted as quantized. Shared layers
+    are weighed once; their multiplications count as often as they are called. Where the number of
+    multiply-accumulate operations (MACs) depends on an axis of unknown size, or the layer is of a
+    kind that tfcomp does not know, it is shown as unknown.
+
+    Args:
+        model: A built `keras.Model` of any kind.
+        print_table: Whether to print the table.
+        console: Optional `rich.console.Console` to print to.
+        input_shape: Shape of the input with its batch axis, for a subclassed model that was never
+            called.
+
+    Returns:
+        A `Summary`, with the rows in `layers`.
+
+    Raises:
+        ValueError: If the model is not built.
+
+    Example:
+
+    >>> import keras
+    >>> from tfcomp.report import summary
+    >>> dense = keras.layers.Dense(4, kernel_initializer="zeros")
+    >>> model = keras.Sequential([keras.Input((8,)), dense])
+    >>> summed = summary(model, print_table=False)
+    >>> summed.weights, summed.layers[0].sparsity, summed.macs
+    (36, 1.0, {(32, 32): 32})
+    """
+    summed = summarize(model, input_shape)
+    if print_table:
+        (console or rich.get_console()).print(summed.table())
+    return summed
