@@ -5,6 +5,7 @@ what the quantizer makes of them, so that is what is exported, and the layer is 
 weights as they are.
 """
 
+import collections
 import contextlib
 import warnings
 
@@ -14,22 +15,10 @@ import numpy as np
 from tfcomp import targets
 
 
-def _owners(model):
-    """Maps the id of each variable to the layers that hold it themselves, not in a sublayer."""
-    sites = targets.layer_sites(model)
-    inner = {}
-    for site in sites:
-        for outer in site.chain[:-1]:
-            inner.setdefault(id(outer), set()).update(id(v) for v in site.layer.variables)
-    owners = {}
-    for layer in [site.layer for site in sites] + [model]:
-        below = inner.get(id(layer), set())
-        if layer is model:
-            below = {id(v) for site in sites for v in site.layer.variables}
-        for variable in layer.variables:
-            if id(variable) not in below:
-                owners.setdefault(id(variable), []).append(layer)
-    return owners
+def own_variables(layer):
+    """The variables that a layer holds itself, not in a sublayer."""
+    inner = {id(v) for child in targets._children(layer) for v in child.variables}
+    return [variable for variable in layer.variables if id(variable) not in inner]
 
 
 def _as_stored():
@@ -61,11 +50,11 @@ class FinalWeights:
                     found.setdefault(id(variable), []).append((variable, quantizer))
         if not found:
             return {}
-        owners = _owners(self.model)
+        owners = collections.Counter(id(v) for layer in layers for v in own_variables(layer))
         for pairs in found.values():
             variable = pairs[0][0]
             same = all(quantizer is pairs[0][1] for _, quantizer in pairs)
-            if not same or len(owners.get(id(variable), [])) > len(pairs):
+            if not same or owners[id(variable)] > len(pairs):
                 warnings.warn(
                     f"Weight {variable.path!r} is shared by layers that do not quantize it in the "
                     "same way. The export keeps the latent weights of all quantized layers and "

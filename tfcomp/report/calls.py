@@ -41,27 +41,28 @@ def _shapes(structure):
 
 class _Recorder:
     def __init__(self, model):
-        self.calls, self.times = [], 1
+        self.calls = []
         self.layers = [site.layer for site in targets.layer_sites(model)] + [model]
 
     def _recorded(self, layer, call):
         def recorded(*args, **kwargs):
-            steps = 1
-            if isinstance(layer, keras.layers.TimeDistributed):
-                # It calls its layer on one step and maps that over the others.
-                steps = args[0].shape[1]
-            self.times *= steps
-            try:
-                output = call(*args, **kwargs)
-            finally:
-                self.times //= steps
+            first = len(self.calls)
+            output = call(*args, **kwargs)
             named = tuple(_shapes(value) for value in kwargs.values() if hasattr(value, "shape"))
             inputs = _shapes(args[0]) if args else None
             others = tuple(_shapes(value) for value in args[1:]) + named
-            self.calls.append(Call(layer, inputs, others, _shapes(output), self.times))
+            if isinstance(layer, keras.layers.TimeDistributed):
+                self._distribute(layer, first, args[0].shape[1])
+            self.calls.append(Call(layer, inputs, others, _shapes(output), 1))
             return output
 
         return recorded
+
+    def _distribute(self, wrapper, first, steps):
+        # It calls its layer on every step, or on one of them and maps that over the others.
+        inside = self.calls[first:]
+        if sum(call.layer is wrapper.layer for call in inside) == 1:
+            self.calls[first:] = [call._replace(times=call.times * steps) for call in inside]
 
     @contextlib.contextmanager
     def watching(self):

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tfcomp import coding, targets
 from tfcomp.coding.coded import bit_patterns
-from tfcomp.exporters.final_weights import FinalWeights
+from tfcomp.exporters.final_weights import FinalWeights, own_variables
 from tfcomp.report import macs
 from tfcomp.report.calls import layer_calls
 
@@ -189,6 +189,19 @@ def _row_layer(site):
     return site.layer
 
 
+def _owned(model, sites):
+    """Maps `id(layer)` to the weights in its row, each weight once."""
+    # Seeds and metrics are variables, and no weights.
+    left = {id(variable) for variable in model.weights}
+    owned = {}
+    for site in sites:
+        for variable in own_variables(site.layer):
+            if id(variable) in left:
+                left.remove(id(variable))
+                owned.setdefault(id(_row_layer(site)), []).append(variable)
+    return owned
+
+
 def _numbers(counted):
     return [number for _, number in counted]
 
@@ -234,15 +247,11 @@ def summarize(model, input_shape=None):
     """Returns the `Summary` that `tfcomp.summary` prints."""
     targets.check_built(model)
     final = FinalWeights(model)
-    weights = {id(variable) for variable in model.weights}
-    owned = {}
-    for site in targets.variable_sites(model):
-        if id(site.variable) in weights:
-            owned.setdefault(id(_row_layer(site)), []).append(site.variable)
+    sites = targets.layer_sites(model) + [targets.Site(model.name, (model,))]
+    owned = _owned(model, sites)
     counted = _macs_by_layer(model, input_shape)
 
     rows = []
-    sites = targets.layer_sites(model) + [targets.Site(model.name, (model,))]
     for site in sites:
         layer, variables = site.layer, owned.get(id(site.layer), [])
         multiplies = macs.rule(layer) is not None or any(map(targets.is_kernel, variables))
