@@ -7,6 +7,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
+# Programs that tests run in processes of their own.
+collect_ignore_glob = ["*/mirrored.py"]
+
 
 def pytest_collection_modifyitems(items):
     if keras.backend.backend() == "tensorflow":

@@ -2,7 +2,8 @@
 
 from tfcomp import callbacks, layers, quantizers, schedules, targets
 from tfcomp.projections.attachment import release
+from tfcomp.surgery import swap_layers
 
 __version__ = "0.1.0"
 
-__all__ = ["callbacks", "layers", "quantizers", "release", "schedules", "targets"]
+__all__ = ["callbacks", "layers", "quantizers", "release", "schedules", "swap_layers", "targets"]

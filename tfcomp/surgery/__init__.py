@@ -1,0 +1,5 @@
+"""Changes the layers of a model."""
+
+from tfcomp.surgery.swap import swap_layers
+
+__all__ = ["swap_layers"]

@@ -1,0 +1,89 @@
+"""Carries configuration and weights from one layer over to another of a different class."""
+
+import inspect
+
+import keras
+
+from tfcomp import targets
+
+# What is a layer's own rather than its class's.
+_OWN = ("name", "trainable", "dtype")
+
+
+def _parameters(cls):
+    """Constructor parameters of a class and of those it passes the rest on to."""
+    found = {}
+    for base in cls.__mro__:
+        if base is object or "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                found.setdefault(parameter.name, parameter)
+        # A class that takes *args has the signature of the class it extends.
+        if not any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+            break
+    return found
+
+
+def _required(cls):
+    return [name for name, p in _parameters(cls).items() if p.default is p.empty]
+
+
+def chosen_config(layer):
+    """The part of a layer's config that its user chose: what differs from the class's defaults."""
+    config = layer.get_config()
+    required = {name: config[name] for name in _required(type(layer)) if name in config}
+    defaults = type(layer).from_config(dict(required)).get_config()
+    return {
+        name: value
+        for name, value in config.items()
+        if name in required or name in _OWN or value != defaults.get(name, value)
+    }
+
+
+def convert(layer, cls, preset):
+    """Makes a layer of another class that is set up like `layer`.
+
+    Args:
+        layer: A Keras layer.
+        cls: The new layer's class.
+        preset: Dict of constructor arguments that take precedence.
+
+    Raises:
+        ValueError: If the layer has a setting that the new class does not take.
+    """
+    config = chosen_config(layer)
+    accepted = set(_parameters(cls)) | {*_OWN, "activity_regularizer"}
+    lost = {name: value for name, value in config.items() if name not in accepted}
+    if lost:
+        raise ValueError(
+            f"Layer {layer.name!r} cannot become a {cls.__name__}, which does not take "
+            f"{lost}. Give a function from the old layer to the new one as the rule's value, or "
+            "`None` to keep the layer."
+        )
+    missing = [n for n in _required(cls) if n not in config and n not in preset]
+    if missing:
+        raise ValueError(
+            f"Layer {layer.name!r}, a {type(layer).__name__}, cannot become a {cls.__name__}: it "
+            f"has no {missing}. Give them by functools.partial({cls.__name__}, ...), or `None` to "
+            "keep the layer."
+        )
+    return cls.from_config({**config, **preset})
+
+
+def carry_weights(old, new):
+    """Copies the weights that both layers have, by path inside the layer and by shape.
+
+    Returns:
+        The numbers of weights copied, of those in `new`, and of those in `old`.
+    """
+    values = {site.path: site.variable for site in targets.variable_sites(old)}
+    sites = targets.variable_sites(new)
+    copied = 0
+    for site in sites:
+        source = values.get(site.path)
+        if source is not None and tuple(source.shape) == tuple(site.variable.shape):
+            site.variable.assign(keras.ops.convert_to_numpy(source.value))
+            copied += 1
+    return copied, len(sites), len(values)
