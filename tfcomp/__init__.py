@@ -1,9 +1,21 @@
 """Small and fast neural networks for Keras 3."""
 
 from tfcomp import callbacks, layers, quantizers, schedules, targets
+from tfcomp.exporters import export
 from tfcomp.projections.attachment import release
+from tfcomp.report import summary
 from tfcomp.surgery import swap_layers
 
 __version__ = "0.1.0"
 
-__all__ = ["callbacks", "layers", "quantizers", "release", "schedules", "swap_layers", "targets"]
+__all__ = [
+    "callbacks",
+    "export",
+    "layers",
+    "quantizers",
+    "release",
+    "schedules",
+    "summary",
+    "swap_layers",
+    "targets",
+]

@@ -86,7 +86,7 @@ def test_gradient_sums_over_a_bucket():
 
     def loss(buckets):
         with keras.StatelessScope([(layer.hashed_kernel, buckets)]):
-            return layer.call(x) * upstream
+            return keras.ops.multiply(layer.call(keras.ops.array(x)), upstream)
 
     found = gradient(loss, numpy(layer.hashed_kernel))
     dense = x.T @ upstream

@@ -1,0 +1,206 @@
+"""Every layer through every file format, mixed precision, and a run that is killed and resumed."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfcomp
+from tfcomp import layers
+from tfcomp.quantizers import Ternary
+
+IMAGE, SEQUENCE, VOLUME, ROWS = (6, 6, 3), (7, 3), (5, 5, 5, 3), (4,)
+PER_CHANNEL = Ternary(per_channel=True)
+
+LAYERS = {
+    "QuantizedDense": (lambda: layers.QuantizedDense(5, kernel_quantizer=PER_CHANNEL), ROWS),
+    "QuantizedEinsumDense": (
+        lambda: layers.QuantizedEinsumDense("abc,cd->abd", (7, 5), kernel_quantizer=PER_CHANNEL),
+        SEQUENCE,
+    ),
+    "QuantizedConv1D": (lambda: layers.QuantizedConv1D(4, 3, kernel_quantizer="ternary"), SEQUENCE),
+    "QuantizedConv2D": (lambda: layers.QuantizedConv2D(4, 3, kernel_quantizer="ternary"), IMAGE),
+    "QuantizedConv3D": (lambda: layers.QuantizedConv3D(4, 3, kernel_quantizer="ternary"), VOLUME),
+    "QuantizedConv1DTranspose": (
+        lambda: layers.QuantizedConv1DTranspose(4, 3, kernel_quantizer=PER_CHANNEL),
+        SEQUENCE,
+    ),
+    "QuantizedConv2DTranspose": (
+        lambda: layers.QuantizedConv2DTranspose(4, 3, kernel_quantizer=PER_CHANNEL),
+        IMAGE,
+    ),
+    "QuantizedConv3DTranspose": (
+        lambda: layers.QuantizedConv3DTranspose(4, 3, kernel_quantizer=PER_CHANNEL),
+        VOLUME,
+    ),
+    "QuantizedDepthwiseConv1D": (
+        lambda: layers.QuantizedDepthwiseConv1D(3, depthwise_quantizer=PER_CHANNEL),
+        SEQUENCE,
+    ),
+    "QuantizedDepthwiseConv2D": (
+        lambda: layers.QuantizedDepthwiseConv2D(3, depthwise_quantizer=PER_CHANNEL),
+        IMAGE,
+    ),
+    "QuantizedSeparableConv1D": (
+        lambda: layers.QuantizedSeparableConv1D(4, 3, pointwise_quantizer=PER_CHANNEL),
+        SEQUENCE,
+    ),
+    "QuantizedSeparableConv2D": (
+        lambda: layers.QuantizedSeparableConv2D(4, 3, depthwise_quantizer=PER_CHANNEL),
+        IMAGE,
+    ),
+    "BinaryDense": (lambda: layers.BinaryDense(5, scale=True), ROWS),
+    "BinaryConv1D": (lambda: layers.BinaryConv1D(4, 3, padding="causal"), SEQUENCE),
+    "BinaryConv2D": (lambda: layers.BinaryConv2D(4, 3, padding="same", scale=True), IMAGE),
+    "BinaryConv3D": (lambda: layers.BinaryConv3D(4, 3, padding="same"), VOLUME),
+    "BinaryDepthwiseConv2D": (lambda: layers.BinaryDepthwiseConv2D(3, scale=True), IMAGE),
+    "BinarySeparableConv2D": (lambda: layers.BinarySeparableConv2D(4, 3), IMAGE),
+    "TernaryDense": (lambda: layers.TernaryDense(5), ROWS),
+    "TernaryConv2D": (lambda: layers.TernaryConv2D(4, 3), IMAGE),
+    "HashedDense": (lambda: layers.HashedDense(6, compression=0.5, activation="relu"), ROWS),
+    "FireModule": (lambda: layers.FireModule(2, 4), IMAGE),
+    "ChannelShuffle": (lambda: layers.ChannelShuffle(3), IMAGE),
+    "ShuffleUnit": (lambda: layers.ShuffleUnit(12, groups=3, strides=2), IMAGE),
+}
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def make_model(name):
+    """The layer with normalization and a pruned dense layer behind it, compiled."""
+    keras.utils.set_random_seed(3)
+    make, shape = LAYERS[name]
+    model = keras.Sequential(
+        [
+            keras.Input(shape),
+            make(),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, name="head"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model
+
+
+def fit(model, epochs, callbacks=(), **arguments):
+    x, y = data(model)
+    return model.fit(
+        x,
+        y,
+        batch_size=4,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=list(callbacks),
+        **arguments,
+    )
+
+
+def data(model):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(16, *model.input_shape[1:])).astype("float32")
+    return x, rng.normal(size=(16, 4)).astype("float32")
+
+
+def pruning():
+    schedule = tfcomp.schedules.PolynomialDecay(0, 0.75, begin_step=1, end_step=14, frequency=3)
+    return tfcomp.callbacks.GradualPruning(schedule, targets="head")
+
+
+def assert_same_weights(first, second):
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def check_keras(name, folder):
+    model = make_model(name)
+    fit(model, 4, [pruning()])
+    model.save(folder / "m.keras")
+    loaded = keras.models.load_model(folder / "m.keras")
+    assert_same_weights(model, loaded)
+    x, _ = data(model)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
+    assert np.mean(numpy(loaded.get_layer("head").kernel) == 0) == 0.75
+    fit(loaded, 1, [tfcomp.callbacks.PreserveSparsity("head")])
+    assert np.mean(numpy(loaded.get_layer("head").kernel) == 0) == 0.75
+
+
+def check_weights(name, folder):
+    model = make_model(name)
+    fit(model, 4, [pruning()])
+    model.save_weights(folder / "m.weights.h5")
+    loaded = make_model(name)
+    fit(loaded, 1)
+    loaded.load_weights(folder / "m.weights.h5")
+    assert_same_weights(model, loaded)
+
+
+def check_saved_model(name, folder):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("needs the TensorFlow backend")
+    import tensorflow as tf
+
+    model = make_model(name)
+    fit(model, 4, [pruning()])
+    tfcomp.export(model, folder / "compact", verbose=False)
+    loaded = tf.saved_model.load(folder / "compact")
+    x, _ = data(model)
+    expected = tf.function(lambda x: model(x, training=False))(x)
+    np.testing.assert_allclose(loaded.serve(x), expected, rtol=1e-6, atol=1e-6)
+
+
+def check_mixed_float16(name, folder):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = make_model(name)
+    history = fit(model, 4, [pruning()])
+    assert np.all(np.isfinite(history.history["loss"]))
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+    assert np.mean(numpy(model.get_layer("head").kernel) == 0) > 0.5
+    model.save(folder / "m.keras")
+    loaded = keras.models.load_model(folder / "m.keras")
+    assert_same_weights(model, loaded)
+    x, _ = data(model)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise Killed
+
+
+def check_backup_and_restore(name, folder):
+    unbroken = make_model(name)
+    fit(unbroken, 4, [pruning()])
+    with pytest.raises(Killed):
+        fit(
+            make_model(name),
+            4,
+            [keras.callbacks.BackupAndRestore(folder / "backup"), pruning(), Kill()],
+        )
+    resumed = make_model(name)
+    fit(resumed, 4, [keras.callbacks.BackupAndRestore(folder / "backup"), pruning()])
+    assert_same_weights(unbroken, resumed)
+    for a, b in zip(unbroken.optimizer.variables, resumed.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(numpy(a.value), numpy(b.value))
+
+
+CHECKS = [check_keras, check_weights, check_saved_model, check_mixed_float16]
+CHECKS.append(check_backup_and_restore)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_layer(name, check, tmp_path):
+    check(name, tmp_path)
+
+
+def test_no_layer_is_left_out():
+    made = {name for name in layers.__all__ if issubclass(getattr(layers, name), keras.Layer)}
+    assert made == set(LAYERS)
