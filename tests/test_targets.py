@@ -1,0 +1,210 @@
+"""Targets: every form of rule on every kind of model, and what is said when nothing matches."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from tfcomp import layers, targets
+
+
+def functional():
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(image)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.SeparableConv2D(4, 3, name="separable")(x)
+    x = keras.layers.Reshape((4, 16))(x)
+    x = keras.layers.Bidirectional(
+        keras.layers.LSTM(3, return_sequences=True, name="lstm"), name="both"
+    )(x)
+    x = keras.layers.MultiHeadAttention(2, 4, name="attend")(x, x)
+    x = keras.layers.PReLU(name="prelu")(x)
+    x = keras.layers.Flatten()(x)
+    nested = keras.Sequential([keras.Input((24,)), keras.layers.Dense(5, name="deep")], name="nest")
+    shared = keras.layers.Dense(5, name="shared")
+    return keras.Model(image, shared(shared(nested(x))))
+
+
+KERNELS = [
+    "conv/kernel",
+    "separable/depthwise_kernel",
+    "separable/pointwise_kernel",
+    "both/forward_lstm/lstm_cell/kernel",
+    "both/forward_lstm/lstm_cell/recurrent_kernel",
+    "both/backward_lstm/lstm_cell/kernel",
+    "both/backward_lstm/lstm_cell/recurrent_kernel",
+    "attend/query/kernel",
+    "attend/key/kernel",
+    "attend/value/kernel",
+    "attend/attention_output/kernel",
+    "nest/deep/kernel",
+    "shared/kernel",
+]
+
+
+def paths(model, rule):
+    return [target.path for target in targets.find(model, rule)]
+
+
+def test_none_means_every_kernel():
+    assert paths(functional(), None) == KERNELS
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("conv", ["conv/kernel"]),
+        ("deep", ["nest/deep/kernel"]),
+        ("nest/deep", ["nest/deep/kernel"]),
+        ("nest", ["nest/deep/kernel"]),
+        ("conv/bias", ["conv/bias"]),
+        ("attend", KERNELS[7:11]),
+        ("recurrent", [KERNELS[4], KERNELS[6]]),
+        (re.compile("^both/forward"), KERNELS[3:5]),
+        (keras.layers.LSTM, KERNELS[3:7]),
+        (keras.layers.Dense, KERNELS[11:]),
+        (["conv", keras.layers.Dense], ["conv/kernel", *KERNELS[11:]]),
+        (lambda layer, variable: variable.shape[-1] == 5, KERNELS[11:]),
+        (
+            {keras.layers.LSTM: None, "attend": None, "separable": None},
+            ["conv/kernel", *KERNELS[11:]],
+        ),
+        ({...: None, "shared": {}}, ["shared/kernel"]),
+    ],
+)
+def test_rules(rule, expected):
+    assert paths(functional(), rule) == expected
+
+
+def test_layers_and_variables_are_rules():
+    model = functional()
+    layer = model.get_layer("shared")
+    assert paths(model, layer) == ["shared/kernel"]
+    assert paths(model, layer.kernel) == ["shared/kernel"]
+    assert paths(model, [layer.bias, layer.kernel]) == ["shared/kernel", "shared/bias"]
+    assert paths(model, model.get_layer("nest").layers[0].kernel.path) == ["nest/deep/kernel"]
+
+
+def test_the_most_precise_rule_wins_whatever_the_order():
+    rules = [
+        ("shared", {"by": "name"}),
+        (re.compile("shared"), {"by": "pattern"}),
+        (lambda layer, variable: layer.name == "shared", {"by": "callable"}),
+        (keras.layers.Dense, {"by": "type"}),
+        (..., {"by": "rest"}),
+    ]
+    model = functional()
+    for count in range(1, len(rules) + 1):
+        for order in (1, -1):
+            chosen = dict(rules[-count:][::order])
+            found = {t.path: t.options for t in targets.find(model, chosen)}
+            assert found["shared/kernel"] == rules[-count][1]
+            assert found["conv/kernel"] == {"by": "rest"}
+    later = {keras.layers.Dense: {"by": 1}, keras.layers.Layer: {"by": 2}}
+    assert targets.find(model, later)[-1].options == {"by": 2}
+
+
+def test_a_name_is_not_a_prefix_of_other_names():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(4, name="dense"),
+            keras.layers.Dense(4, name="dense_1"),
+        ]
+    )
+    assert paths(model, "dense") == ["dense/kernel"]
+    assert paths(model, "dense.*") == ["dense/kernel", "dense_1/kernel"]
+
+
+class Block(keras.layers.Layer):
+    def __init__(self):
+        super().__init__(name="block")
+        self.first = keras.layers.Dense(3, name="first")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.own = self.add_weight(shape=(3, 3), name="mixing")
+
+    def call(self, x):
+        return keras.ops.matmul(self.first(x), self.own)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.blocks = [Block(), Block()]
+        self.top = self.add_weight(shape=(3, 2), name="top")
+
+    def call(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return keras.ops.matmul(x, self.top)
+
+
+def test_subclassed_models_with_equal_names():
+    model = Subclassed()
+    model(np.ones((2, 3)))
+    assert sorted(paths(model, None)) == [
+        "block/first/kernel",
+        "block/first/kernel#1",
+        "block/mixing",
+        "block/mixing#1",
+        "top",
+    ]
+    assert len({id(t.variable) for t in targets.find(model)}) == 5
+    assert paths(model, "block/mixing#1") == ["block/mixing#1"]
+
+
+def test_what_a_layer_quantizes_itself_is_left_out_unless_named():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.TernaryDense(4, name="ternary"),
+            layers.HashedDense(4, name="hashed"),
+            keras.layers.Dense(2, name="plain"),
+        ]
+    )
+    assert paths(model, None) == ["plain/kernel"]
+    assert paths(model, "ternary") == ["ternary/kernel"]
+    assert paths(model, "hashed/hashed_kernel") == ["hashed/hashed_kernel"]
+
+
+def test_frozen_weights_are_left_out_unless_named():
+    model = functional()
+    model.get_layer("nest").trainable = False
+    assert "nest/deep/kernel" not in paths(model, None)
+    assert paths(model, "deep") == ["nest/deep/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("sharde", r"'sharde' matches nothing.*Did you mean 'shared'"),
+        (re.compile("nothing"), r"matches nothing in this model(?s:.*)conv/kernel"),
+        (keras.layers.Conv3D, "matches nothing"),
+        (lambda layer, variable: False, "matches nothing"),
+        ("(", "valid regular expression"),
+        (3, "a layer name, a regular expression"),
+        ([], "at least one rule"),
+        ({"conv": 0.5}, "a dict of overrides or None as each value"),
+        ({...: None}, "covers no weight"),
+    ],
+)
+def test_errors_name_the_argument_and_what_could_have_matched(rule, message):
+    with pytest.raises(ValueError, match=f"argument `somewhere`.*{message}"):
+        targets.find(functional(), rule, argument="somewhere")
+
+
+def test_unbuilt_model():
+    with pytest.raises(ValueError, match="has no weights yet"):
+        targets.find(keras.Sequential([keras.layers.Dense(2)]))
+    with pytest.raises(ValueError, match="argument `model`"):
+        targets.find(keras.layers.Dense(2))
+
+
+def test_layer_sites_list_every_layer_once():
+    names = [site.path for site in targets.layer_sites(functional())]
+    assert len(names) == len(set(names))
+    assert {"both/forward_lstm/lstm_cell", "attend/query", "nest/deep", "shared"} <= set(names)
+    assert names.index("nest") < names.index("nest/deep")
