@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 
@@ -156,7 +157,29 @@ def stateful(rng):
     return model, [rng.standard_normal((2, 30)).astype("float32")]
 
 
+def quantized(rng):
+    tfcomp_layers = pytest.importorskip("tfcomp.layers")
+    clip = tfcomp_layers.WeightClip(1.0)
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            tfcomp_layers.QuantizedConv2D(32, 3, kernel_quantizer="ternary"),
+            layers.BatchNormalization(),
+            tfcomp_layers.QuantizedSeparableConv2D(
+                64, 3, depthwise_quantizer="ternary", pointwise_quantizer="ternary"
+            ),
+            layers.GlobalAveragePooling2D(),
+            tfcomp_layers.HashedDense(40),
+            tfcomp_layers.QuantizedDense(
+                8, kernel_quantizer="binary", input_quantizer="binary", kernel_constraint=clip
+            ),
+        ]
+    )
+    return model, [_images(rng)]
+
+
 ALL = [
+    quantized,
     sequential,
     without_input_layer,
     nested_multi_io,

@@ -188,3 +188,38 @@ def test_large_weights_lie_in_files_and_not_in_the_graph(tmp_path):
     export(model, tmp_path / "model", verbose=False)
     assert (tmp_path / "model" / "saved_model.pb").stat().st_size < 40_000
     assert len(list((tmp_path / "model" / "assets").iterdir())) == 1
+
+
+def test_a_failing_export_leaves_the_old_folder_whole(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    export(model, tmp_path / "model", verbose=False)
+
+    def fails(root, path, **kwargs):
+        (pathlib.Path(path) / "saved_model.pb").write_text("half of it")
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.saved_model, "save", fails)
+        with pytest.raises(OSError, match="disk full"):
+            export(model, tmp_path / "model", verbose=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+    served = tf.saved_model.load(str(tmp_path / "model"))
+    np.testing.assert_array_equal(served.serve(np.ones((1, 4), "float32")), model(np.ones((1, 4))))
+
+
+def test_shared_weights_are_stored_once(tmp_path):
+    shared = keras.layers.Dense(400)
+    x = keras.Input((400,))
+    model = keras.Model(x, shared(shared(x)))
+    export(model, tmp_path / "model", verbose=False)
+    assert folder_bytes(tmp_path / "model") < 160_000 * 4 + 40_000
+
+
+def test_trained_optimizer_state_is_not_exported(tmp_path):
+    model = keras.Sequential([keras.Input((400,)), keras.layers.Dense(400)])
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 400)), np.ones((4, 400)), verbose=0)
+    export(model, tmp_path / "model", verbose=False)
+    assert folder_bytes(tmp_path / "model") < 160_000 * 4 + 40_000

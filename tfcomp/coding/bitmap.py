@@ -1,13 +1,10 @@
 """Bitmap: one bit for every element that says whether it is zero, then the others in order."""
 
-import math
-
 import numpy as np
 
 from tfcomp.coding import stream
 from tfcomp.coding.coded import Coded, bit_patterns, from_bit_patterns
 from tfcomp.coding.sparse import decode_values, encode_values
-from tfcomp.coding.stats import Stats, entropy
 
 NAME, ID = "bitmap", 2
 PARTS = {"mask": "stream", "values": "record"}
@@ -41,11 +38,3 @@ def decode(coded):
     patterns = np.zeros(coded.size, f"<u{coded.itemsize}")
     patterns[mask] = decode_values(coded, int(mask.sum()))
     return from_bit_patterns(patterns, coded.shape, coded.dtype)
-
-
-def estimate(stats: Stats):
-    """Bytes to expect."""
-    if stats.nonzeros == stats.size:
-        return math.inf
-    mask = np.packbits(stats.sample != 0)
-    return stats.size / 8 * entropy(np.bincount(mask)) / 8 + stats.values_bytes

@@ -1,38 +1,22 @@
 """A tensor in the smallest of the codings."""
 
-import math
-
 import numpy as np
 
+from tfcomp.coding.expect import SAMPLE, expected_bytes
 from tfcomp.coding.registry import CODINGS
 from tfcomp.coding.serial import to_bytes
 from tfcomp.coding.stats import Stats
 from tfcomp.validation import invalid
 
-# Up to this many elements every coding is tried; above, those whose estimate comes near the best.
-_TRY_ALL = 1 << 15
-_NEAR = 1.25
-_FEW = 1 << 15
 
-
-def _trials(array, stats, names):
-    """Yields the tensor in every coding that could turn out smallest."""
-    estimates = {name: CODINGS[name].estimate(stats) or 0 for name in names}
-    least = min(filter(None, estimates.values()), default=math.inf)
-    if stats.size > _TRY_ALL:
-        near = [name for name in names if estimates[name] <= _NEAR * least]
-        # DEFLATE is slow on elements with few values, and never makes up for their width.
-        few = stats.table is not None and len(stats.table) <= _FEW
-        names = [name for name in near if name != "raw" or not few or len(near) == 1]
-    limit = math.inf
-    # First what cannot be estimated: where it applies, it is far smaller than the rest.
-    for name in sorted(names, key=estimates.get):
-        if stats.size > _TRY_ALL and estimates[name] > _NEAR * limit:
-            continue
-        coded = CODINGS[name].encode(array, stats)
-        if coded is not None:
-            limit = min(limit, len(to_bytes(coded)))
-            yield coded
+def _names_to_try(array, stats, names):
+    """Of a large tensor, only the coding that makes a sample of it smallest is tried in full."""
+    if stats.size <= SAMPLE:
+        return names
+    sampled = [name for name in names if name != "scaled"]
+    expected = {name: expected_bytes(CODINGS[name], array, stats) for name in sampled}
+    # What a scale leaves shows in whole channels, not in a sample; it is quick to see.
+    return [name for name in names if name == "scaled" or name == min(expected, key=expected.get)]
 
 
 def encode(array, codings=None):
@@ -70,7 +54,9 @@ def encode(array, codings=None):
         if name not in CODINGS:
             raise invalid("codings", name, f"names among {list(CODINGS)}")
     stats = Stats(array)
-    tried = list(_trials(array, stats, names))
+    names = _names_to_try(array, stats, names)
+    tried = [CODINGS[name].encode(array, stats) for name in names]
+    tried = [coded for coded in tried if coded is not None]
     if not tried:
         raise invalid("codings", codings, "a coding that can hold this array")
     return min(tried, key=lambda coded: len(to_bytes(coded)))

@@ -4,14 +4,11 @@ Song Han et al., "Deep Compression", https://arxiv.org/abs/1510.00149, section 2
 for its bits is bridged by a stored zero.
 """
 
-import math
-
 import numpy as np
 
 from tfcomp.coding import stream
 from tfcomp.coding.coded import Coded, bit_patterns, from_bit_patterns
 from tfcomp.coding.sparse import decode_values, encode_values
-from tfcomp.coding.stats import Stats, entropy
 
 NAME, ID = "gaps", 3
 PARTS = {"gaps": "stream", "values": "record"}
@@ -71,11 +68,3 @@ def decode(coded):
     patterns = np.zeros(coded.size, f"<u{coded.itemsize}")
     patterns[positions.astype(np.int64)] = decode_values(coded, len(positions))
     return from_bit_patterns(patterns, coded.shape, coded.dtype)
-
-
-def estimate(stats: Stats):
-    """Bytes to expect."""
-    if stats.nonzeros == stats.size:
-        return math.inf
-    gaps = np.diff(np.flatnonzero(stats.sample), prepend=-1) - 1
-    return stats.nonzeros * entropy(np.bincount(np.minimum(gaps, 4096))) / 8 + stats.values_bytes

@@ -1,12 +1,10 @@
 """Palette: the table of distinct values, and for every element its index in the table."""
 
-import math
-
 import numpy as np
 
 from tfcomp.coding import stream
 from tfcomp.coding.coded import Coded, bit_patterns, from_bit_patterns
-from tfcomp.coding.stats import MAX_PALETTE, Stats
+from tfcomp.coding.stats import MAX_PALETTE
 
 NAME, ID = "palette", 1
 PARTS = {"table": "stream", "indices": "stream"}
@@ -44,10 +42,3 @@ def decode(coded):
     if len(indices) and int(indices.max()) >= len(table):
         raise ValueError(f"Damaged record: an index exceeds the palette of {len(table)} values.")
     return from_bit_patterns(table[indices], coded.shape, coded.dtype)
-
-
-def estimate(stats: Stats):
-    """Bytes to expect."""
-    if stats.table is None:
-        return math.inf
-    return len(stats.table) * stats.itemsize + stats.size * stats.entropy / 8

@@ -2,7 +2,6 @@
 
 from tfcomp.coding import stream
 from tfcomp.coding.coded import Coded, bit_patterns, from_bit_patterns
-from tfcomp.coding.stats import Stats
 
 NAME, ID = "raw", 0
 PARTS = {"elements": "stream"}
@@ -32,8 +31,3 @@ def decode(coded):
             f"Damaged record: {elements.count} elements for a tensor of shape {coded.shape}."
         )
     return from_bit_patterns(stream.unpack(elements), coded.shape, coded.dtype)
-
-
-def estimate(stats: Stats):
-    """Bytes to expect."""
-    return stats.size * stats.itemsize * stats.raw_ratio

@@ -6,7 +6,6 @@ A coding is a module with
     PARTS               dict from the name of each part to "stream" or "record", in file order
     encode(array, stats=None) -> Coded or None where it does not apply
     decode(coded) -> array, raising ValueError on anything that `encode` cannot have made
-    estimate(stats) -> bytes to expect, or None where there is no telling
 """
 
 from tfcomp.coding import bitmap, gaps, palette, raw, scaled

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfcomp.coding import bitmap, gaps, palette, raw
 from tfcomp.coding.coded import Coded, bit_patterns
+from tfcomp.coding.expect import expected_bytes
 from tfcomp.coding.stats import Stats
 
 NAME, ID = "scaled", 4
@@ -107,13 +108,13 @@ def encode(array, stats=None):
             if split is None:
                 continue
             scales, units, stats = split
-            size = scales.nbytes + min(c.estimate(stats) for c in _CODINGS.values())
+            size = scales.nbytes + units.size * np.log2(len(stats.table)) / 8
             if best is None or size < best[0]:
                 best = (size, scales, units, stats)
     if best is None:
         return None
     _, scales, units, stats = best
-    coding = min(_CODINGS.values(), key=lambda coding: coding.estimate(stats))
+    coding = min(_CODINGS.values(), key=lambda coding: expected_bytes(coding, units, stats))
     parts = {"scales": raw.encode(scales), "units": coding.encode(units, stats)}
     return Coded(NAME, array.shape, array.dtype.name, parts)
 
@@ -132,8 +133,3 @@ def decode(coded):
     if not fits:
         raise ValueError(f"Damaged record: no scales of a tensor of shape {coded.shape}.")
     return raw.decode(scales) * _CODINGS[units.coding].decode(units)
-
-
-def estimate(stats: Stats):
-    """Not known before it was tried."""
-    return None

@@ -100,6 +100,11 @@ def _flat(coded, source):
     return _FLAT[coded.coding](coded, source)
 
 
+def is_decodable(dtype):
+    """Whether TensorFlow can make tensors of a dtype out of bit patterns; of float8 it cannot."""
+    return not tf.as_dtype(dtype).name.startswith("float8")
+
+
 def decode(coded, source):
     """Builds the ops that decode a tensor.
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfcomp.exporters import folder
+from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.final_weights import FinalWeights
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import input_specs
@@ -47,6 +48,8 @@ def export_saved_model(model, path, verbose=True, input_signature=None):
     specs = input_specs(model, input_signature)
     with folder.replaced(path) as new, tempfile.TemporaryDirectory() as files:
         constant, changed = variables_used(model, specs, final.scope)
+        # The others stay variables, stored and restored as TensorFlow does.
+        constant = [variable for variable in constant if is_decodable(variable.dtype)]
         weights = _coded(constant, final, files, verbose)
         serve = substituted(model, specs, final.scope, weights.read)
         function = serve.get_concrete_function()
