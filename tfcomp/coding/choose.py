@@ -10,7 +10,10 @@ from tfcomp.validation import invalid
 
 
 def _names_to_try(array, stats, names):
-    """Of a large tensor, only the coding that makes a sample of it smallest is tried in full."""
+    """Leaves out codings that cannot win; of a large tensor, all but the best for a sample."""
+    if len(names) > 1 and stats.patterns.all():
+        # Without zeros there are no positions to tell.
+        names = [name for name in names if name not in ("bitmap", "gaps")] or names
     if stats.size <= SAMPLE:
         return names
     sampled = [name for name in names if name != "scaled"]

@@ -17,6 +17,8 @@ PARTS = {"scales": "record", "units": "record"}
 
 _CODINGS = {coding.NAME: coding for coding in (palette, bitmap, gaps)}
 _MAX_UNITS = 256
+# Weights that a channel needs for its scale to be worth storing.
+_FEWEST = 4
 # Channels, and weights of each, that are looked at to see whether a scale could help.
 _CHANNELS, _GLANCE = 16, 1024
 
@@ -103,6 +105,8 @@ def encode(array, stats=None):
     best = None
     for axes in _channel_axes(array.ndim):
         axes = tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
+        if np.prod([array.shape[axis] for axis in axes]) > array.size // _FEWEST:
+            continue
         for way in _ways(array, axes):
             split = _split(array, axes, way)
             if split is None:

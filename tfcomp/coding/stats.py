@@ -11,6 +11,7 @@ MAX_PALETTE = 1 << 16
 # Elements looked at before all of a large tensor are sorted to find the distinct ones. Of a table
 # of 65536 values drawn evenly, 3% are seen twice; of continuous floats, practically none.
 _PROBE, _MOSTLY_DISTINCT = 4096, 0.99
+_FEW = 256
 
 
 class Stats:
@@ -33,6 +34,9 @@ class Stats:
             if len(probe) > 256 and len(np.unique(probe)) > _MOSTLY_DISTINCT * len(probe):
                 return None
         table = np.unique(self.patterns)
+        packed = table.nbytes + self.size * (len(table) - 1).bit_length() / 8
+        if self.size > _FEW and packed >= self.patterns.nbytes:
+            return None
         return table if 1 <= len(table) <= MAX_PALETTE else None
 
     def without_zero(self):

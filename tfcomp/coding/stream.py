@@ -16,7 +16,7 @@ import numpy as np
 LAYOUTS = ("words", "planes", "bits")
 
 # Integers looked at to choose a layout and a compressor for a long stream.
-_SAMPLE = 1 << 14
+_SAMPLE = 1 << 15
 # Slowest first. Indices without repetition gain nothing from a search for matches, which makes
 # level 9 take a hundred times as long as its Huffman coder alone.
 _COMPRESSORS = (
