@@ -20,7 +20,9 @@ setup(
         "tensorflow>=2.21",
         "tensorflow-model-optimization>=0.8.1",
         "numpy>=2.0",
+        "ml-dtypes>=0.5",
         "rich>=13",
+        "scikit-learn>=1.4",
     ],
     extras_require={
         "test": [
@@ -28,7 +30,6 @@ setup(
             "pytest-xdist>=3",
             "hypothesis>=6",
             "ruff>=0.14",
-            "scikit-learn>=1.4",
         ],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.27"],
         "viz": ["matplotlib>=3.8"],

@@ -203,6 +203,15 @@ def test_unbuilt_model():
         targets.find(keras.layers.Dense(2))
 
 
+def test_a_layer_used_alone_and_in_a_nested_model_holds_its_own_weights():
+    shared = keras.layers.Dense(4, name="shared")
+    inner = keras.Sequential([keras.Input((4,)), shared], name="inner")
+    x = keras.Input((4,))
+    model = keras.Model(x, shared(inner(x)))
+    (target,) = targets.find(model)
+    assert target.layer is shared
+
+
 def test_layer_sites_list_every_layer_once():
     names = [site.path for site in targets.layer_sites(functional())]
     assert len(names) == len(set(names))

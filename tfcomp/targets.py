@@ -78,15 +78,20 @@ def layer_sites(model):
     return sites
 
 
+def own_variables(layer):
+    """The variables that a layer holds itself, not in a sublayer."""
+    inner = {id(variable) for child in _children(layer) for variable in child.variables}
+    return [variable for variable in layer.variables if id(variable) not in inner]
+
+
 def variable_sites(model):
     """Lists every variable of `model`, each once, with the layers that hold it."""
     sites, seen, used = [], set(), {}
-    for site in [*reversed(layer_sites(model)), Site("", (model,))]:
-        # Inner layers first, so that a variable belongs to the innermost layer that has it.
-        for variable in site.layer.variables:
+    for site in [*layer_sites(model), Site("", (model,))]:
+        holders = [layer.name for layer in site.chain if layer is not model]
+        for variable in own_variables(site.layer):
             if id(variable) not in seen:
                 seen.add(id(variable))
-                holders = [layer.name for layer in site.chain if layer is not model]
                 path = "/".join([*holders, variable.name])
                 sites.append(Site(path, site.chain, variable))
     order = {id(v): i for i, v in enumerate(model.variables)}

@@ -15,12 +15,6 @@ import numpy as np
 from tfcomp import targets
 
 
-def own_variables(layer):
-    """The variables that a layer holds itself, not in a sublayer."""
-    inner = {id(v) for child in targets._children(layer) for v in child.variables}
-    return [variable for variable in layer.variables if id(variable) not in inner]
-
-
 def _as_stored():
     """The scope in which quantized layers take their weights as they are."""
     try:
@@ -50,7 +44,9 @@ class FinalWeights:
                     found.setdefault(id(variable), []).append((variable, quantizer))
         if not found:
             return {}
-        owners = collections.Counter(id(v) for layer in layers for v in own_variables(layer))
+        owners = collections.Counter(
+            id(v) for layer in layers for v in targets.own_variables(layer)
+        )
         for pairs in found.values():
             variable = pairs[0][0]
             same = all(quantizer is pairs[0][1] for _, quantizer in pairs)

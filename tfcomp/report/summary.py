@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tfcomp import coding, targets
 from tfcomp.coding.coded import bit_patterns
-from tfcomp.exporters.final_weights import FinalWeights, own_variables
+from tfcomp.exporters.final_weights import FinalWeights
 from tfcomp.report import macs
 from tfcomp.report.calls import layer_calls
 
@@ -195,7 +195,7 @@ def _owned(model, sites):
     left = {id(variable) for variable in model.weights}
     owned = {}
     for site in sites:
-        for variable in own_variables(site.layer):
+        for variable in targets.own_variables(site.layer):
             if id(variable) in left:
                 left.remove(id(variable))
                 owned.setdefault(id(_row_layer(site)), []).append(variable)
