@@ -141,7 +141,8 @@ def choose_masks(scores, alive, shapes, amount):
     """Chooses the masks that leave `1 - amount` of all units, the ones of largest score.
 
     Args:
-        scores: List of arrays of non-negative floats, which compete with each other.
+        scores: List of arrays of non-negative floats, which compete with each other; they are
+            used up.
         alive: List of boolean arrays, the masks so far; what is dead stays dead.
         shapes: List of patterns from `tfcomp.scoring.patterns`.
         amount: Sparsity in [0, 1).

@@ -27,9 +27,9 @@ class Mask(Projection):
         return keras.ops.where(state["mask"], value, 0.0), state
 
     def settle(self, value, state):
-        # Several times as fast as np.where.
-        value = value.copy()
-        np.copyto(value, 0, where=~state["mask"])
+        # Many times as fast as np.where. Adding zero turns -0.0 into 0.0.
+        value = value * state["mask"]
+        value += 0
         return value
 
 
