@@ -1,5 +1,7 @@
 """Quantized layers: what they compute, where gradients go, what is saved."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from tfcomp import layers, quantizers
 from tfcomp.quantizers import Binary, Ternary
 
 IMAGE, SEQUENCE, VOLUME, ROWS = (2, 6, 6, 3), (2, 7, 3), (2, 5, 5, 5, 3), (2, 4)
+
+CONV = {"filters": 4, "kernel_size": 3}
 
 # Class, arguments, input shape.
 CASES = [
@@ -28,8 +32,12 @@ CASES = [
     (layers.BinaryConv1D, {"filters": 4, "kernel_size": 3, "padding": "causal"}, SEQUENCE),
     (layers.BinaryConv2D, {"filters": 4, "kernel_size": 3, "padding": "same"}, IMAGE),
     (layers.BinaryConv3D, {"filters": 4, "kernel_size": 2}, VOLUME),
-    (layers.BinaryDepthwiseConv2D, {"kernel_size": 3}, IMAGE),
-    (layers.BinarySeparableConv2D, {"filters": 4, "kernel_size": 3, "scale": True}, IMAGE),
+    (layers.BinaryDepthwiseConv2D, {"kernel_size": 3, "padding": "same"}, IMAGE),
+    (
+        layers.BinarySeparableConv2D,
+        {"filters": 4, "kernel_size": 3, "padding": "same", "scale": True},
+        IMAGE,
+    ),
     (layers.TernaryDense, {"units": 5}, ROWS),
     (layers.TernaryConv2D, {"filters": 4, "kernel_size": 3}, IMAGE),
 ]
@@ -189,10 +197,17 @@ def test_pad_value_follows_same_padding(data_format, stride, dilation):
     np.testing.assert_allclose(outputs, numpy(plain(x + 1)) - everything, atol=1e-5)
 
 
-def test_unknown_size_with_strides_and_pad_value():
-    layer = layers.BinaryConv2D(3, 3, strides=2, padding="same")
-    with pytest.raises(ValueError, match="need inputs of known size"):
-        layer(keras.Input((None, None, 2)))
+@pytest.mark.tensorflow
+def test_pad_value_where_the_size_is_not_known_before_the_call():
+    import tensorflow as tf
+
+    layer = layers.BinaryConv2D(1, 3, strides=2, padding="same", kernel_initializer="ones")
+    model = keras.Sequential([keras.Input((None, None, 2)), layer])
+    run = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 2))])
+    for size in ((7, 8), (4, 5)):
+        outputs = run(np.ones((1, *size, 2), "float32")).numpy()
+        assert outputs.shape == (1, -(-size[0] // 2), -(-size[1] // 2), 1)
+        assert np.unique(outputs) == [18.0]
 
 
 def test_weights_as_stored():
@@ -214,13 +229,73 @@ def test_regularizers_act_on_latent_weights():
     assert float(layer.losses[0]) == 0.75
 
 
-def test_statistics_of_a_layer_used_as_activation_are_kept():
-    norm = keras.layers.BatchNormalization(momentum=0.0)
-    layer = layers.TernaryDense(2, activation=lambda x: norm(x, training=True))
-    layer.norm = norm
-    layer(batch((8, 3)))
-    layer(batch((8, 3)))
-    assert np.any(numpy(norm.moving_mean) != 0)
+def test_only_the_call_reads_quantized_weights():
+    """Fails when Keras no longer reads `kernel` in `call`, or no longer casts it there."""
+    seen = []
+
+    def watch(x):
+        kernel = keras.ops.stop_gradient(layer.kernel)
+        dtype = keras.backend.standardize_dtype(kernel.dtype)
+        seen.append((dtype, np.unique(numpy(keras.ops.cast(kernel, "float32")))))
+        return x
+
+    layer = layers.QuantizedDense(
+        4, activation=watch, kernel_quantizer="ternary", dtype="mixed_bfloat16"
+    )
+    layer.build((None, 6))
+    latent = numpy(layer.kernel)
+    layer(np.ones((1, 6), "float32"))
+    dtype, values = seen[-1]
+    assert dtype == "bfloat16" and len(values) == 3
+    assert isinstance(layer.kernel, keras.Variable)
+    np.testing.assert_array_equal(numpy(layer.kernel), latent)
+    with pytest.raises(AttributeError):
+        layer.kernel = 1
+
+
+def test_layers_used_as_activations_keep_their_state_and_losses():
+    for activation in (
+        keras.layers.BatchNormalization(momentum=0.0),
+        keras.layers.ActivityRegularization(l2=1.0),
+        keras.layers.PReLU(),
+    ):
+        layer = layers.TernaryDense(2, activation=activation)
+        model = keras.Sequential([keras.Input((3,)), layer])
+        model.compile("sgd", "mse")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model.fit(batch((8, 3)), np.ones((8, 2)), verbose=0)
+        layer(batch((8, 3)))
+        if isinstance(activation, keras.layers.BatchNormalization):
+            assert np.any(numpy(activation.moving_mean) != 0)
+        elif isinstance(activation, keras.layers.ActivityRegularization):
+            assert float(layer.losses[0]) > 0
+        else:
+            assert np.any(numpy(activation.alpha) != 0)
+
+
+@pytest.mark.parametrize("cls", [layers.TernaryDense, layers.TernaryConv2D])
+def test_lora_is_quantized_as_it_is_saved(cls, tmp_path):
+    arguments, shape = ({"units": 4}, ROWS) if cls is layers.TernaryDense else (CONV, IMAGE)
+    layer = cls(**arguments)
+    model = keras.Sequential([keras.Input(shape[1:]), layer])
+    layer.enable_lora(2)
+    layer.lora_kernel_b.assign(batch(layer.lora_kernel_b.shape))
+    assert layer.weight_quantizers == []
+    expected = numpy(model(batch(shape)))
+    with quantizers.weights_as_stored():
+        np.testing.assert_array_equal(numpy(model(batch(shape))), expected)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(numpy(loaded(batch(shape))), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_binary_layers_take_a_quantizer_of_their_own():
+    layer = layers.BinaryDense(2, kernel_quantizer=Binary(clip_value=None))
+    assert layer.kernel_quantizer.clip_value is None and not layer.scale
+    assert layers.BinaryConv2D.from_config(layers.BinaryConv2D(2, 3, scale=True).get_config()).scale
+    with pytest.raises(ValueError, match="argument `scale`"):
+        layers.BinaryDense(2, kernel_quantizer=Binary(), scale=True)
 
 
 def test_einsum_dense_scales_follow_the_equation():

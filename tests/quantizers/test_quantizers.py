@@ -74,6 +74,27 @@ def test_levels_are_exact(quantizer, size):
     assert len(np.unique(values(quantizer, w))) == 2**quantizer.bits - (quantizer.bits == 2)
 
 
+def test_given_axes_stand_against_those_of_the_kernel():
+    w = np.array([[1.0, 2.0], [3.0, -6.0]], "float32")
+    by_row = Binary(scale=True, axis=0)
+    assert values(by_row, w).tolist() == [[1.5, 1.5], [4.5, -4.5]]
+    assert by_row.for_kernel((-1,)).axis == (0,)
+    assert quantizers.get(quantizers.serialize(by_row)).axis == (0,)
+
+
+def test_levels():
+    assert Binary().levels == (-1, 1) and Binary().bits == 1
+    assert Ternary(scale=False).levels == (-1, 0, 1) and Ternary().bits == 2
+    assert Binary(scale=True).levels is None and Ternary().levels is None
+
+
+def test_variables_serve_as_inputs():
+    variable = keras.Variable(X)
+    for quantizer in (Binary(), Ternary()):
+        expected = values(quantizer, X)
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(quantizer(variable)), expected)
+
+
 def test_all_zero_ternary():
     assert values(Ternary(), np.zeros(4)).tolist() == [0, 0, 0, 0]
 
@@ -92,7 +113,7 @@ def test_identifiers():
     quantizer = Binary(scale=True, clip_value=1.5)
     assert quantizers.get(quantizer) is quantizer
     again = quantizers.get(quantizers.serialize(quantizer))
-    assert again.get_config() == {"clip_value": 1.5, "scale": True}
+    assert again.get_config() == quantizer.get_config()
     assert quantizers.deserialize(None) is None
     assert quantizers.get(keras.ops.sign) is keras.ops.sign
     with pytest.raises(ValueError, match=r"argument `identifier`.*'binary', 'ternary'"):

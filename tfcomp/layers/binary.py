@@ -9,6 +9,7 @@ import keras
 from tfcomp.layers import quantized
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.quantizers import Binary
+from tfcomp.validation import invalid
 
 
 class _BinaryMixin:
@@ -21,16 +22,20 @@ class _BinaryMixin:
 
     def __init__(self, *args, scale=False, input_quantizer="binary", **kwargs):
         for argument in self.quantized_weights.values():
-            kwargs[argument] = Binary(scale=scale)
+            quantizer = kwargs.setdefault(argument, "binary")
+            if quantizer == "binary":
+                kwargs[argument] = Binary(scale=scale)
+            elif scale:
+                raise invalid("scale", scale, f"False where `{argument}` is given")
             kwargs.setdefault(argument.replace("quantizer", "constraint"), WeightClip(1.0))
         super().__init__(*args, input_quantizer=input_quantizer, **kwargs)
-        self.scale = bool(scale)
 
-    def get_config(self):
-        config = super().get_config()
-        for argument in self.quantized_weights.values():
-            del config[argument]
-        return {**config, "scale": self.scale}
+    @property
+    def scale(self):
+        """Whether weights are multiplied by their mean magnitude."""
+        return any(
+            getattr(getattr(self, a), "scale", False) for a in self.quantized_weights.values()
+        )
 
 
 class _BinaryConvMixin(_BinaryMixin):
@@ -54,6 +59,8 @@ def _serializable(cls):
             `tfcomp.layers.WeightClip(1.0)`.
         scale: `True` multiplies the weights of an output channel by their mean magnitude.
         input_quantizer: Quantizer of the inputs, `"binary"` by default.
+        {", ".join(cls.quantized_weights.values())}: `"binary"` by default; a
+            `tfcomp.quantizers.Binary` with its arguments takes the place of `scale`.
 {padded}
     Reference:
         Hubara, Courbariaux et al., "Binarized Neural Networks", arXiv:1602.02830;
@@ -83,10 +90,10 @@ class BinaryConv3D(_BinaryConvMixin, quantized.QuantizedConv3D):
 
 
 @_serializable
-class BinaryDepthwiseConv2D(_BinaryMixin, quantized.QuantizedDepthwiseConv2D):
+class BinaryDepthwiseConv2D(_BinaryConvMixin, quantized.QuantizedDepthwiseConv2D):
     pass
 
 
 @_serializable
-class BinarySeparableConv2D(_BinaryMixin, quantized.QuantizedSeparableConv2D):
+class BinarySeparableConv2D(_BinaryConvMixin, quantized.QuantizedSeparableConv2D):
     pass

@@ -8,30 +8,34 @@ Strings, `tfcomp.quantizers` objects and plain callables serve as quantizers. St
 objects take arguments, and callables cannot be saved unless they are registered with Keras.
 """
 
-import contextlib
 import warnings
 
 import keras
 
-# Keras casts a variable to the compute dtype wherever it is read inside a layer's `call`. In half
-# precision a small weight becomes zero and loses its sign, so quantizers need the variable as it is
-# stored, which only this private scope gives.
-from keras.src.backend import AutocastScope
-
 from tfcomp import quantizers
+from tfcomp.layers.in_call import ReadInCall, apply_as_stored, in_call
 from tfcomp.layers.padding import pad_widths
 from tfcomp.quantizers.base import are_weights_as_stored
+from tfcomp.validation import invalid
+
+
+def _quantized(layer, name, stored):
+    quantizer = layer.quantizer_of(name)
+    if quantizer is None or (are_weights_as_stored() and not layer.has_lora):
+        return stored()
+    return apply_as_stored(quantizer, stored)
 
 
 class QuantizedMixin:
     """Quantizes the weights and inputs of the Keras layer it is mixed into.
 
-    Subclasses name their weights in `quantized_weights`, a dict from variable name to the name of
-    the argument, and say in `output_axes` along which axes a kernel's output channels lie.
+    Subclasses name their weights in `quantized_weights`, a dict from attribute to the name of the
+    argument, read each through `ReadInCall(_quantized)`, and say in `output_axes` along which axes
+    a kernel's output channels lie.
     """
 
-    quantized_weights = {"kernel": "kernel_quantizer"}
-    output_axes = {"kernel": (-1,)}
+    quantized_weights = {}
+    output_axes = {}
 
     def __init__(self, *args, input_quantizer=None, **kwargs):
         chosen = {name: kwargs.pop(name, None) for name in self.quantized_weights.values()}
@@ -52,49 +56,39 @@ class QuantizedMixin:
                 stacklevel=4,
             )
 
-    @property
-    def weight_quantizers(self):
-        """The `(variable, quantizer)` pairs of the weights this layer quantizes in `call`."""
-        pairs = []
-        for variable in self.variables if self.built else ():
-            argument = self.quantized_weights.get(variable.name)
-            quantizer = getattr(self, argument) if argument else None
-            if quantizer is not None:
-                if isinstance(quantizer, quantizers.Quantizer):
-                    quantizer = quantizer.for_kernel(self._output_axes(variable.name))
-                pairs.append((variable, quantizer))
-        return pairs
+    def quantizer_of(self, name):
+        """The quantizer of the weight called `name`, with the axes of its scales; or `None`."""
+        quantizer = getattr(self, self.quantized_weights[name])
+        if isinstance(quantizer, quantizers.Quantizer):
+            quantizer = quantizer.for_kernel(self._output_axes(name))
+        return quantizer
 
     def _output_axes(self, name):
         return self.output_axes[name]
 
-    @contextlib.contextmanager
-    def _reading_quantized(self):
-        pairs = [] if are_weights_as_stored() else self.weight_quantizers
-        if not pairs:
-            yield
-            return
-        values = {id(variable): variable.value for variable in self.variables}
-        with AutocastScope(None):
-            values.update({id(v): quantizer(v.value) for v, quantizer in pairs})
-        mapping = [(variable, values[id(variable)]) for variable in self.variables]
-        with keras.StatelessScope(mapping) as scope:
-            before = [scope.get_current_value(variable) for variable in self.variables]
-            yield
-            after = [scope.get_current_value(variable) for variable in self.variables]
-        # Whatever else the call changed, such as the statistics of a layer used as activation.
-        for variable, old, new in zip(self.variables, before, after):
-            if new is not old:
-                variable.assign(new)
+    @property
+    def has_lora(self):
+        """Whether LoRA is enabled; what is quantized then is the sum that Keras saves."""
+        return getattr(self, "lora_enabled", False)
+
+    @property
+    def weight_quantizers(self):
+        """The `(variable, quantizer)` pairs of the weights this layer quantizes in `call`.
+
+        Empty under LoRA, where no single variable holds what is quantized: save and load first.
+        """
+        if not self.built or self.has_lora:
+            return []
+        pairs = [(getattr(self, name), self.quantizer_of(name)) for name in self.quantized_weights]
+        return [(variable, quantizer) for variable, quantizer in pairs if quantizer is not None]
+
+    def _prepare(self, inputs):
+        return inputs if self.input_quantizer is None else self.input_quantizer(inputs)
 
     def call(self, inputs):
-        if self.input_quantizer is not None:
-            inputs = self.input_quantizer(inputs)
-        with self._reading_quantized():
-            return self._keras_call(inputs)
-
-    def _keras_call(self, inputs):
-        return super().call(inputs)
+        inputs = self._prepare(inputs)
+        with in_call(self):
+            return super().call(inputs)
 
     def get_config(self):
         config = super().get_config()
@@ -103,32 +97,43 @@ class QuantizedMixin:
         return config
 
 
+class _KernelMixin(QuantizedMixin):
+    """Quantizes the one kernel of a layer."""
+
+    quantized_weights = {"kernel": "kernel_quantizer"}
+    output_axes = {"kernel": (-1,)}
+    kernel = ReadInCall(_quantized)
+
+    def __init__(self, *args, kernel_quantizer=None, **kwargs):
+        super().__init__(*args, kernel_quantizer=kernel_quantizer, **kwargs)
+
+
+def _padding(layer, name, stored):
+    return "valid" if layer.pad_value != 0 else stored()
+
+
 class _PaddedMixin(QuantizedMixin):
-    """Adds `pad_value` to a convolution."""
+    """Adds `pad_value` to a convolution: inputs are padded before Keras's call, with no rest."""
+
+    padding = ReadInCall(_padding)
 
     def __init__(self, *args, pad_value=0, **kwargs):
         super().__init__(*args, **kwargs)
+        if not isinstance(pad_value, (int, float)):
+            raise invalid("pad_value", pad_value, "a number")
         self.pad_value = pad_value
 
-    def build(self, input_shape):
-        super().build(input_shape)
-        if self._pads_itself():
-            pad_widths(self, input_shape)
-
-    def _pads_itself(self):
+    @property
+    def pads_inputs(self):
+        """Whether the layer pads by itself, since Keras pads with zeros only."""
         return self.pad_value != 0 and self.padding != "valid"
 
-    def convolution_op(self, inputs, kernel):
-        if not self._pads_itself():
-            return super().convolution_op(inputs, kernel)
-        return keras.ops.conv(
-            keras.ops.pad(inputs, pad_widths(self, inputs.shape), constant_values=self.pad_value),
-            kernel,
-            strides=list(self.strides),
-            padding="valid",
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
-        )
+    def _prepare(self, inputs):
+        inputs = super()._prepare(inputs)
+        if not self.pads_inputs:
+            return inputs
+        widths = pad_widths(self, keras.ops.shape(inputs))
+        return keras.ops.pad(inputs, widths, constant_values=self.pad_value)
 
     def get_config(self):
         return {**super().get_config(), "pad_value": self.pad_value}
@@ -157,12 +162,12 @@ def _serializable(cls):
 
 
 @_serializable
-class QuantizedDense(QuantizedMixin, keras.layers.Dense):
+class QuantizedDense(_KernelMixin, keras.layers.Dense):
     pass
 
 
 @_serializable
-class QuantizedEinsumDense(QuantizedMixin, keras.layers.EinsumDense):
+class QuantizedEinsumDense(_KernelMixin, keras.layers.EinsumDense):
     def _output_axes(self, name):
         _, kernel = self.equation.split("->")[0].split(",")
         output = self.equation.split("->")[1]
@@ -171,26 +176,21 @@ class QuantizedEinsumDense(QuantizedMixin, keras.layers.EinsumDense):
 
 
 @_serializable
-class QuantizedConv1D(_PaddedMixin, keras.layers.Conv1D):
-    def _keras_call(self, inputs):
-        if self._pads_itself():
-            # Conv1D pads in a `call` of its own; the one of all convolutions leaves it to
-            # `convolution_op`.
-            return super(keras.layers.Conv1D, self).call(inputs)
-        return super()._keras_call(inputs)
-
-
-@_serializable
-class QuantizedConv2D(_PaddedMixin, keras.layers.Conv2D):
+class QuantizedConv1D(_KernelMixin, _PaddedMixin, keras.layers.Conv1D):
     pass
 
 
 @_serializable
-class QuantizedConv3D(_PaddedMixin, keras.layers.Conv3D):
+class QuantizedConv2D(_KernelMixin, _PaddedMixin, keras.layers.Conv2D):
     pass
 
 
-class _TransposeMixin(QuantizedMixin):
+@_serializable
+class QuantizedConv3D(_KernelMixin, _PaddedMixin, keras.layers.Conv3D):
+    pass
+
+
+class _TransposeMixin(_KernelMixin):
     output_axes = {"kernel": (-2,)}
 
 
@@ -209,9 +209,13 @@ class QuantizedConv3DTranspose(_TransposeMixin, keras.layers.Conv3DTranspose):
     pass
 
 
-class _DepthwiseMixin(QuantizedMixin):
+class _DepthwiseMixin(_PaddedMixin):
     quantized_weights = {"kernel": "depthwise_quantizer"}
     output_axes = {"kernel": (-2, -1)}
+    kernel = ReadInCall(_quantized)
+
+    def __init__(self, *args, depthwise_quantizer=None, **kwargs):
+        super().__init__(*args, depthwise_quantizer=depthwise_quantizer, **kwargs)
 
 
 @_serializable
@@ -224,12 +228,22 @@ class QuantizedDepthwiseConv2D(_DepthwiseMixin, keras.layers.DepthwiseConv2D):
     pass
 
 
-class _SeparableMixin(QuantizedMixin):
+class _SeparableMixin(_PaddedMixin):
     quantized_weights = {
         "depthwise_kernel": "depthwise_quantizer",
         "pointwise_kernel": "pointwise_quantizer",
     }
     output_axes = {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
+    depthwise_kernel = ReadInCall(_quantized)
+    pointwise_kernel = ReadInCall(_quantized)
+
+    def __init__(self, *args, depthwise_quantizer=None, pointwise_quantizer=None, **kwargs):
+        super().__init__(
+            *args,
+            depthwise_quantizer=depthwise_quantizer,
+            pointwise_quantizer=pointwise_quantizer,
+            **kwargs,
+        )
 
 
 @_serializable

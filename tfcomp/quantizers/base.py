@@ -15,13 +15,17 @@ class Quantizer:
 
     Attributes:
         bits: Bits that tell the levels apart, without scales, or `None` where it is not known.
+        levels: Tuple of the values, ascending, or `None` where they are scaled or not known.
         axis: Axes with one scale for each of their positions, or `None` for one scale in all.
     """
 
     bits = None
+    levels = None
     axis = None
 
     def __call__(self, inputs):
+        # TensorFlow takes a Keras variable for a tensor, but cannot differentiate a function of it.
+        inputs = inputs.value if isinstance(inputs, keras.Variable) else inputs
         inputs = keras.ops.convert_to_tensor(inputs)
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if not keras.backend.is_float_dtype(dtype):

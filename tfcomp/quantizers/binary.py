@@ -34,6 +34,7 @@ class Binary(Quantizer):
         clip_value: Largest magnitude that gets a gradient; `None` for all.
         scale: Whether to multiply by α. In a layer's kernel there is one α for each output channel,
             elsewhere one for the whole tensor.
+        axis: Axis or tuple of axes with one α for each of their positions, instead of these.
 
     Example:
 
@@ -44,16 +45,21 @@ class Binary(Quantizer):
 
     bits = 1
 
-    def __init__(self, clip_value=1.0, scale=False):
+    def __init__(self, clip_value=1.0, scale=False, axis=None):
         if clip_value is not None and not clip_value > 0:
             raise invalid("clip_value", clip_value, "a number > 0, or None")
         self.clip_value = clip_value
         self.scale = bool(scale)
+        self.axis = (axis,) if isinstance(axis, int) else axis if axis is None else tuple(axis)
+
+    @property
+    def levels(self):
+        return None if self.scale else (-1.0, 1.0)
 
     def for_kernel(self, axis):
-        copy = Binary(self.clip_value, self.scale)
-        copy.axis = tuple(axis) if self.scale else None
-        return copy
+        if not self.scale or self.axis is not None:
+            return self
+        return Binary(self.clip_value, True, axis)
 
     def quantize(self, inputs):
         if not self.scale:
@@ -75,4 +81,4 @@ class Binary(Quantizer):
         return ops.cast(entries, inputs.dtype)
 
     def get_config(self):
-        return {"clip_value": self.clip_value, "scale": self.scale}
+        return {"clip_value": self.clip_value, "scale": self.scale, "axis": self.axis}

@@ -38,6 +38,10 @@ class Ternary(Quantizer):
         self.scale = bool(scale)
         self.per_channel = bool(per_channel)
 
+    @property
+    def levels(self):
+        return None if self.scale else (-1.0, 0.0, 1.0)
+
     def for_kernel(self, axis):
         copy = Ternary(self.threshold, self.scale, self.per_channel)
         copy.axis = tuple(axis) if self.per_channel else None

@@ -1,0 +1,78 @@
+"""Attributes of a Keras layer that read otherwise while its `call` runs.
+
+Keras's layers read `self.kernel` in `call`, and again when they save, merge LoRA or count
+parameters. Only the first of these may see a quantized kernel.
+"""
+
+import contextlib
+import contextvars
+
+import keras
+
+# Keras casts a variable to the compute dtype wherever it is read inside a layer's `call`. In half
+# precision a small weight becomes zero and loses its sign, so quantizers need the variable as it is
+# stored, which only these private names give.
+from keras.src.backend import AutocastScope, get_autocast_scope
+
+_CALLED = contextvars.ContextVar("tfcomp_called_layer", default=None)
+
+
+@contextlib.contextmanager
+def in_call(layer):
+    """Context in which the `ReadInCall` attributes of `layer`, and of no other, read otherwise."""
+    token = _CALLED.set(layer)
+    try:
+        yield
+    finally:
+        _CALLED.reset(token)
+
+
+class ReadInCall:
+    """Descriptor over an attribute or property of the same name in a class further up.
+
+    Args:
+        read: Function `(layer, name, stored)` that returns what the attribute reads in `call`;
+            `stored()` is what it reads elsewhere.
+    """
+
+    def __init__(self, read):
+        self._read = read
+
+    def __set_name__(self, owner, name):
+        self._owner, self._name = owner, name
+
+    def __get__(self, layer, cls=None):
+        if layer is None:
+            return self
+        if _CALLED.get() is not layer:
+            return self._stored(layer)
+        return self._read(layer, self._name, lambda: self._stored(layer))
+
+    def _stored(self, layer):
+        if self._name in layer.__dict__:
+            return layer.__dict__[self._name]
+        return getattr(super(self._owner, layer), self._name)
+
+    def __set__(self, layer, value):
+        above = getattr(super(self._owner, type(layer)), self._name, None)
+        if hasattr(above, "__set__"):
+            above.__set__(layer, value)
+        else:
+            layer.__dict__[self._name] = value
+
+    def __delete__(self, layer):
+        del layer.__dict__[self._name]
+
+
+def apply_as_stored(quantizer, stored):
+    """Returns `quantizer(stored())` computed in the variable's own dtype, then cast as Keras does.
+
+    Args:
+        quantizer: Callable from tensor to tensor.
+        stored: Callable that reads a variable, or a tensor made of variables.
+    """
+    scope = get_autocast_scope()
+    with AutocastScope(None):
+        value = stored()
+        value = quantizer(value.value if isinstance(value, keras.Variable) else value)
+    return value if scope is None else scope.maybe_cast(value)
