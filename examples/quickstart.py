@@ -186,7 +186,7 @@ def main(arguments):
                 f"{found['call'] * 1e3:.2f} ms",
             )
         table.add_row(name, f"{value:.2%}", f"{sparsity:.1%}", *disk)
-    Console().print(table)
+    Console(width=100).print(table)
     print(f"{sizes[plain] / sizes[compact]:.1f} times smaller on disk.")
     print(f"The loaded model's predictions {'agree' if agree else 'DISAGREE'} with Keras's.")
     if arguments.json:

@@ -9,10 +9,11 @@ import itertools
 
 import keras
 
+from tfcomp.config import Configured
 from tfcomp.validation import invalid
 
 
-class Schedule:
+class Schedule(Configured):
     """Base of all schedules. Subclasses define `value`, `last_point` and `next_point`."""
 
     def value(self, step):
@@ -41,19 +42,6 @@ class Schedule:
     def final_value(self):
         """The largest amount the schedule comes to, or `None` where that is not known."""
         return None
-
-    def get_config(self):
-        """Returns the constructor arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        """Makes the schedule from what `get_config` returned."""
-        return cls(**config)
-
-    def __repr__(self):
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 def _check_sparsity(name, value):

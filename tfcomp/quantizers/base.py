@@ -5,10 +5,11 @@ import contextvars
 
 import keras
 
+from tfcomp.config import Configured
 from tfcomp.validation import invalid
 
 
-class Quantizer:
+class Quantizer(Configured):
     """Maps a tensor to few values; its gradient is one that it is trained by.
 
     Subclasses define `quantize(inputs)`, most easily by `with_gradient`.
@@ -46,19 +47,6 @@ class Quantizer:
             axis: Tuple of axes, negative.
         """
         return self
-
-    def get_config(self):
-        """Returns the constructor arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        """Makes the quantizer from what `get_config` returned."""
-        return cls(**config)
-
-    def __repr__(self):
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 def with_gradient(inputs, levels, gradient):

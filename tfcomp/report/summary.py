@@ -311,5 +311,7 @@ def summary(model, print_table=True, console=None, input_shape=None):
     """
     summed = summarize(model, input_shape)
     if print_table:
-        (console or rich.get_console()).print(summed.table())
+        console = console or rich.get_console()
+        # A file or a notebook has no width of its own; do not squeeze the table into 80 columns.
+        console.print(summed.table(), width=None if console.is_terminal else 120)
     return summed
