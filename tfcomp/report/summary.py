@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import rich
+from rich.console import Console
 from rich.table import Table
 
 from tfcomp import coding, targets
@@ -311,7 +312,9 @@ def summary(model, print_table=True, console=None, input_shape=None):
     """
     summed = summarize(model, input_shape)
     if print_table:
-        console = console or rich.get_console()
-        # A file or a notebook has no width of its own; do not squeeze the table into 80 columns.
-        console.print(summed.table(), width=None if console.is_terminal else 120)
+        if console is None:
+            # A file has no width of its own: do not squeeze the table into 80 columns.
+            console = rich.get_console()
+            console = console if console.is_terminal else Console(width=120)
+        console.print(summed.table())
     return summed
