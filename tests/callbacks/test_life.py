@@ -310,3 +310,50 @@ def test_frozen_layer_is_left_alone_unless_named(make_model, fit, kernels):
     np.testing.assert_array_equal(kernels(model)["hidden/kernel"], before)
     fit(model, [prune(0.5, targets="hidden")], epochs=1)
     assert np.mean(kernels(model)["hidden/kernel"] == 0) == 0.5
+
+
+def test_resuming_what_followed_an_earlier_callback(make_model, fit, kernels, tmp_path):
+    """The killed process had a mask attached, too, which the resuming one does not know of."""
+    first = make_model()
+    fit(first, [prune(0.5)], epochs=1)
+    first.save(tmp_path / "pruned.keras")
+    backup = tmp_path / "backup"
+    with pytest.raises(Killed):
+        fit(
+            first,
+            [keras.callbacks.BackupAndRestore(backup), IncrementalQuantization(), Kill(2)],
+        )
+    resumed = keras.models.load_model(tmp_path / "pruned.keras")
+    history = fit(resumed, [keras.callbacks.BackupAndRestore(backup), IncrementalQuantization()])
+
+    unbroken = keras.models.load_model(tmp_path / "pruned.keras")
+    fit(unbroken, [IncrementalQuantization()])
+    for a, b in zip(kernels(unbroken).values(), kernels(resumed).values()):
+        np.testing.assert_array_equal(a, b)
+    assert history.history["quantized"][-1] == 1.0
+
+
+def test_going_back_to_an_earlier_optimizer(make_model, fit, kernels, tmp_path):
+    model = make_model()
+    first = model.optimizer
+    fit(model, [prune(0.5)], epochs=1)
+    model.compile("sgd", "mse")
+    fit(model, [prune(0.6)], epochs=1)
+    model.compile(first, "mse")
+    fit(model, [prune(0.7)], epochs=1)
+    tfcomp.release(model, "out")
+    for path, kernel in kernels(model).items():
+        assert np.count_nonzero(kernel == 0) == int(0.7 * kernel.size + 0.5), path
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.save(tmp_path / "m.keras")
+        keras.models.load_model(tmp_path / "m.keras")
+
+
+def test_release_after_compiling_anew(make_model, fit):
+    model = make_model()
+    fit(model, [prune(0.5)], epochs=1)
+    model.compile("sgd", "mse")
+    tfcomp.release(model)
+    fit(model, epochs=1)
+    assert model.get_layer("hidden").kernel.constraint is None

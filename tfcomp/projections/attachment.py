@@ -26,6 +26,7 @@ class Entry:
         projection: The `Projection`.
         state: Dict from name to `keras.Variable`.
         run: `keras.Variable`, the optimizer steps at which the current run began and will end.
+        home: The `_Held` of the optimizer that tracks these variables.
         fresh: Whether the state says nothing yet about the value it belongs to.
         restored: Whether state and run have just come from a file.
     """
@@ -34,6 +35,7 @@ class Entry:
     projection: object
     state: dict
     run: object
+    home: object
     fresh: bool = True
     restored: bool = False
 
@@ -70,9 +72,8 @@ def _numpy(variable):
 class Constraint:
     """The constraint of a variable: the one it had, then its projections in their order."""
 
-    def __init__(self, original, variable):
+    def __init__(self, original):
         self.original = original
-        self.variable = variable
         self.entries = []
 
     def __call__(self, value):
@@ -122,8 +123,9 @@ class ProjectionState(keras.layers.Layer):
         return self._held.entries
 
     def save_own_variables(self, store):
-        for key, variable in self._keyed():
-            store[key] = keras.ops.convert_to_numpy(variable.value)
+        for _, keyed in self._keyed():
+            for key, variable in keyed.items():
+                store[key] = _numpy(variable)
 
     def load_own_variables(self, store):
         saved = set(store.keys())
@@ -134,25 +136,29 @@ class ProjectionState(keras.layers.Layer):
             for entry in self.entries:
                 entry.write_state(entry.projection.init(_numpy(entry.variable)))
             return
-        for key, variable in self._keyed():
-            if key not in saved:
+        for entry, keyed in self._keyed():
+            if not saved.issuperset(keyed):
                 continue
-            array = np.asarray(store[key])
-            if array.shape != tuple(variable.shape):
-                raise ValueError(
-                    f"The file holds compression state of shape {array.shape} for {variable.path}, "
-                    f"which has shape {tuple(variable.shape)}: it was written for other targets."
-                )
-            variable.assign(array)
-        for index, entry in enumerate(self.entries):
-            entry.restored = any(key.startswith(f"{index}.") for key in saved)
-            entry.fresh = not entry.restored
+            for key, variable in keyed.items():
+                array = np.asarray(store[key])
+                if array.shape != tuple(variable.shape):
+                    raise ValueError(
+                        f"The file holds compression state of shape {array.shape} for "
+                        f"{variable.path}, which has shape {tuple(variable.shape)}: it was "
+                        "written for other targets."
+                    )
+                variable.assign(array)
+            entry.fresh, entry.restored = False, True
 
     def _keyed(self):
-        # Numbered, because automatic layer names differ from one process to the next.
-        for index, entry in enumerate(self.entries):
-            for name, variable in entry.owned.items():
-                yield f"{index}.{entry.projection.kind}.{name}", variable
+        """Yields each entry with a dict from its keys in a file to its variables."""
+        counts = {}
+        for entry in self.entries:
+            # Numbered, because automatic layer names differ from one process to the next; by kind,
+            # because another process need not attach what is there from an earlier `fit`.
+            kind = entry.projection.kind
+            number = counts[kind] = counts.get(kind, -1) + 1
+            yield entry, {f"{kind}.{number}.{name}": v for name, v in entry.owned.items()}
 
 
 class _Held:
@@ -166,6 +172,12 @@ class _Held:
 
     def state_variables(self):
         return [variable for entry in self.entries for variable in entry.owned.values()]
+
+    def forget(self, entry):
+        """Drops an entry and its variables."""
+        self.entries[:] = [other for other in self.entries if other is not entry]
+        for variable in entry.owned.values():
+            self.optimizer._untrack_variable(variable)
 
 
 def innermost(optimizer):
@@ -183,20 +195,20 @@ def find(model):
 
 
 def _find_or_create(model):
-    held = find(model)
-    if held is not None:
-        return held
-    outer = model.optimizer
-    inner = innermost(outer)
-    held = ProjectionState(model, inner)
-    with held._held.scope():
-        if not outer.built:
-            outer.build(model.trainable_variables)
-    setattr(inner, _ATTRIBUTE, held)
-    _bring_along(model, held)
-    for optimizer in {id(o): o for o in (outer, inner)}.values():
-        _save_plainly(optimizer, held._held.state_variables)
-    return held
+    """Returns the `_Held` of a model's optimizer."""
+    state = find(model)
+    if state is None:
+        outer = model.optimizer
+        inner = innermost(outer)
+        state = ProjectionState(model, inner)
+        with state._held.scope():
+            if not outer.built:
+                outer.build(model.trainable_variables)
+        setattr(inner, _ATTRIBUTE, state)
+        for optimizer in {id(o): o for o in (outer, inner)}.values():
+            _save_plainly(optimizer, state._held.state_variables)
+    _bring_along(model, state._held)
+    return state._held
 
 
 def _bring_along(model, held):
@@ -204,10 +216,12 @@ def _bring_along(model, held):
     for variable in model.variables:
         if isinstance(variable.constraint, Constraint):
             for entry in variable.constraint.entries:
-                arrays = {name: _numpy(old) for name, old in entry.owned.items()}
-                entry.state = _add_variables(held, entry.target, entry.projection, arrays)
-                entry.run = entry.state.pop("run")
-                held.entries.append(entry)
+                if entry.home is not held:
+                    arrays = {name: _numpy(old) for name, old in entry.owned.items()}
+                    entry.home.forget(entry)
+                    entry.state = _add_variables(held, entry.target, entry.projection, arrays)
+                    entry.run, entry.home = entry.state.pop("run"), held
+                    held.entries.append(entry)
 
 
 def _save_plainly(optimizer, hidden):
@@ -234,17 +248,17 @@ def attach(model, target, projection):
     held = _find_or_create(model)
     constraint = target.variable.constraint
     if not isinstance(constraint, Constraint):
-        constraint = Constraint(constraint, target.variable)
+        constraint = Constraint(constraint)
         target.variable.constraint = constraint
     old = next((e for e in constraint.entries if e.projection.kind == projection.kind), None)
     if old is not None and old.projection is projection:
         return old
 
     if old is not None:
-        _forget(held, old)
+        held.forget(old)
     arrays = {**projection.init(_numpy(target.variable)), "run": np.zeros(2, np.int32)}
     state = _add_variables(held, target, projection, arrays)
-    entry = Entry(target, projection, state, run=state.pop("run"))
+    entry = Entry(target, projection, state, run=state.pop("run"), home=held)
     held.entries.append(entry)
     constraint.entries = [e for e in constraint.entries if e is not old] + [entry]
     constraint.entries.sort(key=lambda e: e.projection.order)
@@ -262,8 +276,8 @@ def _add_variables(held, target, projection, arrays):
 
 def _add_variable(held, target, name, array):
     same_shape = array.shape == tuple(target.variable.shape)
-    with held._held.scope():
-        return held._held.optimizer.add_variable(
+    with held.scope():
+        return held.optimizer.add_variable(
             shape=array.shape,
             initializer=lambda shape, dtype=None: keras.ops.convert_to_tensor(array, dtype=dtype),
             dtype=array.dtype.name,
@@ -271,12 +285,6 @@ def _add_variable(held, target, name, array):
             layout=getattr(target.variable, "_layout", None) if same_shape else None,
             name=f"{target.path.replace('/', '_')}_{name}",
         )
-
-
-def _forget(held, entry):
-    held.entries[:] = [e for e in held.entries if e is not entry]
-    for variable in entry.owned.values():
-        held._held.optimizer._untrack_variable(variable)
 
 
 def release(model, targets=None):
@@ -296,13 +304,11 @@ def release(model, targets=None):
     chosen = None
     if targets is not None:
         chosen = {id(target.variable) for target in targets_lib.find(model, targets)}
-    held = find(model)
     for variable in model.variables:
         constraint = variable.constraint
         if not isinstance(constraint, Constraint) or (chosen and id(variable) not in chosen):
             continue
         for entry in constraint.entries:
-            if held is not None:
-                _forget(held, entry)
+            entry.home.forget(entry)
         variable.constraint = constraint.original
         model.train_function = None
