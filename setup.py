@@ -16,8 +16,8 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["tfcomp", "tfcomp.*"]),
     install_requires=[
-        "keras>=3.15",
-        "tensorflow>=2.21",
+        "keras>=3.13",
+        "tensorflow>=2.20",
         "tensorflow-model-optimization>=0.8.1",
         "numpy>=2.0",
         "ml-dtypes>=0.5",

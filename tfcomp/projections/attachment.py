@@ -69,7 +69,7 @@ def _numpy(variable):
     return keras.ops.convert_to_numpy(variable.value)
 
 
-class Constraint:
+class Constraint(keras.constraints.Constraint):
     """The constraint of a variable: the one it had, then its projections in their order."""
 
     def __init__(self, original):
