@@ -248,7 +248,9 @@ def test_keras_variables():
 
 
 @pytest.mark.parametrize(
-    "array", [np.array(["a"]), np.array([object()]), np.zeros(3, "complex128")], ids=str
+    "array",
+    [np.array(["a"]), np.array([object()]), np.zeros(3, "complex128")],
+    ids=["text", "objects", "complex"],
 )
 def test_not_numbers(array):
     with pytest.raises(ValueError, match="`array`"):
