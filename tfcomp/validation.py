@@ -1,5 +1,7 @@
 """One wording for every rejected argument."""
 
+import numpy as np
+
 
 def invalid(name, value, expected):
     """Returns the `ValueError` for an argument whose value cannot be used.
@@ -12,3 +14,16 @@ def invalid(name, value, expected):
     return ValueError(
         f"Invalid value for argument `{name}`. Expected {expected}. Received: {name}={value!r}"
     )
+
+
+def check_number(name, value, least=None, below=None):
+    """Raises unless `value` is a finite number, at least `least` and less than `below`."""
+    known = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if (
+        not known
+        or not np.isfinite(value)
+        or (least is not None and value < least)
+        or (below is not None and value >= below)
+    ):
+        limits = [f">= {least}"] * (least is not None) + [f"< {below}"] * (below is not None)
+        raise invalid(name, value, " ".join(["a finite number", " and ".join(limits)]).strip())

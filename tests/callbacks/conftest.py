@@ -54,11 +54,16 @@ def random_quantization():
     return tfcomp.callbacks.IncrementalQuantization(bits=3, partition="random", seed=3)
 
 
+def network_surgery():
+    return tfcomp.callbacks.DynamicNetworkSurgery(c=0.5, gamma=0.2)
+
+
 CALLBACKS = [
     pruning,
     global_pruning,
     quantization,
     random_quantization,
+    network_surgery,
     tfcomp.callbacks.PreserveSparsity,
 ]
 

@@ -17,6 +17,7 @@ CALLBACKS = {
         tfcomp.schedules.PolynomialDecay(0, 0.8, begin_step=1, end_step=7, frequency=2)
     ),
     "quantization": lambda: tfcomp.callbacks.IncrementalQuantization(bits=4),
+    "surgery": lambda: tfcomp.callbacks.DynamicNetworkSurgery(c=0.5),
 }
 
 
@@ -41,6 +42,7 @@ def main(folder):
             model.compile("adam", "mse")
         history = model.fit(data, epochs=2, verbose=0, callbacks=[make()])
         state = [v for v in model.optimizer.variables if "mask_mask" in v.path or "fixed" in v.path]
+        state += [v for v in model.optimizer.variables if "latent" in v.path]
         kernels = [layer.kernel for layer in model.layers]
         path = os.path.join(folder, f"{name}.keras")
         model.save(path)

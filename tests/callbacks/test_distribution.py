@@ -16,11 +16,12 @@ def test_mirrored_strategy(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
-    for found in report.values():
+    for name, found in report.items():
         assert found["replicas"] == 2
-        assert found["states"] == 2
+        assert found["states"] == (4 if name == "surgery" else 2)
         assert found["equal"] and found["loaded"]
     assert report["pruning"]["sparsity"] == pytest.approx([0.8, 0.8], abs=0.011)
     assert report["pruning"]["logged"] == pytest.approx(0.8, abs=0.01)
     assert report["quantization"]["mantissas"] in ([0.5], [0.0, 0.5])
     assert report["quantization"]["logged"] == 1.0
+    assert 0.4 < report["surgery"]["logged"] < 1

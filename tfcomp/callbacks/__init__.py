@@ -1,7 +1,13 @@
 """Callbacks for `model.fit`: each keeps chosen weights compressed while the model trains."""
 
+from tfcomp.callbacks.dynamic_network_surgery import DynamicNetworkSurgery
 from tfcomp.callbacks.gradual_pruning import GradualPruning
 from tfcomp.callbacks.incremental_quantization import IncrementalQuantization
 from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
 
-__all__ = ["GradualPruning", "IncrementalQuantization", "PreserveSparsity"]
+__all__ = [
+    "DynamicNetworkSurgery",
+    "GradualPruning",
+    "IncrementalQuantization",
+    "PreserveSparsity",
+]
