@@ -2,6 +2,7 @@
 
 from tfcomp import callbacks, layers, quantizers, schedules, targets
 from tfcomp.exporters import export
+from tfcomp.posttraining.prune_obs import prune_obs
 from tfcomp.projections.attachment import release
 from tfcomp.report import summary
 from tfcomp.surgery import swap_layers
@@ -12,6 +13,7 @@ __all__ = [
     "callbacks",
     "export",
     "layers",
+    "prune_obs",
     "quantizers",
     "release",
     "schedules",

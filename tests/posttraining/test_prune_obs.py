@@ -1,0 +1,186 @@
+"""`tfcomp.prune_obs` on whole models."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfcomp
+
+
+def data(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def zeros(variable):
+    return float(np.mean(keras.ops.convert_to_numpy(variable.value) == 0))
+
+
+def convnet():
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    y = keras.layers.Conv2D(6, 1, groups=1)(x)
+    x = keras.layers.Add()([x, y])
+    x = keras.layers.DepthwiseConv2D(3, padding="same")(x)
+    x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
+    return keras.Model(inputs, keras.layers.Dense(5)(x)), data(64, 8, 8, 2)
+
+
+def recurrent():
+    inputs = keras.Input((7,), dtype="int32")
+    x = keras.layers.Embedding(11, 6, mask_zero=True)(inputs)
+    x = keras.layers.Bidirectional(keras.layers.LSTM(5, return_sequences=True))(x)
+    x = keras.layers.GRU(4, return_sequences=True)(x)
+    x = keras.layers.TimeDistributed(keras.layers.Dense(3))(x)
+    return keras.Model(inputs, x), np.random.default_rng(0).integers(0, 11, (80, 7))
+
+
+def attention():
+    inputs = keras.Input((6, 8))
+    x = keras.layers.MultiHeadAttention(2, 4)(inputs, inputs)
+    x = keras.layers.Conv1D(4, 3)(keras.layers.LayerNormalization()(x))
+    return keras.Model(inputs, keras.Sequential([keras.layers.Dense(4)])(x)), data(50, 6, 8)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Shared(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.one = keras.layers.Dense(8, activation="relu")
+        self.two = keras.layers.Dense(3)
+
+    def call(self, x, training=False):
+        return self.two(self.one(self.one(x)))
+
+
+def subclassed():
+    model, x = Shared(), data(64, 8)
+    model(x)
+    return model, x
+
+
+@pytest.mark.parametrize("make", [convnet, recurrent, attention, subclassed])
+def test_every_kind_of_layer_and_model(make):
+    keras.utils.set_random_seed(0)
+    model, x = make()
+    done = tfcomp.prune_obs(model, x, 0.6, verbose=0)
+    paths = {target.path for target in tfcomp.targets.find(model)}
+    assert {d.path for d in done} == {path for path in paths if "embeddings" not in path}
+    targets = {target.path: target.variable for target in tfcomp.targets.find(model)}
+    for result in done:
+        size = int(np.prod(targets[result.path].shape))
+        assert result.sparsity == zeros(targets[result.path])
+        assert result.sparsity == pytest.approx(int(0.6 * size + 0.5) / size)
+        assert result.error < result.magnitude_error
+
+
+def test_output_stays_closer_than_after_magnitude_pruning():
+    model, x = convnet()
+    rng = np.random.default_rng(0)
+    weights = [0.3 * rng.normal(size=w.shape).astype("float32") for w in model.get_weights()]
+    model.set_weights(weights)
+    wanted = model.predict(x, verbose=0)
+    errors = {}
+    for method in ("greedy", "sweep"):
+        model.set_weights(weights)
+        tfcomp.prune_obs(model, (x, None), 0.5, method=method, verbose=0)
+        errors[method] = np.mean((model.predict(x, verbose=0) - wanted) ** 2)
+    model.set_weights(weights)
+    for target in tfcomp.targets.find(model):
+        value = keras.ops.convert_to_numpy(target.variable.value).copy()
+        value.flat[np.argsort(np.abs(value), axis=None)[: value.size // 2]] = 0
+        target.variable.assign(value)
+    magnitude = np.mean((model.predict(x, verbose=0) - wanted) ** 2)
+    assert errors["greedy"] < 0.9 * magnitude
+    assert errors["sweep"] < 0.95 * magnitude
+
+
+def test_in_the_order_of_calls_and_overrides():
+    model, x = subclassed()
+    done = tfcomp.prune_obs(
+        model, x, 0.5, targets={model.two: {"sparsity": 0.25}, ...: {}}, verbose=0
+    )
+    one, two = (layer.name for layer in (model.one, model.two))
+    assert [d.path for d in done] == [f"{one}/kernel", f"{two}/kernel"]
+    assert [d.sparsity for d in done] == [0.5, 0.25]
+
+
+def test_then_training_keeps_the_zeros():
+    model, x = subclassed()
+    y = data(64, 3, seed=1)
+    model.compile("adam", "mse")
+    tfcomp.prune_obs(model, x, 0.5, verbose=0)
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[tfcomp.callbacks.PreserveSparsity()])
+    assert zeros(model.one.kernel) == zeros(model.two.kernel) == 0.5
+    # With a mask in force, more can be pruned, and stays so without the callback.
+    tfcomp.prune_obs(model, x, 0.75, verbose=0)
+    model.fit(x, y, epochs=2, verbose=0)
+    assert zeros(model.one.kernel) == zeros(model.two.kernel) == 0.75
+
+
+def test_takes_a_keras_dataset_and_dicts():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return {"x": data(16, 8, seed=index)}, np.zeros(16)
+
+    inputs = keras.Input((8,), name="x")
+    model = keras.Model({"x": inputs}, keras.layers.Dense(4)(inputs))
+    start = model.get_weights()
+    first = tfcomp.prune_obs(model, Batches(), 0.5, verbose=0)
+    model.set_weights(start)
+    whole = {"x": np.concatenate([data(16, 8, seed=index) for index in range(4)])}
+    second = tfcomp.prune_obs(model, whole, 0.5, verbose=0)
+    assert first[0].error == pytest.approx(second[0].error, rel=1e-4)
+
+
+def test_shows_a_progress_bar(capsys):
+    model, x = subclassed()
+    tfcomp.prune_obs(model, x, 0.5)
+    assert "2/2" in capsys.readouterr().out
+
+
+def test_quantized_weights_are_refused():
+    model, x = subclassed()
+    model.compile("sgd", "mse")
+    quantize = tfcomp.callbacks.IncrementalQuantization(bits=4)
+    model.fit(x, np.zeros((64, 3)), batch_size=8, verbose=0, callbacks=[quantize])
+    with pytest.raises(ValueError, match="release"):
+        tfcomp.prune_obs(model, x, 0.5, verbose=0)
+    tfcomp.release(model)
+    tfcomp.prune_obs(model, x, 0.5, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"sparsity": 1.0}, "`sparsity`"),
+        ({"sparsity": -0.1}, "`sparsity`"),
+        ({"method": "best"}, "`method`"),
+        ({"damping": -1}, "`damping`"),
+        ({"block": 0}, "`block`"),
+        ({"m_by_n": (4, 2)}, "`m_by_n`"),
+        ({"m_by_n": (1, 4)}, "`m_by_n`"),
+        ({"m_by_n": (2, 4), "method": "greedy"}, "`method`"),
+        ({"targets": "nothing"}, "`targets`"),
+        ({"targets": keras.layers.BatchNormalization}, "`targets`"),
+        ({"data": np.zeros((0, 8))}, "`data`"),
+        ({"data": "here"}, "`data`"),
+        ({"data": iter([np.zeros((4, 8))])}, "more than once"),
+        ({"data": np.full((4, 8), np.nan)}, "NaN"),
+    ],
+)
+def test_bad_arguments_change_nothing(arguments, message):
+    model, x = subclassed()
+    start = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        tfcomp.prune_obs(model, **{"data": x, "sparsity": 0.5, "verbose": 0, **arguments})
+    for a, b in zip(start, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_without_such_a_method_are_named():
+    model, x = recurrent()
+    with pytest.raises(ValueError, match="embeddings"):
+        tfcomp.prune_obs(model, x, 0.5, targets=keras.layers.Embedding, verbose=0)

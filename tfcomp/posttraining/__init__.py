@@ -1,0 +1,1 @@
+"""Methods that compress a trained model in one call, without training it."""

@@ -1,0 +1,226 @@
+"""Layers seen as linear maps: which matrix a weight is, and which vectors it is applied to."""
+
+import keras
+import numpy as np
+
+from tfcomp.validation import invalid
+
+# Numbers that patches taken out of images may hold at a time.
+_CHUNK = 1 << 23
+
+
+class LinearMap:
+    """A weight as a stack of matrices, and its inputs as a stack of samples.
+
+    Subclasses define `matrices` and `samples`; `assemble` undoes `matrices`.
+    """
+
+    def __init__(self, target):
+        self.target = target
+        self.layer = target.layer
+
+    def matrices(self, value):
+        """Array `(groups, inputs, outputs)` from the value of the variable."""
+        raise NotImplementedError
+
+    def assemble(self, matrices):
+        """The value of the variable from an array `(groups, inputs, outputs)`."""
+        raise NotImplementedError
+
+    def samples(self, args, kwargs):
+        """Yields arrays `(groups, samples, inputs)` from the arguments of a call of the layer."""
+        raise NotImplementedError
+
+
+def _numpy(tensor):
+    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float32)
+
+
+class _Dense(LinearMap):
+    def matrices(self, value):
+        return value[None]
+
+    def assemble(self, matrices):
+        return matrices[0]
+
+    def samples(self, args, kwargs):
+        inputs = _numpy(args[0])
+        yield inputs.reshape(1, -1, inputs.shape[-1])
+
+
+class _Einsum(LinearMap):
+    """An equation that contracts some axes of the input with some of the kernel."""
+
+    def __init__(self, target):
+        super().__init__(target)
+        ins, out = self.layer.equation.replace(" ", "").split("->")
+        self.input, self.kernel = ins.split(",")
+        if any(a in self.input and a in out for a in self.kernel) or "." in self.kernel:
+            raise invalid(
+                "targets",
+                target.path,
+                f"a weight that is one matrix, which {self.layer.equation!r} has not",
+            )
+        self.inner = [axis for axis in self.kernel if axis not in out]
+        self.axes = [self.kernel.index(axis) for axis in self.inner]
+        self.axes += [i for i in range(len(self.kernel)) if i not in self.axes]
+
+    def matrices(self, value):
+        value = value.transpose(self.axes)
+        size = int(np.prod(value.shape[: len(self.inner)]))
+        return value.reshape(1, size, -1)
+
+    def assemble(self, matrices):
+        shape = [self.target.variable.shape[axis] for axis in self.axes]
+        return matrices[0].reshape(shape).transpose(np.argsort(self.axes))
+
+    def samples(self, args, kwargs):
+        inputs = _numpy(args[0])
+        head, _, tail = self.input.partition("...")
+        labels = self.input
+        if "..." in self.input:
+            unnamed = inputs.ndim - len(head) - len(tail)
+            labels = head + "." * unnamed + tail
+        last = [labels.index(axis) for axis in self.inner]
+        order = [axis for axis in range(inputs.ndim) if axis not in last] + last
+        size = int(np.prod([inputs.shape[axis] for axis in last]))
+        yield inputs.transpose(order).reshape(1, -1, size)
+
+
+class _Conv(LinearMap):
+    """Patches of the input, in the order of the kernel's axes."""
+
+    def matrices(self, value):
+        groups = self.layer.groups
+        matrix = value.reshape(-1, groups, value.shape[-1] // groups)
+        return matrix.transpose(1, 0, 2)
+
+    def assemble(self, matrices):
+        return matrices.transpose(1, 0, 2).reshape(self.target.variable.shape)
+
+    def samples(self, args, kwargs):
+        for patches in _patches(self.layer, _numpy(args[0])):
+            # (positions, window, channels) to one row of windows for each group of channels
+            positions, window, channels = patches.shape
+            groups = self.layer.groups
+            split = patches.reshape(positions, window, groups, channels // groups)
+            yield split.transpose(2, 0, 1, 3).reshape(groups, positions, -1)
+
+
+class _Depthwise(LinearMap):
+    def matrices(self, value):
+        return value.reshape(-1, *value.shape[-2:]).transpose(1, 0, 2)
+
+    def assemble(self, matrices):
+        return matrices.transpose(1, 0, 2).reshape(self.target.variable.shape)
+
+    def samples(self, args, kwargs):
+        for patches in _patches(self.layer, _numpy(args[0])):
+            yield patches.transpose(2, 0, 1)
+
+
+def _patches(layer, images):
+    """Yields arrays `(positions, window, channels)`, a few images at a time."""
+    rank = layer.rank
+    if layer.data_format == "channels_first":
+        images = np.moveaxis(images, 1, -1)
+    window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate)]
+    pads = [(0, 0)]
+    for size, reach, stride in zip(images.shape[1:-1], window, layer.strides):
+        total = 0
+        if layer.padding == "same":
+            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        before = reach - 1 if layer.padding == "causal" else total // 2
+        pads.append((before, 0 if layer.padding == "causal" else total - before))
+    images = np.pad(images, [*pads, (0, 0)])
+    axes = tuple(range(1, rank + 1))
+    views = np.lib.stride_tricks.sliding_window_view(images, window, axes)
+    steps = [slice(None, None, stride) for stride in layer.strides]
+    holes = [slice(None, None, dilation) for dilation in layer.dilation_rate]
+    views = views[(slice(None), *steps, slice(None), *holes)]
+    views = np.moveaxis(views, rank + 1, -1)
+    few = max(1, _CHUNK // max(1, int(np.prod(views.shape[1:]))))
+    for begin in range(0, len(views), few):
+        part = views[begin : begin + few]
+        yield part.reshape(-1, int(np.prod(layer.kernel_size)), part.shape[-1])
+
+
+class _Recurrent(LinearMap):
+    """`kernel` sees the sequence, `recurrent_kernel` the states before each step."""
+
+    def __init__(self, target):
+        super().__init__(target)
+        if self.layer.stateful:
+            raise invalid("targets", target.path, "a weight of a layer that is not stateful")
+        recurrent = target.variable is self.layer.cell.recurrent_kernel
+        if recurrent and not getattr(self.layer, "reset_after", True):
+            raise invalid(
+                "targets", target.path, "a recurrent kernel of a GRU with `reset_after=True`"
+            )
+        self.recurrent = recurrent
+
+    def matrices(self, value):
+        return value[None]
+
+    def assemble(self, matrices):
+        return matrices[0]
+
+    def samples(self, args, kwargs):
+        inputs = self._states(args, kwargs) if self.recurrent else _numpy(args[0])
+        mask = kwargs.get("mask", args[2] if len(args) > 2 else None)
+        if mask is not None:
+            mask = np.asarray(keras.ops.convert_to_numpy(mask), bool)
+            if self.recurrent and self.layer.go_backwards:
+                mask = mask[:, ::-1]
+            inputs = inputs[mask]
+        yield inputs.reshape(1, -1, inputs.shape[-1])
+
+    def _states(self, args, kwargs):
+        layer, settings = self.layer, (self.layer.return_sequences, self.layer.return_state)
+        layer.return_sequences, layer.return_state = True, False
+        try:
+            states = _numpy(type(layer).call(layer, *args, **kwargs))
+        finally:
+            layer.return_sequences, layer.return_state = settings
+        initial = kwargs.get("initial_state", args[1] if len(args) > 1 else None)
+        first = np.zeros_like(states[:, :1])
+        if initial is not None:
+            first = _numpy(keras.tree.flatten(initial)[0])[:, None]
+        return np.concatenate([first, states[:, :-1]], axis=1)
+
+
+def _owner(target, sites):
+    """The layer whose call says what the weight is applied to: for a cell, the layer around it."""
+    for site in sites:
+        if getattr(site.layer, "cell", None) is target.layer:
+            return site.layer
+    return target.layer
+
+
+def linear_map(target, sites):
+    """Returns the `LinearMap` of a target, or `None` where its layer is not known to be one.
+
+    Args:
+        target: A `tfcomp.targets.Target`.
+        sites: The `tfcomp.targets.layer_sites` of its model.
+
+    Raises:
+        ValueError: If the layer is known, but not with these settings.
+    """
+    layer = _owner(target, sites)
+    name = target.variable.name
+    if isinstance(layer, (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)):
+        kind = _Recurrent if name in ("kernel", "recurrent_kernel") else None
+    elif name != "kernel":
+        kind = None
+    elif isinstance(layer, keras.layers.Dense):
+        kind = _Dense
+    elif isinstance(layer, keras.layers.EinsumDense):
+        kind = _Einsum
+    elif isinstance(layer, (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)):
+        kind = _Conv
+    elif isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)):
+        kind = _Depthwise
+    else:
+        kind = None
+    return None if kind is None else kind(target._replace(layer=layer))
