@@ -58,12 +58,18 @@ def network_surgery():
     return tfcomp.callbacks.DynamicNetworkSurgery(c=0.5, gamma=0.2)
 
 
+def sensitivity_pruning():
+    schedule = tfcomp.schedules.PolynomialDecay(0.2, 0.9, begin_step=2, end_step=13, frequency=3)
+    return tfcomp.callbacks.SensitivityPruning(schedule)
+
+
 CALLBACKS = [
     pruning,
     global_pruning,
     quantization,
     random_quantization,
     network_surgery,
+    sensitivity_pruning,
     tfcomp.callbacks.PreserveSparsity,
 ]
 

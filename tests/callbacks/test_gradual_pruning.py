@@ -75,6 +75,21 @@ def test_block_mask_by_hand():
     assert mask.astype(int).tolist() == [[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 1, 1, 0]]
 
 
+def test_whole_filters_by_hand():
+    weights = np.array([[1, -5, 2], [1, 0.5, 2], [1, 0.5, 2]], "float32")
+    (mask,) = masks([weights], 1 / 3, patterns.Blocks((None, 1)))
+    assert mask.tolist() == [[False, True, True]] * 3
+    (mask,) = masks([weights], 1 / 3, patterns.Blocks((1, None)))
+    assert mask.tolist() == [[True] * 3, [True] * 3, [False] * 3]
+
+
+def test_whole_filters(make_model, fit, kernels):
+    model = make_model()
+    fit(model, [tfcomp.callbacks.GradualPruning(once(0.4), block_size=(None, 1))])
+    kernel = kernels(model)["conv/kernel"].reshape(-1, 5)
+    assert sorted(np.mean(kernel == 0, axis=0)) == [0, 0, 0, 1, 1]
+
+
 def test_m_by_n_mask_by_hand():
     # Two zeros in every four along the inputs (rows); the last group has two rows only.
     weight = np.array([[4, 1], [3, 2], [2, 3], [1, 4], [7, 7], [8, 8]], "float32")
@@ -164,6 +179,29 @@ def test_tfmot_schedule(make_model, fit, kernels):
     fit(model, [GradualPruning(schedule)])
     for kernel in kernels(model).values():
         assert np.count_nonzero(kernel == 0) == int(0.8 * kernel.size + 0.5)
+
+
+def test_per_gate():
+    """Every gate of a recurrent kernel comes to the sparsity, whatever its scale."""
+    inputs = keras.Input((5, 4))
+    x = keras.layers.Bidirectional(keras.layers.LSTM(6, return_sequences=True))(inputs)
+    x = keras.layers.GRU(5)(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    for target in tfcomp.targets.find(model, "kernel"):
+        value = keras.ops.convert_to_numpy(target.variable.value).copy()
+        value[:, : target.layer.units] *= 0.01
+        target.variable.assign(value)
+    model.compile("adam", "mse")
+    gradual = tfcomp.callbacks.GradualPruning(once(0.5), per_gate=True)
+    model.fit(np.ones((8, 5, 4)), np.ones((8, 3)), verbose=0, callbacks=[gradual])
+    checked = 0
+    for target in tfcomp.targets.find(model, "kernel"):
+        value = keras.ops.convert_to_numpy(target.variable.value)
+        gates = {"LSTMCell": 4, "GRUCell": 3}.get(type(target.layer).__name__, 1)
+        for gate in np.split(value, gates, axis=1):
+            assert np.count_nonzero(gate == 0) == int(0.5 * gate.size + 0.5)
+            checked += 1
+    assert checked == 4 * 4 + 2 * 3 + 1
 
 
 def every_layer():

@@ -4,10 +4,12 @@ from tfcomp.callbacks.dynamic_network_surgery import DynamicNetworkSurgery
 from tfcomp.callbacks.gradual_pruning import GradualPruning
 from tfcomp.callbacks.incremental_quantization import IncrementalQuantization
 from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
+from tfcomp.callbacks.sensitivity_pruning import SensitivityPruning
 
 __all__ = [
     "DynamicNetworkSurgery",
     "GradualPruning",
     "IncrementalQuantization",
     "PreserveSparsity",
+    "SensitivityPruning",
 ]

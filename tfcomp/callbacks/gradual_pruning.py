@@ -4,6 +4,9 @@ Michael Zhu, Suyog Gupta, "To prune, or not to prune: exploring the efficacy of 
 compression", arXiv:1710.01878.
 """
 
+import itertools
+
+import keras
 import numpy as np
 
 from tfcomp import schedules
@@ -11,6 +14,9 @@ from tfcomp.callbacks.base import ProjectionCallback
 from tfcomp.projections.mask import Mask, magnitude
 from tfcomp.scoring import patterns
 from tfcomp.validation import invalid
+
+# How many matrices, side by side, the kernels of a cell consist of.
+_GATES = {keras.layers.LSTMCell: 4, keras.layers.GRUCell: 3}
 
 
 class GradualPruning(ProjectionCallback):
@@ -26,16 +32,18 @@ class GradualPruning(ProjectionCallback):
         schedule: `tfcomp.schedules.PolynomialDecay`, `ConstantSparsity`, `StepPortions`, or any
             tfmot `PruningSchedule`.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
-            kernel-like weight. In a dict, `schedule`, `block_size`, `block_pooling` and `m_by_n`
-            can be overridden.
+            kernel-like weight. In a dict, `schedule`, `block_size`, `block_pooling`, `m_by_n`
+            and `per_gate` can be overridden.
         scope: `"layer"` brings each weight to the scheduled sparsity by itself; `"global"` ranks
             all weights that share a schedule together, so that layers end at different
             sparsities. Each keeps at least one weight.
         block_size: `None`, or `(rows, columns)`: blocks of a kernel, seen as the matrix of all
-            input axes by the output axis, are pruned together.
+            input axes by the output axis, are pruned together. `None` for either stands for all
+            of them: `(None, 1)` prunes whole filters or neurons.
         block_pooling: `"mean"` or `"max"` of the magnitudes in a block.
         m_by_n: `None`, or `(m, n)`: `m` zeros in every `n` consecutive weights along the inputs;
             `(2, 4)` is what sparse tensor cores take. The schedule must end at `m / n`.
+        per_gate: Brings each gate of LSTM and GRU kernels to the sparsity by itself.
         verbose: 1 to print a line at every update.
 
     Raises:
@@ -56,7 +64,7 @@ class GradualPruning(ProjectionCallback):
     24
     """
 
-    overrides = ("schedule", "block_size", "block_pooling", "m_by_n")
+    overrides = ("schedule", "block_size", "block_pooling", "m_by_n", "per_gate")
 
     def __init__(
         self,
@@ -66,6 +74,7 @@ class GradualPruning(ProjectionCallback):
         block_size=None,
         block_pooling="mean",
         m_by_n=None,
+        per_gate=False,
         verbose=0,
     ):
         super().__init__(targets=targets, verbose=verbose)
@@ -77,6 +86,7 @@ class GradualPruning(ProjectionCallback):
             "block_size": block_size,
             "block_pooling": block_pooling,
             "m_by_n": m_by_n,
+            "per_gate": per_gate,
         }
         self._schedules = {}
         self.schedule = self._schedule(schedule)
@@ -90,6 +100,10 @@ class GradualPruning(ProjectionCallback):
 
     def _pattern(self, options):
         chosen = {**self._options, **options}
+        if chosen["per_gate"] not in (True, False):
+            raise invalid("per_gate", chosen["per_gate"], "True or False")
+        if chosen["per_gate"] and self.scope == "global":
+            raise invalid("scope", self.scope, "'layer' together with `per_gate`")
         final = self._schedule(chosen["schedule"]).final_value
         if chosen["m_by_n"] is not None:
             if chosen["block_size"] is not None:
@@ -118,20 +132,50 @@ class GradualPruning(ProjectionCallback):
         for group in groups:
             self._prune(group, amount)
 
+    def score(self, path, value, state):
+        """What a weight is worth; made anew, since it is used up.
+
+        Args:
+            path: Path of the weight, for error messages.
+            value: Numpy array.
+            state: Dict of numpy arrays.
+
+        Returns:
+            Array of floats.
+        """
+        return magnitude(path, value)
+
     def _prune(self, group, amount):
-        items = []
+        items, scores, alive, shapes = [], [], [], []
         for entry in group:
             value, state = entry.read()
-            items.append((entry, value, state, magnitude(entry.target.path, value)))
-        masks = choose_masks(
-            [scores for *_, scores in items],
-            [state["mask"] for _, _, state, _ in items],
-            [self._pattern(entry.target.options) for entry in group],
-            amount,
-        )
-        for (entry, value, state, _), mask in zip(items, masks):
+            gates = self._gates(entry.target)
+            score = self.score(entry.target.path, value, state)
+            items.append((entry, value, state, gates))
+            scores += np.split(score, gates, axis=-1) if gates > 1 else [score]
+            alive += np.split(state["mask"], gates, axis=-1) if gates > 1 else [state["mask"]]
+            shapes += [self._pattern(entry.target.options)] * gates
+        # Negative stands for dead from here on; only the order matters.
+        low = min(score.min(where=a, initial=0) for score, a in zip(scores, alive))
+        if low < 0:
+            scores = [score - low for score in scores]
+        if self.scope == "global":
+            masks = choose_masks(scores, alive, shapes, amount)
+        else:
+            chosen = zip(scores, alive, shapes)
+            masks = [choose_masks([s], [a], [p], amount)[0] for s, a, p in chosen]
+        masks = iter(masks)
+        for entry, value, state, gates in items:
+            parts = list(itertools.islice(masks, gates))
+            mask = parts[0] if gates == 1 else np.concatenate(parts, axis=-1)
             new = {**state, "mask": mask & state["mask"]}
             entry.write(entry.projection.settle(value, new), new)
+
+    def _gates(self, target):
+        if not target.options.get("per_gate", self._options["per_gate"]):
+            return 1
+        gates = next((n for cell, n in _GATES.items() if isinstance(target.layer, cell)), 1)
+        return gates if target.variable.name in ("kernel", "recurrent_kernel") else 1
 
     def measure(self, value, state):
         return np.mean(value == 0)

@@ -82,7 +82,10 @@ class Constraint(keras.constraints.Constraint):
         value = keras.ops.convert_to_tensor(value)
         for entry in self.entries:
             tensors = {name: keras.ops.convert_to_tensor(v) for name, v in entry.state.items()}
-            value, new = entry.projection(value, tensors)
+            new = tensors
+            if entry.projection.needs_gradient and id(entry) in entry.home.steps:
+                new = entry.projection.observe(*entry.home.steps[id(entry)], value, tensors)
+            value, new = entry.projection(value, new)
             for name, tensor in new.items():
                 if tensor is not tensors[name]:
                     entry.state[name].assign(tensor)
@@ -167,6 +170,9 @@ class _Held:
     def __init__(self, model, optimizer):
         self.optimizer = optimizer
         self.entries = []
+        # Values and gradients of the step under way, by id of entry, for those that need them.
+        self.steps = {}
+        self.shows_gradients = False
         strategy = getattr(model, "distribute_strategy", None)
         self.scope = strategy.scope if strategy is not None else contextlib.nullcontext
 
@@ -222,6 +228,8 @@ def _bring_along(model, held):
                     entry.state = _add_variables(held, entry.target, entry.projection, arrays)
                     entry.run, entry.home = entry.state.pop("run"), held
                     held.entries.append(entry)
+                    if entry.projection.needs_gradient and not held.shows_gradients:
+                        _show_gradients(held)
 
 
 def _save_plainly(optimizer, hidden):
@@ -232,6 +240,30 @@ def _save_plainly(optimizer, hidden):
     view, kind = _PlainView(optimizer, hidden), type(optimizer)
     optimizer.save_own_variables = lambda store: kind.save_own_variables(view, store)
     optimizer.load_own_variables = lambda store: kind.load_own_variables(view, store)
+
+
+def _show_gradients(held):
+    """Lets constraints see the gradients of the step they belong to."""
+    optimizer = held.optimizer
+    apply = optimizer.apply
+
+    def apply_shown(grads, trainable_variables=None):
+        grads = list(grads)
+        variables = trainable_variables
+        variables = list(optimizer._trainable_variables if variables is None else variables)
+        known = {id(v): g for v, g in zip(variables, grads) if g is not None}
+        for entry in held.entries:
+            if entry.projection.needs_gradient and id(entry.variable) in known:
+                before = keras.ops.copy(keras.ops.convert_to_tensor(entry.variable))
+                gradient = keras.ops.convert_to_tensor(known[id(entry.variable)])
+                held.steps[id(entry)] = (before, gradient)
+        try:
+            return apply(grads, trainable_variables)
+        finally:
+            held.steps.clear()
+
+    optimizer.apply = apply_shown
+    held.shows_gradients = True
 
 
 def attach(model, target, projection):
@@ -262,6 +294,8 @@ def attach(model, target, projection):
     held.entries.append(entry)
     constraint.entries = [e for e in constraint.entries if e is not old] + [entry]
     constraint.entries.sort(key=lambda e: e.projection.order)
+    if projection.needs_gradient and not held.shows_gradients:
+        _show_gradients(held)
     # The step may have been traced without this projection.
     model.train_function = None
     return entry

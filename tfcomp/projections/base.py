@@ -17,10 +17,12 @@ class Projection:
             projection of a kind; a second one of the same kind takes the place of the first.
         order: Where it stands among the projections of a variable, lowest first. Masks come last,
             so that what is pruned is zero whatever else is done.
+        needs_gradient: Whether `observe` is to be called in every step.
     """
 
     kind = None
     order = 0
+    needs_gradient = False
 
     def init(self, value):
         """Makes the state of a variable that nothing was done to yet.
@@ -44,6 +46,20 @@ class Projection:
 
         Returns:
             The new state.
+        """
+        return state
+
+    def observe(self, before, gradient, value, state):
+        """Learns from a step, ahead of `__call__`; part of the compiled train step.
+
+        Args:
+            before: Backend tensor, the value before the optimizer update.
+            gradient: Backend tensor.
+            value: Backend tensor, the value after it.
+            state: Dict of backend tensors.
+
+        Returns:
+            The new state; an entry that did not change is the same object.
         """
         return state
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from tfcomp.validation import invalid
 
+_ALL = 1 << 62
+
 
 def keep_largest(scores, keep):
     """Chooses exactly `keep` of the scores, the largest; among equals the first ones.
@@ -57,7 +59,8 @@ class Blocks:
     """Rectangular blocks of a kernel seen as a matrix: all input axes by the output axis.
 
     Args:
-        block_size: `(rows, columns)`; blocks at the edges may be smaller.
+        block_size: `(rows, columns)`; blocks at the edges may be smaller. `None` for either stands
+            for all of them, so that `(None, 1)` are whole filters.
         pooling: `"mean"` or `"max"` of the scores in a block.
 
     Raises:
@@ -66,11 +69,12 @@ class Blocks:
 
     def __init__(self, block_size, pooling="mean"):
         try:
-            rows, columns = (int(size) for size in block_size)
+            # Larger than any weight is as good as all of it.
+            rows, columns = (_ALL if size is None else int(size) for size in block_size)
         except (TypeError, ValueError):
             rows = columns = 0
         if rows < 1 or columns < 1:
-            raise invalid("block_size", block_size, "a pair of positive integers")
+            raise invalid("block_size", block_size, "a pair of positive integers or None")
         if pooling not in ("mean", "max"):
             raise invalid("block_pooling", pooling, "'mean' or 'max'")
         self.rows, self.columns = rows, columns
@@ -94,7 +98,8 @@ class Blocks:
         """Mask over the weights from a choice of blocks."""
         columns = shape[-1]
         rows = int(np.prod(shape[:-1]))
-        mask = np.repeat(np.repeat(kept, self.rows, axis=0)[:rows], self.columns, axis=1)
+        mask = np.repeat(kept, min(self.rows, rows), axis=0)[:rows]
+        mask = np.repeat(mask, min(self.columns, columns), axis=1)
         return mask[:, :columns].reshape(shape)
 
 
