@@ -63,12 +63,17 @@ def sensitivity_pruning():
     return tfcomp.callbacks.SensitivityPruning(schedule)
 
 
+def magnitude_pruning():
+    return tfcomp.callbacks.MagnitudePruning(quality=0.8, rounds=3)
+
+
 CALLBACKS = [
     pruning,
     global_pruning,
     quantization,
     random_quantization,
     network_surgery,
+    magnitude_pruning,
     sensitivity_pruning,
     tfcomp.callbacks.PreserveSparsity,
 ]

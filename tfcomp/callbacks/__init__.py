@@ -3,6 +3,7 @@
 from tfcomp.callbacks.dynamic_network_surgery import DynamicNetworkSurgery
 from tfcomp.callbacks.gradual_pruning import GradualPruning
 from tfcomp.callbacks.incremental_quantization import IncrementalQuantization
+from tfcomp.callbacks.magnitude_pruning import MagnitudePruning
 from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
 from tfcomp.callbacks.sensitivity_pruning import SensitivityPruning
 
@@ -10,6 +11,7 @@ __all__ = [
     "DynamicNetworkSurgery",
     "GradualPruning",
     "IncrementalQuantization",
+    "MagnitudePruning",
     "PreserveSparsity",
     "SensitivityPruning",
 ]

@@ -38,6 +38,8 @@ class ProjectionCallback(keras.callbacks.Callback):
     overrides = ()
     # Name under which `measure` appears in `logs`.
     measures = "sparsity"
+    # Whether the amounts of a schedule are what `measure` comes to.
+    amount_is_measure = True
 
     def __init__(self, targets=None, verbose=0):
         super().__init__()
@@ -177,7 +179,10 @@ class ProjectionCallback(keras.callbacks.Callback):
                 self.compress(track.entries, amount)
                 track.done = point
                 if self.verbose:
-                    print(f"\n{type(self).__name__}: step {point}: {self.measures} {amount:.4f}")
+                    reached = amount
+                    if not self.amount_is_measure:
+                        reached = self.report(track.entries)[self.measures]
+                    print(f"\n{type(self).__name__}: step {point}: {self.measures} {reached:.4f}")
             following = track.schedule.next_point(step)
             if following is not None:
                 upcoming.append(following)
@@ -198,7 +203,8 @@ class _Track:
     def warn_if_out_of_step(self, callback, run):
         name, schedule = type(callback).__name__, self.schedule
         point = schedule.last_point(run.step)
-        if point is not None and point > schedule.first_step:
+        late = point is not None and point > schedule.first_step
+        if late and callback.amount_is_measure:
             jump = schedule.value(point) - callback.report(self.entries)[callback.measures]
             if jump > 0.1:
                 warnings.warn(

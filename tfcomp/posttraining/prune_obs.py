@@ -156,7 +156,7 @@ def _masks(target):
 
 def _check_free(target):
     for entry in _masks(target):
-        if set(entry.state) != {"mask"}:
+        if entry.projection.kind != "mask" or "latent" in entry.state:
             raise ValueError(
                 f"{target.path} is kept {entry.projection.kind!r} by a callback, so its weights "
                 "cannot move. Call `tfcomp.release(model)` first."
