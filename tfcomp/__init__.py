@@ -3,6 +3,7 @@
 from tfcomp import callbacks, layers, quantizers, schedules, targets
 from tfcomp.exporters import export
 from tfcomp.posttraining.prune_obs import prune_obs
+from tfcomp.posttraining.sensitivity import sensitivity
 from tfcomp.projections.attachment import release
 from tfcomp.report import summary
 from tfcomp.surgery import swap_layers
@@ -17,6 +18,7 @@ __all__ = [
     "quantizers",
     "release",
     "schedules",
+    "sensitivity",
     "summary",
     "swap_layers",
     "targets",

@@ -7,7 +7,8 @@ Efficient Neural Networks", arXiv:1506.02626.
 import keras
 import numpy as np
 
-from tfcomp import schedules, targets as targets_lib
+from tfcomp import schedules
+from tfcomp import targets as targets_lib
 from tfcomp.callbacks.base import ProjectionCallback
 from tfcomp.projections.threshold import ThresholdMask
 from tfcomp.surgery import neurons
@@ -161,9 +162,7 @@ class MagnitudePruning(ProjectionCallback):
         drops = [layer for layer in layers if isinstance(layer, keras.layers.Dropout)]
         if isinstance(self.dropout, dict):
             named = {layer.name: layer for layer in layers}
-            unknown = [
-                name for pair in self.dropout.items() for name in pair if name not in named
-            ]
+            unknown = [name for pair in self.dropout.items() for name in pair if name not in named]
             if unknown or not all(named[name] in drops for name in self.dropout):
                 raise invalid("dropout", self.dropout, "names of Dropout layers and of layers")
             found = [(named[drop], [named[layer]]) for drop, layer in self.dropout.items()]
