@@ -217,11 +217,12 @@ def _numpy(variable):
 
 
 def _pruned(path, value, amount):
-    """The value without its smallest weights, and the magnitude of the smallest one left."""
+    """The value without its smallest weights, and a threshold between these and the others."""
     scores, pattern = [magnitude(path, value)], [patterns.Unstructured()]
     size = scores[0].copy()
     (mask,) = choose_masks(scores, [value != 0], pattern, amount)
-    return value * mask, float(size[mask].min())
+    # Between the two, for rounding not to matter.
+    return value * mask, float(size[mask].min() + size[~mask].max(initial=0)) / 2
 
 
 def _evaluate(model, data, batch_size):
