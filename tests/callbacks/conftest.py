@@ -36,6 +36,33 @@ def make_model():
     return make
 
 
+@pytest.fixture
+def every_layer():
+    """A function that makes a functional model with every kind of kernel Keras has."""
+
+    def make():
+        keras.utils.set_random_seed(5)
+        layers = keras.layers
+        image = keras.Input((8, 8, 4))
+        x = layers.Conv2D(4, 3, padding="same")(image)
+        x = layers.DepthwiseConv2D(3, padding="same")(x)
+        x = layers.SeparableConv2D(4, 3, padding="same")(x)
+        x = layers.Conv2DTranspose(4, 3, padding="same")(x)
+        x = layers.Reshape((8, 32))(x)
+        x = layers.Conv1D(6, 3)(x)
+        words = keras.Input((6,), dtype="int32")
+        y = layers.Embedding(11, 6)(words)
+        x = layers.MultiHeadAttention(2, 3)(x, y)
+        x = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x)
+        x = layers.GRU(4, return_sequences=True)(x)
+        x = layers.TimeDistributed(layers.Dense(4))(x)
+        x = layers.EinsumDense("abc,cd->abd", output_shape=(None, 4))(x)
+        nested = keras.Sequential([keras.Input((24,)), layers.Dense(5)], name="nested")
+        return keras.Model([image, words], nested(layers.Flatten()(x)))
+
+    return make
+
+
 def pruning():
     schedule = tfcomp.schedules.PolynomialDecay(0.2, 0.9, begin_step=2, end_step=13, frequency=3)
     return tfcomp.callbacks.GradualPruning(schedule)

@@ -18,6 +18,10 @@ CALLBACKS = {
     ),
     "quantization": lambda: tfcomp.callbacks.IncrementalQuantization(bits=4),
     "surgery": lambda: tfcomp.callbacks.DynamicNetworkSurgery(c=0.5),
+    "magnitude": lambda: tfcomp.callbacks.MagnitudePruning(quality=0.8),
+    "sensitivity": lambda: tfcomp.callbacks.SensitivityPruning(
+        tfcomp.schedules.PolynomialDecay(0, 0.8, begin_step=4, end_step=7, frequency=1)
+    ),
 }
 
 

@@ -25,3 +25,5 @@ def test_mirrored_strategy(tmp_path):
     assert report["quantization"]["mantissas"] in ([0.5], [0.0, 0.5])
     assert report["quantization"]["logged"] == 1.0
     assert 0.4 < report["surgery"]["logged"] < 1
+    assert 0.3 < report["magnitude"]["logged"] < 1
+    assert report["sensitivity"]["sparsity"] == pytest.approx([0.8, 0.8], abs=0.011)

@@ -204,27 +204,6 @@ def test_per_gate():
     assert checked == 4 * 4 + 2 * 3 + 1
 
 
-def every_layer():
-    """A functional model with every kind of kernel Keras has."""
-    layers = keras.layers
-    image = keras.Input((8, 8, 4))
-    x = layers.Conv2D(4, 3, padding="same")(image)
-    x = layers.DepthwiseConv2D(3, padding="same")(x)
-    x = layers.SeparableConv2D(4, 3, padding="same")(x)
-    x = layers.Conv2DTranspose(4, 3, padding="same")(x)
-    x = layers.Reshape((8, 32))(x)
-    x = layers.Conv1D(6, 3)(x)
-    words = keras.Input((6,), dtype="int32")
-    y = layers.Embedding(11, 6)(words)
-    x = layers.MultiHeadAttention(2, 3)(x, y)
-    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x)
-    x = layers.GRU(4, return_sequences=True)(x)
-    x = layers.TimeDistributed(layers.Dense(4))(x)
-    x = layers.EinsumDense("abc,cd->abd", output_shape=(None, 4))(x)
-    nested = keras.Sequential([keras.Input((24,)), layers.Dense(5)], name="nested")
-    return keras.Model([image, words], nested(layers.Flatten()(x)))
-
-
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
@@ -234,7 +213,7 @@ class Subclassed(keras.Model):
         return self.inner[1](keras.ops.relu(self.inner[0](x)))
 
 
-def test_every_kind_of_layer():
+def test_every_kind_of_layer(every_layer):
     model = every_layer()
     model.compile("sgd", "mse")
     rng = np.random.default_rng(0)

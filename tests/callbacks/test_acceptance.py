@@ -1,0 +1,144 @@
+"""Every callback on every kind of layer: files, mixed precision, a run that is killed and resumed."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfcomp
+
+EPOCHS = 4
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise Killed
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+@pytest.fixture
+def make_callback(make_callback):
+    if make_callback.__name__ in ("global_pruning", "random_quantization"):
+        pytest.skip("a variant of another one")
+    return make_callback
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(8, 8, 8, 4)).astype("float32"), rng.integers(0, 11, size=(8, 6))]
+    return x, rng.normal(size=(8, 5)).astype("float32")
+
+
+@pytest.fixture
+def make(every_layer):
+    """A function that makes the model, compiled; steps run eagerly, which is quick for a few."""
+
+    def make():
+        model = every_layer()
+        eager = keras.backend.backend() != "jax"
+        model.compile(keras.optimizers.Adam(0.003), "mse", run_eagerly=eager)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def fit(data):
+    def run(model, callbacks=(), epochs=EPOCHS):
+        x, y = data
+        return model.fit(
+            x, y, batch_size=2, epochs=epochs, shuffle=False, verbose=0, callbacks=list(callbacks)
+        )
+
+    return run
+
+
+def zeros(model):
+    """Dict from path to the number of zeros."""
+    return {
+        target.path: int(np.count_nonzero(numpy(target.variable.value) == 0))
+        for target in tfcomp.targets.find(model)
+    }
+
+
+def levels(model):
+    return {
+        target.path: np.unique(np.abs(numpy(target.variable.value)))
+        for target in tfcomp.targets.find(model)
+    }
+
+
+def assert_same_weights(first, second):
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_files(make_callback, make, fit, data, tmp_path):
+    """What was compressed is so in each file, and stays so when training goes on."""
+    model = make()
+    fit(model, [make_callback()])
+    pruned, found = zeros(model), levels(model)
+    if "quantization" in make_callback.__name__:
+        assert all(np.all(np.isin(np.frexp(v)[0], (0, 0.5))) for v in found.values())
+    elif make_callback is not tfcomp.callbacks.PreserveSparsity:
+        assert sum(count > 0 for count in pruned.values()) == len(pruned) == 20
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert_same_weights(model, loaded)
+    x, y = data
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(expected, loaded.predict(x, verbose=0))
+    model.save_weights(tmp_path / "m.weights.h5")
+    fresh = make()
+    fresh.load_weights(tmp_path / "m.weights.h5")
+    assert_same_weights(model, fresh)
+    fit(fresh, [tfcomp.callbacks.PreserveSparsity()], epochs=1)
+    assert list(zeros(fresh).values()) == list(pruned.values())
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tfcomp.export(model, tmp_path / "compact", verbose=False)
+        served = tf.saved_model.load(tmp_path / "compact")
+        np.testing.assert_allclose(served.serve(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_killed_and_resumed_is_bit_identical(make_callback, make, fit, tmp_path):
+    unbroken = make()
+    fit(unbroken, [make_callback()])
+    with pytest.raises(Killed):
+        fit(make(), [keras.callbacks.BackupAndRestore(tmp_path), make_callback(), Kill()])
+    resumed = make()
+    fit(resumed, [keras.callbacks.BackupAndRestore(tmp_path), make_callback()])
+    assert_same_weights(unbroken, resumed)
+    for a, b in zip(unbroken.optimizer.variables, resumed.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(numpy(a.value), numpy(b.value))
+
+
+def test_mixed_float16(make_callback, make, fit, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = make()
+    history = fit(model, [make_callback()])
+    assert np.all(np.isfinite(history.history["loss"]))
+    if make_callback is not tfcomp.callbacks.PreserveSparsity:
+        assert history.history[make_callback().measures][-1] > 0.1
+    model.save(tmp_path / "m.keras")
+    assert_same_weights(model, keras.models.load_model(tmp_path / "m.keras"))
+
+
+def test_then_quantized_keeps_zeros(make_callback, make, fit):
+    model = make()
+    fit(model, [make_callback()])
+    pruned = zeros(model)
+    fit(model, [tfcomp.callbacks.IncrementalQuantization(bits=5)])
+    after = zeros(model)
+    assert all(after[path] >= count for path, count in pruned.items())
+    for values in levels(model).values():
+        assert np.all(np.isin(np.frexp(values)[0], (0, 0.5)))
