@@ -30,6 +30,7 @@ setup(
             "pytest-xdist>=3",
             "tensorboard>=2.19",
             "hypothesis>=6",
+            "matplotlib>=3.8",
             "ruff>=0.14",
         ],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.27"],

@@ -23,7 +23,6 @@ from tfcomp.callbacks import (
     DynamicNetworkSurgery,
     GradualPruning,
     MagnitudePruning,
-    PreserveSparsity,
     SensitivityPruning,
 )
 
@@ -39,60 +38,75 @@ def load(path):
     return (x[:-HELD_OUT], y[:-HELD_OUT]), (x[-HELD_OUT:], y[-HELD_OUT:]), test
 
 
-def lenet300():
+def lenet300(l2=0.0, dropout=0.0):
+    layers, decay = keras.layers, {"kernel_regularizer": keras.regularizers.L2(l2)}
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(300, activation="relu", name="dense1"),
-            keras.layers.Dense(100, activation="relu", name="dense2"),
-            keras.layers.Dense(10, name="dense3"),
+            layers.Flatten(),
+            layers.Dense(300, activation="relu", name="dense1", **decay),
+            layers.Dropout(dropout),
+            layers.Dense(100, activation="relu", name="dense2", **decay),
+            layers.Dropout(dropout),
+            layers.Dense(10, name="dense3", **decay),
         ]
     )
 
 
-def lenet5():
+def lenet5(l2=0.0, dropout=0.0):
+    layers, decay = keras.layers, {"kernel_regularizer": keras.regularizers.L2(l2)}
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            keras.layers.Conv2D(20, 5, name="conv1"),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Conv2D(50, 5, name="conv2"),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Flatten(),
-            keras.layers.Dense(500, activation="relu", name="dense1"),
-            keras.layers.Dense(10, name="dense2"),
+            layers.Conv2D(20, 5, name="conv1", **decay),
+            layers.MaxPooling2D(),
+            layers.Conv2D(50, 5, name="conv2", **decay),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(500, activation="relu", name="dense1", **decay),
+            layers.Dropout(dropout),
+            layers.Dense(10, name="dense2", **decay),
         ]
     )
+
+
+def adam(rate):
+    return keras.optimizers.Adam(rate)
+
+
+def momentum(rate):
+    return keras.optimizers.SGD(rate, momentum=0.9)
 
 
 class Bench:
     """A trained network that every method starts from."""
 
-    def __init__(self, make, data, seed, epochs):
-        self.make, self.seed = make, seed
+    def __init__(self, settings, data, seed):
+        self.make, self.seed = settings["make"], seed
         self.train, self.validation, self.test = data
+        epochs = settings["epochs"]
         keras.utils.set_random_seed(seed)
-        model = self.compiled(make(), 1e-3, epochs)
+        model = self.make(1e-5, settings["dropout"])
+        self.compiled(model, adam, 1e-3, epochs)
         self.fit(model, epochs)
         self.weights = model.get_weights()
         self.size = model.count_params()
 
-    def compiled(self, model, rate, epochs):
+    def compiled(self, model, optimizer, rate, epochs):
         steps = epochs * -(-len(self.train[0]) // BATCH)
         model.compile(
-            keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.01)),
+            optimizer(keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.01)),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
         return model
 
-    def start(self, rate, epochs):
-        """The trained network, or a new one where `rate` is `None`."""
+    def start(self, l2=0.0, dropout=0.0):
+        """The trained network."""
         keras.utils.set_random_seed(self.seed)
-        model = self.compiled(self.make(), rate, epochs)
+        model = self.make(l2, dropout)
         model.set_weights(self.weights)
-        return model
+        return self.compiled(model, momentum, 0.0, 1)
 
     def fit(self, model, epochs, *callbacks):
         model.fit(*self.train, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=callbacks)
@@ -100,7 +114,8 @@ class Bench:
     def error(self, model, data):
         return 100 * (1 - model.evaluate(*data, batch_size=1000, verbose=0)[1])
 
-    def row(self, model, method, paper, seconds):
+    def row(self, model, method, paper, begin):
+        seconds = time.perf_counter() - begin
         kept = sum(int(np.count_nonzero(weight)) for weight in model.get_weights())
         row = {
             "method": method,
@@ -108,6 +123,10 @@ class Bench:
             "test error": self.error(model, self.test),
             "weights": kept,
             "ratio": self.size / kept,
+            "kept": {
+                target.path: float(np.mean(keras.ops.convert_to_numpy(target.variable.value) != 0))
+                for target in tfcomp.targets.find(model)
+            },
             "paper": paper,
             "seconds": seconds,
         }
@@ -120,113 +139,115 @@ class Bench:
         return row
 
 
-def exact(sparsity):
-    return tfcomp.schedules.ConstantSparsity(sparsity, begin_step=0)
-
-
 def without_retraining(bench):
     """Magnitude and optimal brain surgeon, each weight to the same sparsity."""
     rows = []
     for sparsity in GRID:
-        model, begin = bench.start(1e-4, 1), time.perf_counter()
-        gradual = GradualPruning(exact(sparsity))
-        # One update is due before the first step, of a learning rate of zero.
-        model.compile(keras.optimizers.SGD(0.0), model.loss, metrics=["accuracy"])
-        model.fit(*(part[:1] for part in bench.train), verbose=0, callbacks=[gradual])
-        name = f"magnitude, {sparsity:.0%}, not retrained"
-        rows.append(bench.row(model, name, "", time.perf_counter() - begin))
-        model, begin = bench.start(1e-4, 1), time.perf_counter()
+        model, begin = bench.start(), time.perf_counter()
+        # The one update is due before the first step, of a learning rate of zero.
+        schedule = tfcomp.schedules.ConstantSparsity(sparsity, begin_step=0)
+        pruning = GradualPruning(schedule)
+        model.fit(*(part[:1] for part in bench.train), verbose=0, callbacks=[pruning])
+        rows.append(bench.row(model, f"magnitude, {sparsity:.0%}, not retrained", "", begin))
+        model, begin = bench.start(), time.perf_counter()
         tfcomp.prune_obs(model, bench.train[0][:2000], sparsity, verbose=0)
-        name = f"prune_obs, {sparsity:.0%}, not retrained"
-        rows.append(bench.row(model, name, "", time.perf_counter() - begin))
+        rows.append(bench.row(model, f"prune_obs, {sparsity:.0%}, not retrained", "", begin))
     return rows
 
 
-def gradual(bench, targets, epochs, rate, steps_per_epoch):
-    model = bench.start(rate, epochs)
-    end = int(epochs * steps_per_epoch * 0.6)
+def magnitude(bench, settings):
+    own, begin = settings["magnitude"], time.perf_counter()
+    model = bench.compiled(bench.start(own["l2"], 0.1), adam, 1e-3, own["epochs"])
+    targets = {layer: {"quality": quality} for layer, quality in own["quality"].items()}
+    bench.fit(model, own["epochs"], MagnitudePruning(rounds=4, targets=targets))
+    return bench.row(model, "MagnitudePruning", own["paper"], begin)
+
+
+def scheduled(bench, settings, method):
+    """Pruning by magnitude or sensitivity on a schedule, to a given sparsity of each layer."""
+    own, begin = settings["scheduled"], time.perf_counter()
+    model = bench.compiled(bench.start(own["l2"]), adam, own["rate"], own["epochs"])
+    steps = own["epochs"] * -(-len(bench.train[0]) // BATCH)
 
     def schedule(sparsity):
-        return tfcomp.schedules.PolynomialDecay(0.0, sparsity, 0, end, frequency=50)
+        return tfcomp.schedules.PolynomialDecay(0.0, sparsity, 0, steps * 6 // 10, frequency=50)
 
-    return model, {name: {"schedule": schedule(s)} for name, s in targets.items()}, schedule
+    targets = {layer: {"schedule": schedule(1 - kept)} for layer, kept in own["kept"].items()}
+    bench.fit(model, own["epochs"], method(schedule(0.9), targets=targets))
+    return bench.row(model, method.__name__, "", begin)
 
 
-def run(bench, name, methods, settings):
-    steps = -(-len(bench.train[0]) // BATCH)
-    paper = settings["paper"]
-    rows = []
-    if "none" in methods:
-        rows += without_retraining(bench)
-    if "magnitude" in methods:
-        begin, (epochs, rate) = time.perf_counter(), settings["magnitude_run"]
-        model = bench.start(rate, epochs)
-        scan = {layer: {"quality": q} for layer, q in settings["magnitude"].items()}
-        bench.fit(model, epochs, MagnitudePruning(rounds=4, targets=scan))
-        rows.append(
-            bench.row(model, "MagnitudePruning", paper["magnitude"], time.perf_counter() - begin)
-        )
-    for kind, method in (("gradual", GradualPruning), ("sensitivity", SensitivityPruning)):
-        if kind in methods:
-            begin, (epochs, rate) = time.perf_counter(), settings["gradual_run"]
-            model, targets, schedule = gradual(bench, settings["sparsity"], epochs, rate, steps)
-            bench.fit(model, epochs, method(schedule(0.9), targets=targets))
-            rows.append(bench.row(model, method.__name__, "", time.perf_counter() - begin))
-    if "surgery" in methods:
-        begin = time.perf_counter()
-        epochs, rate = settings["surgery_run"]
-        model = bench.start(rate, epochs)
-        for phase in settings["surgery"]:
-            # The paper prunes convolutions and dense layers in turn.
-            targets = {**{layer: {"c": c} for layer, c in phase.items()}, ...: None}
-            bench.compiled(model, rate, epochs)
-            surgery = DynamicNetworkSurgery(
-                gamma=1e-3, end_step=int(epochs * steps * 0.7), targets=targets
-            )
-            bench.fit(model, epochs, surgery)
-        if settings["surgery_tune"]:
-            epochs, rate = settings["surgery_tune"]
-            tfcomp.release(model)
-            bench.compiled(model, rate, epochs)
-            bench.fit(model, epochs, PreserveSparsity())
-        rows.append(
-            bench.row(model, "DynamicNetworkSurgery", paper["surgery"], time.perf_counter() - begin)
-        )
-        for target in tfcomp.targets.find(model):
-            kept = np.mean(keras.ops.convert_to_numpy(target.variable.value) != 0)
-            print(f"      {target.path}: {kept:.2%} kept")
-    return rows
+def surgery(bench, settings):
+    """One phase after the other; each takes its thresholds from what the one before has left."""
+    own, begin = settings["surgery"], time.perf_counter()
+    model = bench.start(own["l2"])
+    steps = own["epochs"] * -(-len(bench.train[0]) // BATCH)
+    for rate, phase in own["phases"]:
+        bench.compiled(model, momentum, rate, own["epochs"])
+        targets = {**{layer: {"c": c} for layer, c in phase.items()}, ...: None}
+        callback = DynamicNetworkSurgery(gamma=1e-3, end_step=steps * 7 // 10, targets=targets)
+        bench.fit(model, own["epochs"], callback)
+    return bench.row(model, "DynamicNetworkSurgery", own["paper"], begin)
+
+
+def dense(*c):
+    return {f"dense{i + 1}": value for i, value in enumerate(c)}
 
 
 NETS = {
     "lenet300": {
         "make": lenet300,
         "epochs": 20,
-        "magnitude": {"dense1": 1.6, "dense2": 1.4, "dense3": 0.8},
-        "magnitude_run": (40, 1e-3),
-        "sparsity": {"dense1": 0.987, "dense2": 0.96, "dense3": 0.7},
-        "gradual_run": (40, 2e-3),
-        "surgery": [{"dense1": 3.0, "dense2": 2.2, "dense3": 0.8}],
-        "surgery_run": (40, 2e-3),
-        "surgery_tune": (20, 1e-3),
-        "paper": {
-            "magnitude": "(paper: 1.64 -> 1.59, 12x)",
-            "surgery": "(paper: 2.28 -> 1.99, 56x)",
+        "dropout": 0.3,
+        "magnitude": {
+            "l2": 1e-4,
+            "epochs": 40,
+            "quality": dense(1.6, 1.5, 0.8),
+            "paper": "(paper: 1.64 -> 1.59, 12x)",
+        },
+        "scheduled": {"l2": 1e-4, "rate": 2e-3, "epochs": 40, "kept": dense(0.013, 0.033, 0.3)},
+        "surgery": {
+            "l2": 1e-4,
+            "epochs": 20,
+            "phases": [
+                (0.1, dense(3.0, 2.2, 0.8)),
+                (0.1, dense(0.3, 0.2, -1.0)),
+                (0.1, dense(0.3, 0.2, -1.0)),
+                (0.05, dense(0.3, 0.2, -1.0)),
+                (0.03, dense(0.3, 0.2, -1.0)),
+            ],
+            "paper": "(paper: 2.28 -> 1.99, 56x)",
         },
     },
     "lenet5": {
         "make": lenet5,
         "epochs": 12,
-        "magnitude": {"conv1": 0.5, "conv2": 1.4, "dense1": 1.8, "dense2": 1.2},
-        "magnitude_run": (16, 1e-3),
-        "sparsity": {"conv1": 0.8, "conv2": 0.965, "dense1": 0.9945, "dense2": 0.93},
-        "gradual_run": (16, 2e-3),
-        "surgery": [{"conv1": 1.0, "conv2": 2.5}, {"dense1": 4.0, "dense2": 2.0}],
-        "surgery_run": (10, 2e-3),
-        "surgery_tune": (8, 1e-3),
-        "paper": {
-            "magnitude": "(paper: 0.80 -> 0.77, 12x)",
-            "surgery": "(paper: 0.91 -> 0.91, 108x)",
+        "dropout": 0.5,
+        "magnitude": {
+            "l2": 3e-5,
+            "epochs": 20,
+            "quality": {"conv1": 0.4, "conv2": 1.0, **dense(1.5, 0.9)},
+            "paper": "(paper: 0.80 -> 0.77, 12x)",
+        },
+        "scheduled": {
+            "l2": 2e-4,
+            "rate": 2e-3,
+            "epochs": 20,
+            "kept": {"conv1": 0.2, "conv2": 0.045, **dense(0.0048, 0.05)},
+        },
+        "surgery": {
+            "l2": 2e-4,
+            "epochs": 8,
+            # The paper, too, prunes convolutions and dense layers in turn.
+            "phases": [
+                (0.02, {"conv1": 0.8, "conv2": 1.6}),
+                (0.02, dense(2.5, 1.7)),
+                (0.02, {"conv1": 0.0, "conv2": 0.2}),
+                (0.02, dense(0.3, 0.2)),
+                (0.02, {"conv1": 0.0, "conv2": 0.1}),
+                (0.01, dense(0.3, 0.3)),
+            ],
+            "paper": "(paper: 0.91 -> 0.91, 108x)",
         },
     },
 }
@@ -245,11 +266,20 @@ def main():
     results = {"seed": arguments.seed, "keras": keras.__version__}
     for name in arguments.nets:
         settings, begin = NETS[name], time.perf_counter()
-        bench = Bench(settings["make"], data, arguments.seed, settings["epochs"])
+        bench = Bench(settings, data, arguments.seed)
         print(f"{name}, {bench.size:,} parameters, seed {arguments.seed}")
-        model = bench.start(1e-3, 1)
-        rows = [bench.row(model, "float", "", time.perf_counter() - begin)]
-        results[name] = rows + run(bench, name, arguments.methods, settings)
+        rows = [bench.row(bench.start(), "float", "", begin)]
+        if "none" in arguments.methods:
+            rows += without_retraining(bench)
+        if "magnitude" in arguments.methods:
+            rows.append(magnitude(bench, settings))
+        if "gradual" in arguments.methods:
+            rows.append(scheduled(bench, settings, GradualPruning))
+        if "sensitivity" in arguments.methods:
+            rows.append(scheduled(bench, settings, SensitivityPruning))
+        if "surgery" in arguments.methods:
+            rows.append(surgery(bench, settings))
+        results[name] = rows
     written = pathlib.Path(arguments.json)
     with tempfile.NamedTemporaryFile("w", dir=written.parent, delete=False) as file:
         json.dump(results, file, indent=2)

@@ -1,12 +1,14 @@
 """Step time of pruning: tfcomp and tfmot, each over the same model without it, in one run.
 
-    python benchmarks/training_overhead.py [--rounds 5] [--steps 100] [--json FILE]
+    python benchmarks/training_overhead.py [--rounds 5] [--steps 100] [--all] [--json FILE]
 
 Four models are trained in turn, round after round: Keras 3 plain and with
 `tfcomp.callbacks.GradualPruning`, tf_keras plain and wrapped by tfmot's `prune_low_magnitude`. A
 round is timed from its first batch to its last, callbacks and mask updates included. The median
 over the rounds of each round's ratio is printed, so that noise of the machine falls on both sides.
 Masks are updated every 100 steps, as is tfmot's default.
+
+With `--all` the other callbacks follow, each over the same Keras model without it.
 """
 
 import argparse
@@ -93,7 +95,26 @@ def contenders(make, last_step):
     }
 
 
-def measure(make, batch, rounds, steps):
+def others(make, last_step):
+    """Keras plain, and with each of the other callbacks."""
+    schedule = tfcomp.schedules.PolynomialDecay(0.0, 0.9, 0, last_step, frequency=FREQUENCY)
+    callbacks = {
+        "SensitivityPruning": lambda: tfcomp.callbacks.SensitivityPruning(schedule),
+        "MagnitudePruning": lambda: tfcomp.callbacks.MagnitudePruning(
+            0.5, rounds=4, steps=tuple(i * last_step // 5 for i in range(1, 5))
+        ),
+        "DynamicNetworkSurgery": lambda: tfcomp.callbacks.DynamicNetworkSurgery(c=1.0),
+        "IncrementalQuantization": lambda: tfcomp.callbacks.IncrementalQuantization(
+            steps=tuple(i * last_step // 5 for i in range(1, 5))
+        ),
+    }
+    models = {"keras": (compiled(make(keras)[0], keras), [])}
+    for name, callback in callbacks.items():
+        models[name] = (compiled(make(keras)[0], keras), [callback()])
+    return models
+
+
+def measure(make, batch, rounds, steps, contenders=contenders):
     """Median seconds a step and median ratios."""
     shape = make(keras)[1]
     rng = np.random.default_rng(0)
@@ -112,33 +133,46 @@ def measure(make, batch, rounds, steps):
     def ratio(name, base):
         return statistics.median(a / b for a, b in zip(times[name], times[base]))
 
+    bases = {"tfmot": "tf_keras"}
     return {
         "parameters": int(models["keras"][0].count_params()),
         "milliseconds": {name: statistics.median(t) * 1e3 for name, t in times.items()},
-        "tfcomp / keras": ratio("tfcomp", "keras"),
-        "tfmot / tf_keras": ratio("tfmot", "tf_keras"),
+        "ratios": {
+            f"{name} / {bases.get(name, 'keras')}": ratio(name, bases.get(name, "keras"))
+            for name in models
+            if name not in ("keras", "tf_keras")
+        },
     }
+
+
+def report(title, found):
+    print(
+        f"{title} ({found['parameters']:,} parameters): "
+        + ", ".join(f"{name} {ms:.2f} ms" for name, ms in found["milliseconds"].items())
+        + "; "
+        + ", ".join(f"{name} {ratio:.3f}" for name, ratio in found["ratios"].items()),
+        flush=True,
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--all", action="store_true", help="the other callbacks, too")
     parser.add_argument("--json", default="training_overhead.json")
     arguments = parser.parse_args()
     # A round is shorter than the schedule on purpose.
     warnings.filterwarnings("ignore", message="GradualPruning.*so its final value is not reached")
     results = {}
     for make, batch in ((mlp, 128), (convnet, 128), (mlp, 512)):
-        found = measure(make, batch, arguments.rounds, arguments.steps)
-        results[f"{make.__name__}, batch {batch}"] = found
-        print(
-            f"{make.__name__} ({found['parameters']:,} parameters), batch {batch}: "
-            + ", ".join(f"{name} {ms:.2f} ms" for name, ms in found["milliseconds"].items())
-            + f"; tfcomp / keras {found['tfcomp / keras']:.3f}"
-            + f", tfmot / tf_keras {found['tfmot / tf_keras']:.3f}",
-            flush=True,
-        )
+        title = f"{make.__name__}, batch {batch}"
+        results[title] = measure(make, batch, arguments.rounds, arguments.steps)
+        report(title, results[title])
+    for make, batch in ((mlp, 512), (convnet, 128)) if arguments.all else ():
+        title = f"{make.__name__}, batch {batch}, other callbacks"
+        results[title] = measure(make, batch, arguments.rounds, arguments.steps, others)
+        report(title, results[title])
     results["versions"] = {"keras": keras.__version__, "tensorflow": tf.__version__}
     results["machine"] = {"processor": platform.processor(), "cores": os.cpu_count()}
     with open(arguments.json, "w") as file:

@@ -94,6 +94,15 @@ def magnitude_pruning():
     return tfcomp.callbacks.MagnitudePruning(quality=0.8, rounds=3)
 
 
+def quantized_training():
+    return tfcomp.callbacks.QuantizedTraining("ternary")
+
+
+def binary_relax():
+    binary = tfcomp.quantizers.Binary(clip_value=None, scale=True)
+    return tfcomp.callbacks.BinaryRelax(binary, growth=1.5)
+
+
 CALLBACKS = [
     pruning,
     global_pruning,
@@ -102,6 +111,8 @@ CALLBACKS = [
     network_surgery,
     magnitude_pruning,
     sensitivity_pruning,
+    quantized_training,
+    binary_relax,
     tfcomp.callbacks.PreserveSparsity,
 ]
 

@@ -1,17 +1,21 @@
 """Callbacks for `model.fit`: each keeps chosen weights compressed while the model trains."""
 
+from tfcomp.callbacks.binary_relax import BinaryRelax
 from tfcomp.callbacks.dynamic_network_surgery import DynamicNetworkSurgery
 from tfcomp.callbacks.gradual_pruning import GradualPruning
 from tfcomp.callbacks.incremental_quantization import IncrementalQuantization
 from tfcomp.callbacks.magnitude_pruning import MagnitudePruning
 from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
+from tfcomp.callbacks.quantized_training import QuantizedTraining
 from tfcomp.callbacks.sensitivity_pruning import SensitivityPruning
 
 __all__ = [
+    "BinaryRelax",
     "DynamicNetworkSurgery",
     "GradualPruning",
     "IncrementalQuantization",
     "MagnitudePruning",
     "PreserveSparsity",
+    "QuantizedTraining",
     "SensitivityPruning",
 ]

@@ -13,6 +13,7 @@ import warnings
 import keras
 
 from tfcomp import quantizers
+from tfcomp.axes import einsum_output_axes
 from tfcomp.layers.in_call import ReadInCall, apply_as_stored, in_call
 from tfcomp.layers.padding import pad_widths
 from tfcomp.quantizers.base import are_weights_as_stored
@@ -169,10 +170,7 @@ class QuantizedDense(_KernelMixin, keras.layers.Dense):
 @_serializable
 class QuantizedEinsumDense(_KernelMixin, keras.layers.EinsumDense):
     def _output_axes(self, name):
-        _, kernel = self.equation.split("->")[0].split(",")
-        output = self.equation.split("->")[1]
-        kernel = kernel.replace("...", "").strip()
-        return tuple(i - len(kernel) for i, label in enumerate(kernel) if label in output)
+        return einsum_output_axes(self.equation)
 
 
 @_serializable

@@ -1,0 +1,74 @@
+"""Weights that are quantized at all times, over values of full precision that are trained."""
+
+import keras
+import numpy as np
+
+from tfcomp.projections.base import Projection
+
+
+class Latent(Projection):
+    """The variable is `quantizer(y)`, and `y` is trained.
+
+    The gradient is the one at the variable, and what the optimizer makes of it moves `y`.
+
+    State: `latent`, which is `y`; `active`, false until the first update.
+
+    Args:
+        quantizer: Function from tensor to tensor of the same shape.
+        clip: Largest magnitude of `y`, or `None`.
+    """
+
+    kind = "latent"
+    needs_gradient = True
+
+    def __init__(self, quantizer, clip=None):
+        self.quantizer = quantizer
+        self.clip = clip
+
+    def init(self, value):
+        return {"latent": np.array(value), "share": np.zeros((), np.float32)}
+
+    def adopt(self, value, state):
+        return {**state, "latent": np.array(value)}
+
+    def observe(self, before, gradient, value, state):
+        ops = keras.ops
+        # The change is that of the value shown, which a mask may have set to zero.
+        latent = state["latent"] + (value - before)
+        if self.clip is not None:
+            latent = ops.clip(latent, -self.clip, self.clip)
+        return {**state, "latent": latent}
+
+    def __call__(self, value, state):
+        return self.shown(state["latent"], state["share"]), state
+
+    def shown(self, latent, share):
+        """The value that goes with a latent one."""
+        return keras.ops.where(share >= 1, self.quantizer(latent), latent)
+
+    def settle(self, value, state):
+        # Averages of quantized values, for example, are none.
+        return self._on_host(value, state["share"])
+
+    def update(self, value, state, amount):
+        """Shows `amount` of the quantized value from here on; 1 for nothing else."""
+        if state["share"] >= amount:
+            return value, state
+        share = np.float32(amount)
+        return self._on_host(state["latent"], share), {**state, "share": share}
+
+    def _on_host(self, latent, share):
+        return keras.ops.convert_to_numpy(self.shown(keras.ops.convert_to_tensor(latent), share))
+
+
+class Relaxed(Latent):
+    """The variable is `share * q + (1 - share) * y` with `q = quantizer(y)`, until the share is 1.
+
+    Penghang Yin et al., "BinaryRelax", arXiv:1801.06313: with `share = λ / (λ + 1)` that is the
+    minimiser of `|w - y|**2 + λ |w - q|**2`.
+    """
+
+    def shown(self, latent, share):
+        quantized = self.quantizer(latent)
+        blend = share * quantized + (1 - share) * latent
+        return keras.ops.where(share >= 1, quantized, blend)
