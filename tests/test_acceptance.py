@@ -56,6 +56,7 @@ LAYERS = {
     "BinarySeparableConv2D": (lambda: layers.BinarySeparableConv2D(4, 3), IMAGE),
     "TernaryDense": (lambda: layers.TernaryDense(5), ROWS),
     "TernaryConv2D": (lambda: layers.TernaryConv2D(4, 3), IMAGE),
+    "GradientQuantization": (lambda: layers.GradientQuantization(4, seed=1), IMAGE),
     "HashedDense": (lambda: layers.HashedDense(6, compression=0.5, activation="relu"), ROWS),
     "FireModule": (lambda: layers.FireModule(2, 4), IMAGE),
     "ChannelShuffle": (lambda: layers.ChannelShuffle(3), IMAGE),

@@ -3,6 +3,7 @@
 from tfcomp import callbacks, layers, quantizers, schedules, targets
 from tfcomp.exporters import export
 from tfcomp.posttraining.prune_obs import prune_obs
+from tfcomp.posttraining.quantize import quantize
 from tfcomp.posttraining.sensitivity import sensitivity
 from tfcomp.projections.attachment import release
 from tfcomp.report import summary
@@ -15,6 +16,7 @@ __all__ = [
     "export",
     "layers",
     "prune_obs",
+    "quantize",
     "quantizers",
     "release",
     "schedules",

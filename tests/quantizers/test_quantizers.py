@@ -116,7 +116,7 @@ def test_identifiers():
     assert again.get_config() == quantizer.get_config()
     assert quantizers.deserialize(None) is None
     assert quantizers.get(keras.ops.sign) is keras.ops.sign
-    with pytest.raises(ValueError, match=r"argument `identifier`.*'binary', 'ternary'"):
+    with pytest.raises(ValueError, match=r"argument `identifier`.*'binary', .*'ternary'"):
         quantizers.get("binery")
     with pytest.raises(ValueError, match="argument `identifier`"):
         quantizers.get(3)

@@ -10,6 +10,7 @@ from tfcomp.layers.binary import (
 )
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.layers.fire import FireModule
+from tfcomp.layers.gradient import GradientQuantization
 from tfcomp.layers.hashed import HashedDense
 from tfcomp.layers.quantized import (
     QuantizedConv1D,
@@ -37,6 +38,7 @@ __all__ = [
     "BinarySeparableConv2D",
     "ChannelShuffle",
     "FireModule",
+    "GradientQuantization",
     "HashedDense",
     "QuantizedConv1D",
     "QuantizedConv1DTranspose",

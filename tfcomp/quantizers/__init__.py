@@ -9,11 +9,20 @@ from tfcomp.quantizers.base import (
     weights_as_stored,
 )
 from tfcomp.quantizers.binary import Binary
+from tfcomp.quantizers.dorefa import DoReFa
+from tfcomp.quantizers.fine_grained import FineGrainedTernary
+from tfcomp.quantizers.fixed_point import FixedPoint, Int8
+from tfcomp.quantizers.residual import ResidualBinary
 from tfcomp.quantizers.ternary import Ternary
 
 __all__ = [
     "Binary",
+    "DoReFa",
+    "FineGrainedTernary",
+    "FixedPoint",
+    "Int8",
     "Quantizer",
+    "ResidualBinary",
     "Ternary",
     "deserialize",
     "get",

@@ -28,6 +28,9 @@ class Quantizer(Configured):
         # TensorFlow takes a Keras variable for a tensor, but cannot differentiate a function of it.
         inputs = inputs.value if isinstance(inputs, keras.Variable) else inputs
         inputs = keras.ops.convert_to_tensor(inputs)
+        if hasattr(inputs, "assign"):
+            # So is TensorFlow's own variable, which lacks some attributes of a tensor.
+            inputs = keras.ops.reshape(inputs, inputs.shape)
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if not keras.backend.is_float_dtype(dtype):
             raise ValueError(
@@ -67,6 +70,12 @@ def with_gradient(inputs, levels, gradient):
         return levels(x), grad
 
     return quantized(inputs)
+
+
+def check_bits(bits):
+    """Raises unless `bits` is an integer from 1 to 8, or 32."""
+    if type(bits) is not int or bits not in (*range(1, 9), 32):
+        raise invalid("bits", bits, "an integer from 1 to 8, or 32")
 
 
 _KNOWN = {}

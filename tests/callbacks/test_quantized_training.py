@@ -1,0 +1,168 @@
+"""Weights quantized in every step, against a training loop written in numpy."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfcomp
+from tfcomp.callbacks import BinaryRelax, GradualPruning, QuantizedTraining
+from tfcomp.quantizers import Binary, Ternary
+
+RATE, STEPS = 0.05, 12
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(STEPS, 6)).astype("float32"), rng.normal(size=(STEPS, 4))
+
+
+def linear():
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, use_bias=False)])
+    model.compile(keras.optimizers.SGD(RATE), "mse")
+    return model
+
+
+def kernel(model):
+    return keras.ops.convert_to_numpy(model.layers[0].kernel.value)
+
+
+def ternary(y):
+    """Ternary weight networks, for the whole tensor."""
+    above = np.abs(y) > 0.7 * np.mean(np.abs(y))
+    return np.mean(np.abs(y)[above]) * np.sign(y) * above
+
+
+def binary(y):
+    """One scale for each output channel."""
+    return np.mean(np.abs(y), axis=0) * np.where(y >= 0, 1, -1)
+
+
+def trained(y, x, target, show, clip=np.inf):
+    """One sample a step; yields the weights that each step ends with."""
+    for step, (row, wanted) in enumerate(zip(x.astype(np.float64), target)):
+        error = row @ show(y, step) - wanted
+        y = np.clip(y - RATE * 2 / len(wanted) * np.outer(row, error), -clip, clip)
+        yield show(y, step)
+
+
+def fit(model, data, callback, epochs=1):
+    return model.fit(
+        *data, batch_size=1, epochs=epochs, shuffle=False, verbose=0, callbacks=[callback]
+    )
+
+
+@pytest.mark.parametrize(
+    "quantizer, reference, clip",
+    [
+        ("ternary", ternary, np.inf),
+        (Binary(clip_value=None, scale=True), binary, np.inf),
+        (Binary(clip_value=0.3), lambda y: np.where(y >= 0, 1, -1), 0.3),
+    ],
+)
+def test_against_numpy(quantizer, reference, clip, data):
+    model = linear()
+    begin = kernel(model).astype(np.float64)
+    fit(model, data, QuantizedTraining(quantizer))
+    expected = list(trained(begin, *data, lambda y, step: reference(y), clip))[-1]
+    np.testing.assert_allclose(kernel(model), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_relaxation_against_numpy(data):
+    """λ grows twice an epoch, and the last quarter is exact."""
+    model = linear()
+    begin = kernel(model).astype(np.float64)
+    callback = BinaryRelax(Binary(clip_value=None, scale=True), strength=0.5, growth=3.0)
+    history = fit(model, data, callback, epochs=2)
+
+    def show(y, step):
+        # Halves of an epoch are six steps; three quarters of 24 steps are 18.
+        strength = 0.5 * 3.0 ** (step // 6)
+        return binary(y) if step >= 18 else (strength * binary(y) + y) / (strength + 1)
+
+    x, y = (np.concatenate([part, part]) for part in data)
+    expected = list(trained(begin, x, y, show))[-1]
+    np.testing.assert_allclose(kernel(model), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(history.history["quantized"], [4.5 / 5.5, 1.0])
+
+
+def test_relaxed_value_by_hand():
+    """λ = 1: halfway between the weight and its level."""
+    model = linear()
+    model.layers[0].kernel.assign(np.full((6, 4), 0.5) * np.where(np.eye(6, 4), -1, 3))
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(kernel(model))
+
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    callback = BinaryRelax("binary", strength=1.0, growth=1.0, exact=0.5)
+    data = np.ones((4, 6)), np.ones((4, 4))
+    model.fit(*data, batch_size=1, verbose=0, callbacks=[callback, Look()])
+    off = ~np.eye(6, 4, dtype=bool)
+    np.testing.assert_array_equal(seen[0][off], 1.25)  # of 1.5 and 1
+    np.testing.assert_array_equal(seen[0][~off], -0.75)  # of -0.5 and -1
+    np.testing.assert_array_equal(np.unique(kernel(model)), [-1, 1])
+
+
+def test_levels_are_exact_in_files_of_any_layer(every_layer, tmp_path):
+    model = every_layer()
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(8, 8, 8, 4)), rng.integers(0, 11, size=(8, 6))]
+    targets = {keras.layers.Dense: {"quantizer": Ternary(scale=False)}}
+    callback = QuantizedTraining("binary", targets=targets)
+    history = model.fit(x, rng.normal(size=(8, 5)), batch_size=2, verbose=0, callbacks=[callback])
+    assert history.history["quantized"] == [1.0]
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    found = tfcomp.targets.find(loaded)
+    assert len(found) == 20
+    for target in found:
+        levels = {-1, 0, 1} if type(target.layer) is keras.layers.Dense else {-1, 1}
+        assert set(np.unique(keras.ops.convert_to_numpy(target.variable.value))) <= levels
+
+
+def test_what_is_pruned_stays_zero(data):
+    """In one fit with pruning, binary weights become zero and -1 and 1, exactly as many."""
+    model = linear()
+    schedule = tfcomp.schedules.PolynomialDecay(0.0, 0.5, 0, 9, frequency=3)
+    callbacks = [GradualPruning(schedule), QuantizedTraining("binary")]
+    model.fit(*data, batch_size=1, shuffle=False, verbose=0, callbacks=callbacks)
+    values, counts = np.unique(kernel(model), return_counts=True)
+    assert set(values) == {-1, 0, 1} and counts[values == 0] == 12
+    zeros = kernel(model) == 0
+    model.fit(*data, batch_size=1, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(kernel(model) == 0, zeros)
+
+
+def test_later_fit_stays_quantized_until_released(data):
+    model = linear()
+    fit(model, data, QuantizedTraining("ternary"))
+    model.compile(keras.optimizers.SGD(RATE), "mse")
+    model.fit(*data, batch_size=1, verbose=0)
+    assert len(np.unique(np.abs(kernel(model)))) == 2
+    tfcomp.release(model)
+    model.fit(*data, batch_size=1, verbose=0)
+    assert len(np.unique(np.abs(kernel(model)))) > 2
+
+
+def test_bad_arguments_name_themselves(data):
+    for make, name in [
+        (lambda: QuantizedTraining("septary"), "identifier"),
+        (lambda: QuantizedTraining(None), "quantizer"),
+        (lambda: BinaryRelax("ternary", strength=-1), "strength"),
+        (lambda: BinaryRelax("ternary", growth=0.9), "growth"),
+        (lambda: BinaryRelax("ternary", exact=1.0), "exact"),
+    ]:
+        with pytest.raises(ValueError, match=name):
+            make()
+    model = linear()
+    before = kernel(model)
+    with pytest.raises(ValueError, match="exact"):
+        model.fit(data[0][:1], data[1][:1], verbose=0, callbacks=[BinaryRelax("ternary")])
+    with pytest.raises(ValueError, match="targets"):
+        fit(model, data, QuantizedTraining("ternary", targets={"dense.*": {"bits": 2}}))
+    np.testing.assert_array_equal(kernel(model), before)

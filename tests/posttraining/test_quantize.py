@@ -1,0 +1,72 @@
+"""Quantizing a trained model in one call."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfcomp
+
+
+def numpy(variable):
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+@pytest.fixture
+def model():
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 4)),
+            layers.Conv2D(8, 3, name="conv"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dropout(0.5),
+            layers.Flatten(),
+            layers.Dense(3, name="out"),
+        ]
+    )
+
+
+def test_weights_and_errors(model):
+    before = {t.path: numpy(t.variable) for t in tfcomp.targets.find(model)}
+    errors = tfcomp.quantize(
+        model,
+        tfcomp.quantizers.FineGrainedTernary(4),
+        targets={"out": {"quantizer": tfcomp.quantizers.FixedPoint(0, 7)}},
+    )
+    conv, out = numpy(model.get_layer("conv").kernel), numpy(model.get_layer("out").kernel)
+    for group in np.moveaxis(conv, 2, -1).reshape(-1, 4):
+        assert len(set(np.abs(group)) - {0}) == 1
+    np.testing.assert_array_equal(out * 128, np.rint(out * 128))
+    for path, weight in {"conv/kernel": conv, "out/kernel": out}.items():
+        expected = np.sum((weight - before[path]) ** 2) / np.sum(before[path] ** 2)
+        assert errors[path] == pytest.approx(expected, rel=1e-4)
+
+
+def test_statistics_are_those_of_the_data(model):
+    x = np.random.default_rng(0).normal(size=(40, 6, 6, 4)).astype("float32") + 1
+    tfcomp.quantize(model, "ternary", data=x, batch_size=10, verbose=0)
+    outputs = keras.ops.convert_to_numpy(model.get_layer("conv")(x))
+    norm = model.get_layer("norm")
+    np.testing.assert_allclose(numpy(norm.moving_mean), outputs.mean((0, 1, 2)), rtol=1e-4)
+    # Those of a batch, on the average.
+    batches = outputs.reshape(4, 10, *outputs.shape[1:])
+    np.testing.assert_allclose(
+        numpy(norm.moving_variance), batches.var((1, 2, 3)).mean(0), rtol=1e-3
+    )
+    assert norm.momentum == 0.99 and model.layers[2].rate == 0.5
+
+
+def test_bad_arguments_change_nothing(model):
+    before = model.get_weights()
+    for arguments, name in [
+        ({"quantizer": "terniary"}, "identifier"),
+        ({"quantizer": None}, "quantizer"),
+        ({"quantizer": "ternary", "targets": "nowhere"}, "targets"),
+        ({"quantizer": "ternary", "targets": {"out": {"bits": 3}}}, "targets"),
+        ({"quantizer": "ternary", "data": np.ones((0, 6, 6, 4))}, "data"),
+    ]:
+        with pytest.raises(ValueError, match=f"argument `{name}`"):
+            tfcomp.quantize(model, **arguments)
+    for old, new in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(old, new)

@@ -1,0 +1,95 @@
+"""Fine-grained ternary by trying all, residual binarization step by step."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from gradients import gradient
+
+from tfcomp.quantizers import Binary, FineGrainedTernary, ResidualBinary
+
+RNG = np.random.default_rng(0)
+
+
+def values(quantizer, x):
+    return keras.ops.convert_to_numpy(quantizer(np.asarray(x, "float32")))
+
+
+def nearest_ternary(w):
+    """Of all sign patterns, each with its best scale, the one of least error."""
+    best = None
+    for pattern in itertools.product((-1, 0, 1), repeat=len(w)):
+        pattern = np.array(pattern)
+        if pattern.any():
+            candidate = max(w @ pattern / (pattern @ pattern), 0) * pattern
+            error = np.sum((w - candidate) ** 2)
+            if best is None or error < best[0]:
+                best = (error, candidate)
+    return best[1]
+
+
+@pytest.mark.parametrize("length, size", [(4, 4), (12, 4), (7, 3)])
+def test_groups_are_the_best_there_are(length, size):
+    w = RNG.normal(size=(2, length)).astype("float32")
+    expected = [
+        np.concatenate([nearest_ternary(row[i : i + size]) for i in range(0, length, size)])
+        for row in w.astype(np.float64)
+    ]
+    np.testing.assert_allclose(values(FineGrainedTernary(size), w), expected, atol=1e-6)
+
+
+def test_groups_lie_along_the_input_channels():
+    w = RNG.normal(size=(3, 3, 8, 5)).astype("float32")
+    found = values(FineGrainedTernary(4).for_kernel((-1,)), w)
+    for i, j, c, o in itertools.product(range(3), range(3), (0, 4), range(5)):
+        expected = nearest_ternary(w[i, j, c : c + 4, o].astype(np.float64))
+        np.testing.assert_allclose(found[i, j, c : c + 4, o], expected, atol=1e-6)
+    transposed = values(FineGrainedTernary(4).for_kernel((-2,)), np.swapaxes(w, -1, -2))
+    np.testing.assert_array_equal(transposed, np.swapaxes(found, -1, -2))
+    np.testing.assert_array_equal(gradient(FineGrainedTernary(4), w), np.ones_like(w))
+
+
+def test_smaller_groups_are_nearer():
+    w = RNG.normal(size=(64, 32)).astype("float32")
+    errors = [np.sum((values(FineGrainedTernary(n), w) - w) ** 2) for n in (1, 2, 4, 8, 16, 32)]
+    assert errors[0] == 0 and np.all(np.diff(errors) > 0)
+
+
+def test_residuals_by_hand():
+    x = np.array([[1.0, -2.0, 0.0, 5.0]], "float32")
+    # beta1 = 2: rest [-1, 0, -2, 3]; beta2 = 1.5: [-1.5, 1.5, -1.5, 1.5].
+    assert values(ResidualBinary(1), x).tolist() == [[2, -2, 2, 2]]
+    assert values(ResidualBinary(2), x).tolist() == [[0.5, -0.5, 0.5, 3.5]]
+    # 3.5 where |x| <= 1, and a quarter everywhere.
+    assert gradient(ResidualBinary(2), x).tolist() == [[3.75, 0.25, 3.75, 0.25]]
+
+
+def test_residuals_shrink_for_each_sample():
+    x = RNG.normal(size=(5, 40)).astype("float32") * np.arange(1, 6)[:, None]
+    errors = []
+    for order in range(1, 6):
+        rest = x.astype(np.float64)
+        for _ in range(order):
+            rest = rest - np.abs(rest).mean(axis=1, keepdims=True) * np.where(rest >= 0, 1, -1)
+        np.testing.assert_allclose(values(ResidualBinary(order), x), x - rest, atol=1e-5)
+        errors.append(np.sum(rest**2, axis=1))
+    assert np.all(np.diff(errors, axis=0) < 0)
+
+
+def test_first_order_weights_are_xnors():
+    w = RNG.normal(size=(3, 3, 4, 5)).astype("float32")
+    first, xnor = ResidualBinary(1).for_kernel((-1,)), Binary(scale=True).for_kernel((-1,))
+    np.testing.assert_array_equal(values(first, w), values(xnor, w))
+    np.testing.assert_allclose(gradient(first, w), gradient(xnor, w), rtol=1e-6)
+
+
+def test_bad_arguments():
+    for make, name in [
+        (lambda: FineGrainedTernary(0), "group_size"),
+        (lambda: FineGrainedTernary(2.5), "group_size"),
+        (lambda: ResidualBinary(0), "order"),
+        (lambda: ResidualBinary(clip_value=-1), "clip_value"),
+    ]:
+        with pytest.raises(ValueError, match=f"argument `{name}`"):
+            make()

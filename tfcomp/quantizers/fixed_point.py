@@ -1,0 +1,151 @@
+"""Numbers of a fixed number of integer and fraction bits, and scaled integers."""
+
+import numpy as np
+from keras import ops
+
+from tfcomp.quantizers.base import Quantizer, register, with_gradient
+from tfcomp.quantizers.scales import other_axes
+from tfcomp.validation import invalid
+
+
+@register("fixed_point")
+class FixedPoint(Quantizer):
+    """Multiples of `2**-fraction_bits` in a range, rounded to nearest (halves to even), saturated.
+
+    Signed: `[-2**i, 2**i - 2**-f]` with `i` integer bits and `f` fraction bits, which makes
+    `1 + i + f` bits, as Q`i`.`f` is usually counted. Unsigned: `[0, 2**i - 2**-f]`, `i + f` bits.
+    The gradient is 1 inside of the range and 0 outside.
+
+    Args:
+        integer_bits: Bits above the point, without the sign; may be negative for small ranges.
+        fraction_bits: Bits below the point; may be negative for large steps.
+        signed: Whether there is a sign.
+
+    Example:
+
+    >>> import numpy as np, tfcomp
+    >>> q = tfcomp.quantizers.FixedPoint(2, 1)
+    >>> np.array(q(np.array([0.3, -1.25, 9.0, -9.0], "float32"))).tolist()
+    [0.5, -1.0, 3.5, -4.0]
+    """
+
+    def __init__(self, integer_bits=2, fraction_bits=5, signed=True):
+        for name, value in (("integer_bits", integer_bits), ("fraction_bits", fraction_bits)):
+            if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 64:
+                raise invalid(name, value, "an integer from -64 to 64")
+        if not 1 <= integer_bits + fraction_bits <= 23:
+            raise invalid(
+                "fraction_bits", fraction_bits, "1 to 23 bits together with `integer_bits`"
+            )
+        self.integer_bits = integer_bits
+        self.fraction_bits = fraction_bits
+        self.signed = bool(signed)
+
+    @classmethod
+    def calibrated(cls, values, bits=8, signed=None):
+        """The finest one of so many bits that holds all of some values.
+
+        Args:
+            values: Array, from the data that will be quantized.
+            bits: All bits, the sign included.
+            signed: Whether there is a sign; `None` for whether there is a negative value.
+
+        Returns:
+            A `FixedPoint`.
+
+        Raises:
+            ValueError: If `values` is empty or not finite.
+        """
+        values = np.asarray(values, np.float64)
+        if not values.size or not np.isfinite(values).all():
+            raise invalid("values", values, "finite numbers")
+        signed = bool(values.min() < 0) if signed is None else signed
+        largest = max(values.max(), -values.min() if signed else 0)
+        # One more where the largest positive value rounds up to a power of two.
+        exponent = int(np.ceil(np.log2(largest))) if largest > 0 else 0
+        for integer_bits in range(exponent, exponent + 2):
+            found = cls(integer_bits, bits - signed - integer_bits, signed)
+            if largest <= found.largest + 0.5 * found.step or values.max() <= found.largest:
+                return found
+        return found
+
+    @property
+    def bits(self):
+        return self.integer_bits + self.fraction_bits + self.signed
+
+    @property
+    def step(self):
+        """Distance between two levels."""
+        return 2.0**-self.fraction_bits
+
+    @property
+    def smallest(self):
+        return -(2.0**self.integer_bits) if self.signed else 0.0
+
+    @property
+    def largest(self):
+        return 2.0**self.integer_bits - self.step
+
+    @property
+    def levels(self):
+        if self.bits > 12:
+            return None
+        return tuple(np.arange(self.smallest, self.largest + self.step / 2, self.step).tolist())
+
+    def quantize(self, inputs):
+        return with_gradient(inputs, self._round, self._gradient)
+
+    def _round(self, x):
+        # Powers of two scale exactly.
+        rounded = ops.round(x * 2.0**self.fraction_bits) * self.step
+        return ops.clip(rounded, self.smallest, self.largest)
+
+    def _gradient(self, x, g):
+        inside = ops.logical_and(x >= self.smallest, x <= self.largest)
+        return g * ops.cast(inside, x.dtype)
+
+    def get_config(self):
+        return {
+            "integer_bits": self.integer_bits,
+            "fraction_bits": self.fraction_bits,
+            "signed": self.signed,
+        }
+
+
+@register("int8")
+class Int8(Quantizer):
+    """Integers from -127 to 127 times a scale, `max |x| / 127`: Keras's and LiteRT's int8 weights.
+
+    One scale for each output channel where it is used on a layer's kernel, one for the tensor
+    elsewhere. The gradient is that of the identity.
+
+    Args:
+        per_channel: `False` for one scale for the whole of a kernel, too.
+
+    Example:
+
+    >>> import numpy as np, tfcomp
+    >>> np.array(tfcomp.quantizers.Int8()(np.array([1.27, -0.014], "float32"))).round(3)
+    array([ 1.27, -0.01], dtype=float32)
+    """
+
+    bits = 8
+
+    def __init__(self, per_channel=True):
+        self.per_channel = bool(per_channel)
+
+    def for_kernel(self, axis):
+        copy = Int8(self.per_channel)
+        copy.axis = tuple(axis) if self.per_channel else None
+        return copy
+
+    def quantize(self, inputs):
+        return with_gradient(inputs, self._round, lambda x, g: g)
+
+    def _round(self, x):
+        largest = ops.max(ops.abs(x), axis=other_axes(x, self.axis), keepdims=True)
+        scale = ops.where(largest > 0, largest, ops.ones_like(largest)) / 127
+        return ops.round(x / scale) * scale
+
+    def get_config(self):
+        return {"per_channel": self.per_channel}
