@@ -61,6 +61,13 @@ class QuantizedTraining(ProjectionCallback):
         quantizer = quantizers.get(identifier)
         if quantizer is None:
             raise invalid("quantizer", identifier, "a quantizer")
+        if isinstance(quantizer, quantizers.TrainedTernary):
+            raise invalid(
+                "quantizer",
+                identifier,
+                "one without trained scales; those belong to a layer: swap in "
+                "`tfcomp.layers.TrainedTernaryDense` and its like",
+            )
         return quantizer
 
     def projection(self, quantizer, clip):

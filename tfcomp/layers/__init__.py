@@ -27,7 +27,14 @@ from tfcomp.layers.quantized import (
     QuantizedSeparableConv2D,
 )
 from tfcomp.layers.shuffle import ChannelShuffle, ShuffleUnit
-from tfcomp.layers.ternary import TernaryConv2D, TernaryDense
+from tfcomp.layers.ternary import (
+    TernaryConv2D,
+    TernaryDense,
+    TrainedTernaryConv1D,
+    TrainedTernaryConv2D,
+    TrainedTernaryConv3D,
+    TrainedTernaryDense,
+)
 
 __all__ = [
     "BinaryConv1D",
@@ -55,5 +62,9 @@ __all__ = [
     "ShuffleUnit",
     "TernaryConv2D",
     "TernaryDense",
+    "TrainedTernaryConv1D",
+    "TrainedTernaryConv2D",
+    "TrainedTernaryConv3D",
+    "TrainedTernaryDense",
     "WeightClip",
 ]

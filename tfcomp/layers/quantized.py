@@ -8,6 +8,7 @@ Strings, `tfcomp.quantizers` objects and plain callables serve as quantizers. St
 objects take arguments, and callables cannot be saved unless they are registered with Keras.
 """
 
+import functools
 import warnings
 
 import keras
@@ -16,6 +17,7 @@ from tfcomp import quantizers
 from tfcomp.axes import einsum_output_axes
 from tfcomp.layers.in_call import ReadInCall, apply_as_stored, in_call
 from tfcomp.layers.padding import pad_widths
+from tfcomp.layers.ternary_scales import TernaryScales
 from tfcomp.quantizers.base import are_weights_as_stored
 from tfcomp.validation import invalid
 
@@ -25,6 +27,10 @@ def _quantized(layer, name, stored):
     if quantizer is None or (are_weights_as_stored() and not layer.has_lora):
         return stored()
     return apply_as_stored(quantizer, stored)
+
+
+def _scales_of(weight):
+    return f"{weight}_trained_scales"
 
 
 class QuantizedMixin:
@@ -46,6 +52,22 @@ class QuantizedMixin:
             quantizer = quantizers.get(identifier)
             setattr(self, name, quantizer)
             self._warn_if_unclipped(name.replace("quantizer", "constraint"), quantizer)
+        for weight, name in self.quantized_weights.items():
+            quantizer = getattr(self, name)
+            if isinstance(quantizer, quantizers.TrainedTernary):
+                scales = TernaryScales(
+                    quantizer,
+                    functools.partial(getattr, self, weight),
+                    name=_scales_of(weight),
+                    dtype=self.dtype_policy,
+                )
+                setattr(self, scales.name, scales)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        for weight in self.quantized_weights:
+            if hasattr(self, _scales_of(weight)):
+                getattr(self, _scales_of(weight)).build()
 
     def _warn_if_unclipped(self, constraint, quantizer):
         clip = getattr(quantizer, "clip_value", None)
@@ -59,6 +81,8 @@ class QuantizedMixin:
 
     def quantizer_of(self, name):
         """The quantizer of the weight called `name`, with the axes of its scales; or `None`."""
+        if hasattr(self, _scales_of(name)):
+            return getattr(self, _scales_of(name)).bind()
         quantizer = getattr(self, self.quantized_weights[name])
         if isinstance(quantizer, quantizers.Quantizer):
             quantizer = quantizer.for_kernel(self._output_axes(name))

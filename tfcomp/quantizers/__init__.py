@@ -14,6 +14,7 @@ from tfcomp.quantizers.fine_grained import FineGrainedTernary
 from tfcomp.quantizers.fixed_point import FixedPoint, Int8
 from tfcomp.quantizers.residual import ResidualBinary
 from tfcomp.quantizers.ternary import Ternary
+from tfcomp.quantizers.trained_ternary import TrainedTernary
 
 __all__ = [
     "Binary",
@@ -24,6 +25,7 @@ __all__ = [
     "Quantizer",
     "ResidualBinary",
     "Ternary",
+    "TrainedTernary",
     "deserialize",
     "get",
     "register",

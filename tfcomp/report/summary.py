@@ -11,6 +11,7 @@ from rich.table import Table
 from tfcomp import coding, targets
 from tfcomp.coding.coded import bit_patterns
 from tfcomp.exporters.final_weights import FinalWeights
+from tfcomp.layers.ternary_scales import TernaryScales
 from tfcomp.report import macs
 from tfcomp.report.calls import layer_calls
 
@@ -184,6 +185,8 @@ class _Operands:
 
 def _row_layer(site):
     """The layer in whose row a weight belongs: its own, but a recurrent layer is one row."""
+    if isinstance(site.layer, TernaryScales):
+        return site.chain[-2]
     for layer in site.chain:
         if isinstance(layer, keras.layers.RNN):
             return layer

@@ -5,6 +5,7 @@ import inspect
 import keras
 
 from tfcomp import targets
+from tfcomp.layers.ternary_scales import TernaryScales
 
 # What is a layer's own rather than its class's.
 _OWN = ("name", "trainable", "dtype")
@@ -75,15 +76,21 @@ def convert(layer, cls, preset):
 def carry_weights(old, new):
     """Copies the weights that both layers have, by path inside the layer and by shape.
 
+    Trained scales that only the new layer has begin at the best ones for the weights it is given.
+
     Returns:
         The numbers of weights copied, of those in `new`, and of those in `old`.
     """
     values = {site.path: site.variable for site in targets.variable_sites(old)}
     sites = targets.variable_sites(new)
-    copied = 0
+    copied, fitted = 0, []
     for site in sites:
         source = values.get(site.path)
         if source is not None and tuple(source.shape) == tuple(site.variable.shape):
             site.variable.assign(keras.ops.convert_to_numpy(source.value))
             copied += 1
+        elif isinstance(site.layer, TernaryScales):
+            fitted.append(site.layer)
+    for scales in fitted:
+        scales.fit_to_weight()
     return copied, len(sites), len(values)

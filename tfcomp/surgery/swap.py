@@ -8,6 +8,7 @@ import keras
 from keras.src.models.functional import Functional
 
 from tfcomp import targets
+from tfcomp.layers.ternary_scales import TernaryScales
 from tfcomp.surgery.carry import carry_weights, convert
 from tfcomp.validation import invalid
 
@@ -90,7 +91,7 @@ class _Swap:
         sites = [
             site
             for site in targets.layer_sites(model)
-            if not isinstance(site.layer, keras.layers.InputLayer)
+            if not isinstance(site.layer, (keras.layers.InputLayer, TernaryScales))
         ]
         chosen = targets.best_rules(rules, sites, "rules")
         self._clones = {}
