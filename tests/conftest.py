@@ -7,8 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
-# Programs that tests run in processes of their own.
-collect_ignore_glob = ["*/mirrored.py"]
+# Programs that run in processes or environments of their own.
+collect_ignore_glob = ["*/mirrored.py", "*/golden/*"]
 
 
 def pytest_collection_modifyitems(items):

@@ -129,3 +129,27 @@ def test_bad_input():
         Binary(clip_value=0)
     with pytest.raises(ValueError, match="argument `threshold`"):
         Ternary(threshold=-1)
+    for make, arguments, name in [
+        (Binary, {"scale": "channel"}, "scale"),
+        (Binary, {"gradient": "tanh"}, "gradient"),
+        (Binary, {"beta": 0}, "beta"),
+        (Ternary, {"delta": 0.0}, "delta"),
+        (Ternary, {"clip_value": -1}, "clip_value"),
+    ]:
+        with pytest.raises(ValueError, match=f"argument `{name}`"):
+            make(**arguments)
+
+
+def test_slopes_of_the_sign_by_hand():
+    x = np.array([0.0, 0.25, -1.0, 3.0, -1e4], "float32")
+    assert gradient(quantizers.get("approx_sign"), x).tolist() == [2, 1.5, 0, 0, 0]
+    swish = gradient(quantizers.get("swish_sign"), x)
+    # At zero beta 2 / 2; far away nothing, and no infinity on the way.
+    assert swish[0] == 5 and abs(swish[4]) < 1e-30 and np.isfinite(swish).all()
+
+
+@pytest.mark.parametrize("name", ["approx_sign", "swish_sign", "magnitude_aware_sign", "ste_tern"])
+def test_named_variants_keep_their_arguments(name):
+    quantizer = quantizers.get(name)
+    again = quantizers.get(quantizers.serialize(quantizer))
+    assert again.get_config() == quantizer.get_config()

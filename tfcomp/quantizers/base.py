@@ -91,6 +91,11 @@ def register(name):
     return decorate
 
 
+def alias(name, make):
+    """Makes the quantizers that `make()` returns known under a short name."""
+    _KNOWN[name] = make
+
+
 def get(identifier):
     """Returns a quantizer from a name, a config, a quantizer or any callable.
 
@@ -105,7 +110,7 @@ def get(identifier):
 
     >>> import tfcomp
     >>> tfcomp.quantizers.get("ternary")
-    Ternary(threshold=0.7, scale=True, per_channel=False)
+    Ternary(threshold=0.7, scale=True, per_channel=False, delta=None, clip_value=None)
     """
     if identifier is None or isinstance(identifier, Quantizer):
         return identifier

@@ -6,9 +6,10 @@ scale, Mohammad Rastegari et al., "XNOR-Net", arXiv:1603.05279.
 
 from keras import ops
 
-from tfcomp.quantizers.base import Quantizer, register, with_gradient
+from tfcomp.quantizers import sign_slopes
+from tfcomp.quantizers.base import Quantizer, alias, register, with_gradient
 from tfcomp.quantizers.scales import other_axes
-from tfcomp.validation import invalid
+from tfcomp.validation import check_number, invalid
 
 
 def sign(inputs):
@@ -30,11 +31,20 @@ class Binary(Quantizer):
     With `scale`, `α sign(x)` with `α = mean |x|`, XNOR-Net's best binary approximation in the least
     squares sense; its gradient is `1 / n + α 1(|x| <= clip_value)`, with `n` entries to a scale.
 
+    `"approx_sign"` stands for `Binary(gradient="approx")`, `"swish_sign"` for
+    `Binary(None, gradient="swish")`, and `"magnitude_aware_sign"` for `Binary(scale="constant")`.
+
     Args:
         clip_value: Largest magnitude that gets a gradient; `None` for all.
         scale: Whether to multiply by α. In a layer's kernel there is one α for each output channel,
-            elsewhere one for the whole tensor.
+            elsewhere one for the whole tensor. `"constant"` leaves out the `1 / n`: α counts as a
+            constant in the gradient, as in Bi-Real Net.
         axis: Axis or tuple of axes with one α for each of their positions, instead of these.
+        gradient: What stands for the derivative of the sign inside of the clip: `"hard_tanh"`,
+            which is 1; `"approx"`, which is `2 - 2 |x|` up to 1 and 0 beyond, as in Bi-Real Net
+            (arXiv:1808.00278); `"swish"`, the derivative of SignSwish (arXiv:1812.11800), meant
+            for `clip_value=None`.
+        beta: β of `"swish"`: the larger, the nearer to the derivative of the sign.
 
     Example:
 
@@ -45,11 +55,19 @@ class Binary(Quantizer):
 
     bits = 1
 
-    def __init__(self, clip_value=1.0, scale=False, axis=None):
+    def __init__(self, clip_value=1.0, scale=False, axis=None, gradient="hard_tanh", beta=5.0):
         if clip_value is not None and not clip_value > 0:
             raise invalid("clip_value", clip_value, "a number > 0, or None")
+        if isinstance(scale, str) and scale != "constant":
+            raise invalid("scale", scale, "True, False or 'constant'")
+        if gradient not in ("hard_tanh", "approx", "swish"):
+            raise invalid("gradient", gradient, "'hard_tanh', 'approx' or 'swish'")
+        check_number("beta", beta)
+        if beta <= 0:
+            raise invalid("beta", beta, "a number > 0")
         self.clip_value = clip_value
-        self.scale = bool(scale)
+        self.scale = scale if scale == "constant" else bool(scale)
+        self.gradient, self.beta = gradient, beta
         self.axis = (axis,) if isinstance(axis, int) else axis if axis is None else tuple(axis)
 
     @property
@@ -59,16 +77,26 @@ class Binary(Quantizer):
     def for_kernel(self, axis):
         if not self.scale or self.axis is not None:
             return self
-        return Binary(self.clip_value, True, axis)
+        return Binary(**{**self.get_config(), "axis": axis})
 
     def quantize(self, inputs):
         if not self.scale:
-            return with_gradient(inputs, sign, lambda x, g: g * inside(x, self.clip_value))
+            return with_gradient(inputs, sign, lambda x, g: g * self._slope(x))
         return with_gradient(
             inputs,
             lambda x: self._alpha(x) * sign(x),
-            lambda x, g: g * (self._alpha(x) * inside(x, self.clip_value) + 1 / self._entries(x)),
+            lambda x, g: g * (self._alpha(x) * self._slope(x) + self._of_alpha(x)),
         )
+
+    def _slope(self, inputs):
+        if self.gradient == "swish":
+            slope = sign_slopes.swish(inputs, self.beta)
+        else:
+            slope = getattr(sign_slopes, self.gradient)(inputs)
+        return slope * inside(inputs, self.clip_value)
+
+    def _of_alpha(self, inputs):
+        return 0.0 if self.scale == "constant" else 1 / self._entries(inputs)
 
     def _alpha(self, inputs):
         return ops.mean(ops.abs(inputs), axis=other_axes(inputs, self.axis), keepdims=True)
@@ -81,4 +109,15 @@ class Binary(Quantizer):
         return ops.cast(entries, inputs.dtype)
 
     def get_config(self):
-        return {"clip_value": self.clip_value, "scale": self.scale, "axis": self.axis}
+        return {
+            "clip_value": self.clip_value,
+            "scale": self.scale,
+            "axis": self.axis,
+            "gradient": self.gradient,
+            "beta": self.beta,
+        }
+
+
+alias("approx_sign", lambda: Binary(gradient="approx"))
+alias("swish_sign", lambda: Binary(None, gradient="swish"))
+alias("magnitude_aware_sign", lambda: Binary(scale="constant"))
