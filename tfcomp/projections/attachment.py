@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from tfcomp import targets as targets_lib
+from tfcomp.projections import fuse
 
 _ATTRIBUTE = "tfcomp_state"
 
@@ -213,6 +214,7 @@ def _find_or_create(model):
         setattr(inner, _ATTRIBUTE, state)
         for optimizer in {id(o): o for o in (outer, inner)}.values():
             _save_plainly(optimizer, state._held.state_variables)
+        fuse.install(state._held)
     _bring_along(model, state._held)
     return state._held
 

@@ -18,11 +18,13 @@ class Projection:
         order: Where it stands among the projections of a variable, lowest first. Masks come last,
             so that what is pruned is zero whatever else is done.
         needs_gradient: Whether `observe` is to be called in every step.
+        compilable: Whether XLA knows everything that is done in the train step.
     """
 
     kind = None
     order = 0
     needs_gradient = False
+    compilable = True
 
     def init(self, value):
         """Makes the state of a variable that nothing was done to yet.

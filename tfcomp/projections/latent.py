@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from tfcomp.projections.base import Projection
+from tfcomp.quantizers import Quantizer
 
 
 class Latent(Projection):
@@ -24,6 +25,10 @@ class Latent(Projection):
     def __init__(self, quantizer, clip=None):
         self.quantizer = quantizer
         self.clip = clip
+
+    @property
+    def compilable(self):
+        return isinstance(self.quantizer, Quantizer)
 
     def init(self, value):
         return {"latent": np.array(value), "share": np.zeros((), np.float32)}
