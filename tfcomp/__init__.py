@@ -2,6 +2,7 @@
 
 from tfcomp import callbacks, layers, quantizers, schedules, targets
 from tfcomp.exporters import export
+from tfcomp.posttraining.activations import quantize_activations
 from tfcomp.posttraining.prune_obs import prune_obs
 from tfcomp.posttraining.quantize import quantize
 from tfcomp.posttraining.sensitivity import sensitivity
@@ -17,6 +18,7 @@ __all__ = [
     "layers",
     "prune_obs",
     "quantize",
+    "quantize_activations",
     "quantizers",
     "release",
     "schedules",

@@ -6,7 +6,7 @@ import pytest
 from gradients import gradient
 
 from tfcomp import quantizers
-from tfcomp.quantizers import FixedPoint, Int8
+from tfcomp.quantizers import DynamicFixedPoint, FixedPoint, Int8
 
 
 def values(quantizer, x):
@@ -48,12 +48,29 @@ def test_calibration():
             FixedPoint.calibrated(bad)
 
 
-def test_int8_is_kerass():
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_dynamic_is_what_calibration_finds(bits):
+    rng = np.random.default_rng(bits)
+    tensors = [rng.normal(size=50) * 10.0**k for k in range(-6, 6)]
+    tensors += [np.array([1.0, -0.3]), np.array([-1.0, 0.3]), np.array([0.999999, -1.0])]
+    for tensor in map(np.float32, tensors):
+        expected = values(FixedPoint.calibrated(tensor, bits, signed=True), tensor)
+        np.testing.assert_array_equal(values(DynamicFixedPoint(bits), tensor), expected)
+    assert values(DynamicFixedPoint(bits), np.zeros(3)).tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(gradient(DynamicFixedPoint(bits), tensors[0]), np.ones(50))
+
+
+def integers_and_scales(w):
+    """Int8's, from its values: along the last axis."""
+    rest = tuple(range(w.ndim - 1))
+    found = values(Int8().for_kernel((-1,)), w)
+    scales = np.abs(found).max(rest) / 127
+    return found, np.rint(found / scales), scales
+
+
+def test_int8_by_formula():
     w = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
-    integers, scale = keras.quantizers.abs_max_quantize(w, axis=0, to_numpy=True)
     q = Int8().for_kernel((-1,))
-    expected = np.asarray(integers, "float32") / np.asarray(scale).reshape(1, -1)
-    np.testing.assert_allclose(values(q, w), expected, rtol=1e-5)
     per_channel = np.abs(w).max(axis=0) / 127
     np.testing.assert_allclose(
         values(q, w), np.rint(w / per_channel) * per_channel, rtol=1e-5, atol=1e-7
@@ -63,8 +80,47 @@ def test_int8_is_kerass():
     assert values(Int8(), np.zeros(3)).tolist() == [0, 0, 0]
 
 
+def test_int8_is_kerass():
+    """The integers of `Dense.quantize("int8")`; Keras adds 1e-7 to the maximum under its scale."""
+    layer = keras.layers.Dense(6)
+    layer.build((None, 40))
+    w = keras.ops.convert_to_numpy(layer.kernel.value)
+    found, integers, scales = integers_and_scales(w)
+    layer.quantize("int8")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer._kernel.value), integers)
+    theirs = 1 / keras.ops.convert_to_numpy(layer.kernel_scale.value)
+    np.testing.assert_allclose(theirs, scales + 1e-7 / 127, rtol=1e-6)
+    np.testing.assert_allclose(found, integers * theirs, rtol=1e-5)
+
+
+@pytest.mark.tensorflow
+def test_int8_is_literts(tmp_path):
+    """Integers, scales and values of LiteRT's int8 weights, to the last bit."""
+    import tensorflow as tf
+
+    layers = [keras.layers.Conv2D(16, 3), keras.layers.Flatten(), keras.layers.Dense(12)]
+    model = keras.Sequential([keras.Input((8, 8, 8)), *layers])
+    model.export(tmp_path / "saved", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    interpreter.allocate_tensors()
+    seen = {}
+    for tensor in interpreter.get_tensor_details():
+        if tensor["dtype"] == np.int8:
+            integers = np.moveaxis(interpreter.get_tensor(tensor["index"]), 0, -1)
+            seen[integers.ndim] = integers, tensor["quantization_parameters"]
+    for layer in (layers[0], layers[2]):
+        w = layer.kernel.numpy()
+        found, integers, _ = integers_and_scales(w)
+        theirs, parameters = seen[w.ndim]
+        np.testing.assert_array_equal(theirs, integers)
+        assert not np.any(parameters["zero_points"])
+        np.testing.assert_array_equal(theirs * parameters["scales"], found)
+
+
 def test_saved_and_found_again():
-    for q in (FixedPoint(3, 4, signed=False), Int8(per_channel=False)):
+    for q in (FixedPoint(3, 4, signed=False), Int8(per_channel=False), DynamicFixedPoint(5)):
         again = quantizers.get(quantizers.serialize(q))
         assert again.get_config() == q.get_config()
 
@@ -81,3 +137,9 @@ def test_saved_and_found_again():
 def test_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=f"argument `{name}`"):
         FixedPoint(*arguments)
+
+
+@pytest.mark.parametrize("bits", [1, 17, 8.0, True])
+def test_bad_bits(bits):
+    with pytest.raises(ValueError, match="argument `bits`"):
+        DynamicFixedPoint(bits)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gradients import gradient
 
+from tfcomp import quantizers
 from tfcomp.quantizers import Binary, FineGrainedTernary, ResidualBinary
 
 RNG = np.random.default_rng(0)
@@ -18,13 +19,13 @@ def values(quantizer, x):
 
 def nearest_ternary(w):
     """Of all sign patterns, each with its best scale, the one of least error."""
-    best = None
+    best = (np.sum(w**2), np.zeros_like(w))
     for pattern in itertools.product((-1, 0, 1), repeat=len(w)):
         pattern = np.array(pattern)
         if pattern.any():
             candidate = max(w @ pattern / (pattern @ pattern), 0) * pattern
             error = np.sum((w - candidate) ** 2)
-            if best is None or error < best[0]:
+            if error < best[0]:
                 best = (error, candidate)
     return best[1]
 
@@ -48,6 +49,22 @@ def test_groups_lie_along_the_input_channels():
     transposed = values(FineGrainedTernary(4).for_kernel((-2,)), np.swapaxes(w, -1, -2))
     np.testing.assert_array_equal(transposed, np.swapaxes(found, -1, -2))
     np.testing.assert_array_equal(gradient(FineGrainedTernary(4), w), np.ones_like(w))
+
+
+def test_a_threshold_and_scale_for_each_sign():
+    q = FineGrainedTernary(4, symmetric=False)
+    # 4 and 3 are kept as 3.5; -1 stands for itself.
+    assert values(q, [4.0, 3.0, 0.2, -1.0]).tolist() == [3.5, 3.5, 0.0, -1.0]
+    w = RNG.normal(size=(6, 8)).astype("float32") + 0.3
+    expected = []
+    for group in w.astype(np.float64).reshape(-1, 4):
+        parts = [nearest_ternary(np.maximum(sign * group, 0)) for sign in (1, -1)]
+        expected.append(parts[0] - parts[1])
+    np.testing.assert_allclose(values(q, w).reshape(-1, 4), expected, atol=1e-6)
+    errors = [np.sum((values(FineGrainedTernary(4, s), w) - w) ** 2) for s in (True, False)]
+    assert errors[1] < errors[0]
+    again = quantizers.get(quantizers.serialize(q)).for_kernel((-1,))
+    assert again.get_config() == {"group_size": 4, "symmetric": False}
 
 
 def test_smaller_groups_are_nearer():

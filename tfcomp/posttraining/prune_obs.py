@@ -9,6 +9,7 @@ import numpy as np
 from tfcomp import targets as targets_lib
 from tfcomp.posttraining.data import batches
 from tfcomp.posttraining.linear import linear_map
+from tfcomp.posttraining.watching import watching
 from tfcomp.projections import attachment
 from tfcomp.projections.base import check_weights
 from tfcomp.scoring import obs, patterns
@@ -163,22 +164,6 @@ def _check_free(target):
             )
 
 
-@contextlib.contextmanager
-def _watching(layer, see):
-    call = layer.call
-
-    def watched(*args, **kwargs):
-        see(args, kwargs)
-        return call(*args, **kwargs)
-
-    # Not by `setattr`, which tracks what a layer is given.
-    object.__setattr__(layer, "call", watched)
-    try:
-        yield
-    finally:
-        object.__delattr__(layer, "call")
-
-
 def _in_call_order(model, data, maps, batch_size):
     order = {}
     with contextlib.ExitStack() as stack:
@@ -187,7 +172,7 @@ def _in_call_order(model, data, maps, batch_size):
             def see(args, kwargs, layer=layer):
                 order.setdefault(id(layer), len(order))
 
-            stack.enter_context(_watching(layer, see))
+            stack.enter_context(watching(layer, see))
         model(next(iter(batches(data, batch_size)))[0], training=False)
     for linear in maps:
         if id(linear.layer) not in order:
@@ -204,7 +189,7 @@ def _hessians(model, data, linear, batch_size):
         for samples in linear.samples(args, kwargs):
             total[...] += np.matmul(samples.swapaxes(1, 2), samples)
 
-    with _watching(linear.layer, see):
+    with watching(linear.layer, see):
         for x, _ in batches(data, batch_size):
             model(x, training=False)
     if not np.isfinite(total).all():

@@ -11,7 +11,7 @@ from tfcomp.quantizers.base import (
 from tfcomp.quantizers.binary import Binary
 from tfcomp.quantizers.dorefa import DoReFa
 from tfcomp.quantizers.fine_grained import FineGrainedTernary
-from tfcomp.quantizers.fixed_point import FixedPoint, Int8
+from tfcomp.quantizers.fixed_point import DynamicFixedPoint, FixedPoint, Int8
 from tfcomp.quantizers.residual import ResidualBinary
 from tfcomp.quantizers.ternary import Ternary
 from tfcomp.quantizers.trained_ternary import TrainedTernary
@@ -19,6 +19,7 @@ from tfcomp.quantizers.trained_ternary import TrainedTernary
 __all__ = [
     "Binary",
     "DoReFa",
+    "DynamicFixedPoint",
     "FineGrainedTernary",
     "FixedPoint",
     "Int8",

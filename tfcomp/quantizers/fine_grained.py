@@ -18,7 +18,9 @@ class FineGrainedTernary(Quantizer):
     In each group of consecutive input channels of one filter, at one position, the `k` largest
     magnitudes are kept, and α is their mean; `k` is the one that leaves the least squared error:
     `(sum of the k largest)**2 / k` is maximal. The last group may be smaller. The gradient is that
-    of the identity.
+    of the identity. With one α for both signs, thresholds of their own for positive and negative
+    weights would gain nothing: for any α the nearest level of `w` is zero where `|w| < α / 2`. So
+    `symmetric=False` gives each sign both, a threshold and an α.
 
     On a layer's kernel the groups lie along the input channels; elsewhere along the last axis.
     Applied once to the weights of a trained network it is the paper's conversion without training:
@@ -26,6 +28,7 @@ class FineGrainedTernary(Quantizer):
 
     Args:
         group_size: Weights in a group, 4 to 64 in the paper.
+        symmetric: `False` for a threshold and an α for each sign.
 
     Example:
 
@@ -37,14 +40,15 @@ class FineGrainedTernary(Quantizer):
 
     bits = 2
 
-    def __init__(self, group_size=4):
+    def __init__(self, group_size=4, symmetric=True):
         if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
             raise invalid("group_size", group_size, "a positive integer")
         self.group_size = group_size
+        self.symmetric = bool(symmetric)
         self._along = -1
 
     def for_kernel(self, axis):
-        copy = FineGrainedTernary(self.group_size)
+        copy = FineGrainedTernary(self.group_size, self.symmetric)
         # Input channels come right before the output channels, or after those of a transpose.
         copy._along = -1 if -1 not in axis else min(axis) - 1
         return copy
@@ -61,11 +65,16 @@ class FineGrainedTernary(Quantizer):
         if rest:
             moved = ops.pad(moved, [(0, 0)] * (rank - 1) + [(0, rest)])
         groups = ops.reshape(moved, (-1, self.group_size))
-        levels = ops.reshape(best_ternary(groups), (*shape[:-1], length + rest))
+        levels = ops.reshape(self._best(groups), (*shape[:-1], length + rest))
         return ops.moveaxis(levels[..., :length], -1, along)
 
+    def _best(self, groups):
+        if self.symmetric:
+            return best_ternary(groups)
+        return best_ternary(ops.relu(groups)) - best_ternary(ops.relu(-groups))
+
     def get_config(self):
-        return {"group_size": self.group_size}
+        return {"group_size": self.group_size, "symmetric": self.symmetric}
 
 
 def best_ternary(groups):

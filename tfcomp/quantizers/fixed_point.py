@@ -61,12 +61,11 @@ class FixedPoint(Quantizer):
             raise invalid("values", values, "finite numbers")
         signed = bool(values.min() < 0) if signed is None else signed
         largest = max(values.max(), -values.min() if signed else 0)
-        # One more where the largest positive value rounds up to a power of two.
         exponent = int(np.ceil(np.log2(largest))) if largest > 0 else 0
-        for integer_bits in range(exponent, exponent + 2):
-            found = cls(integer_bits, bits - signed - integer_bits, signed)
-            if largest <= found.largest + 0.5 * found.step or values.max() <= found.largest:
-                return found
+        found = cls(exponent, bits - signed - exponent, signed)
+        if values.max() > found.largest + 0.5 * found.step:
+            # The largest positive value rounds up to a power of two.
+            found = cls(exponent + 1, bits - signed - exponent - 1, signed)
         return found
 
     @property
@@ -110,6 +109,56 @@ class FixedPoint(Quantizer):
             "fraction_bits": self.fraction_bits,
             "signed": self.signed,
         }
+
+
+@register("dynamic_fixed_point")
+class DynamicFixedPoint(Quantizer):
+    """Signed fixed point with as many integer bits as the tensor at hand needs, and no more.
+
+    The `FixedPoint.calibrated` of each tensor: one power of two for all of it. The gradient is that
+    of the identity.
+
+    Args:
+        bits: All bits, the sign included, 2 to 16.
+
+    Example:
+
+    >>> import numpy as np, tfcomp
+    >>> q = tfcomp.quantizers.DynamicFixedPoint(4)
+    >>> np.array(q(np.array([5.0, -2.6, 0.4], "float32"))).tolist()
+    [5.0, -3.0, 0.0]
+    """
+
+    def __init__(self, bits=8):
+        if type(bits) is not int or not 2 <= bits <= 16:
+            raise invalid("bits", bits, "an integer from 2 to 16")
+        self.bits = bits
+
+    def quantize(self, inputs):
+        return with_gradient(inputs, self._round, lambda x, g: g)
+
+    def _round(self, inputs):
+        # In single precision, for the powers' sake.
+        x = ops.cast(inputs, "float32")
+        powers = 2.0 ** np.arange(-64, 65)
+        # The largest positive value may round to the largest level, half a step above it.
+        reach = powers * (1 - 2.0**-self.bits)
+        index = ops.maximum(_first_above(reach, ops.max(x)), _first_above(powers, -ops.min(x)))
+        index = ops.minimum(index, len(powers) - 1)
+        largest = ops.take(ops.convert_to_tensor(powers, "float32"), index)
+        step = largest * 2.0 ** (1 - self.bits)
+        # Powers of two scale exactly.
+        rounded = ops.clip(ops.round(x / step) * step, -largest, largest - step)
+        return ops.cast(rounded, inputs.dtype)
+
+    def get_config(self):
+        return {"bits": self.bits}
+
+
+def _first_above(ascending, value):
+    """Index of the first of some numbers that is not below a value."""
+    below = ops.convert_to_tensor(ascending, "float32") < value
+    return ops.sum(ops.cast(below, "int32"))
 
 
 @register("int8")
