@@ -1,6 +1,7 @@
 """Small and fast neural networks for Keras 3."""
 
 from tfcomp import callbacks, layers, quantizers, schedules, targets
+from tfcomp.archive import ArchiveError, load, save
 from tfcomp.exporters import export
 from tfcomp.posttraining.activations import quantize_activations
 from tfcomp.posttraining.prune_obs import prune_obs
@@ -13,14 +14,17 @@ from tfcomp.surgery import swap_layers
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArchiveError",
     "callbacks",
     "export",
     "layers",
+    "load",
     "prune_obs",
     "quantize",
     "quantize_activations",
     "quantizers",
     "release",
+    "save",
     "schedules",
     "sensitivity",
     "summary",

@@ -85,6 +85,40 @@ def _fragile(array):
     return bool(np.any((size > 0) & (size < np.finfo(np.float32).tiny)))
 
 
+def split(array, stats=None):
+    """Takes the scales of the channels out of a float32 array of two axes or more.
+
+    Args:
+        array: Numpy array.
+        stats: Optional `Stats` of it, to save time.
+
+    Returns:
+        Scales, units and the `Stats` of the units, such that `scales * units` is the array bit for
+        bit; or `None` where no scale helps.
+    """
+    if array.dtype != np.float32 or array.ndim < 2 or not array.size:
+        return None
+    if stats is not None and stats.table is not None and len(stats.table) <= 3:
+        return None
+    if not np.isfinite(array).all() or _fragile(array):
+        return None
+    array = np.ascontiguousarray(array)
+    best, smallest = None, np.inf
+    for axes in _channel_axes(array.ndim):
+        axes = tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
+        if np.prod([array.shape[axis] for axis in axes]) > array.size // _FEWEST:
+            continue
+        for way in _ways(array, axes):
+            found = _split(array, axes, way)
+            if found is None:
+                continue
+            scales, units, stats = found
+            size = scales.nbytes + units.size * np.log2(len(stats.table)) / 8
+            if size < smallest:
+                best, smallest = found, size
+    return best
+
+
 def encode(array, stats=None):
     """Codes a float32 array of two axes or more.
 
@@ -95,29 +129,10 @@ def encode(array, stats=None):
     Returns:
         A `Coded`, or `None` where no scale helps.
     """
-    if array.dtype != np.float32 or array.ndim < 2 or not array.size:
+    found = split(array, stats)
+    if found is None:
         return None
-    if stats is not None and stats.table is not None and len(stats.table) <= 3:
-        return None
-    if not np.isfinite(array).all() or _fragile(array):
-        return None
-    array = np.ascontiguousarray(array)
-    best = None
-    for axes in _channel_axes(array.ndim):
-        axes = tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
-        if np.prod([array.shape[axis] for axis in axes]) > array.size // _FEWEST:
-            continue
-        for way in _ways(array, axes):
-            split = _split(array, axes, way)
-            if split is None:
-                continue
-            scales, units, stats = split
-            size = scales.nbytes + units.size * np.log2(len(stats.table)) / 8
-            if best is None or size < best[0]:
-                best = (size, scales, units, stats)
-    if best is None:
-        return None
-    _, scales, units, stats = best
+    scales, units, stats = found
     coding = min(_CODINGS.values(), key=lambda coding: expected_bytes(coding, units, stats))
     parts = {"scales": raw.encode(scales), "units": coding.encode(units, stats)}
     return Coded(NAME, array.shape, array.dtype.name, parts)

@@ -4,7 +4,7 @@
     part   := a record, or a stream, as the coding's `PARTS` says
     stream := layout: u8 (+ 128 if deflated), width: u8, count: varint, size: varint, bytes
 
-Varints are LEB128: seven bits a byte, lowest first, the high bit set on all but the last.
+Varints are as in `tfcomp.coding.reader`.
 """
 
 import math
@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from tfcomp.coding.coded import Coded
+from tfcomp.coding.reader import Reader, varint
 from tfcomp.coding.registry import BY_ID, CODINGS
 from tfcomp.coding.stream import LAYOUTS, Stream
 
@@ -19,59 +20,24 @@ from tfcomp.coding.stream import LAYOUTS, Stream
 _DEPTH = 4
 
 
-def _varint(value):
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def to_bytes(coded):
     """Returns the record of a `Coded` or the bytes of a `Stream`."""
     if isinstance(coded, Stream):
         layout = LAYOUTS.index(coded.layout) | (128 if coded.deflated else 0)
-        head = bytes([layout, coded.width]) + _varint(coded.count)
-        return head + _varint(len(coded.data)) + coded.data
+        head = bytes([layout, coded.width]) + varint(coded.count)
+        return head + varint(len(coded.data)) + coded.data
     coding = CODINGS[coded.coding]
     name = coded.dtype.encode("ascii")
-    head = bytes([coding.ID, len(name)]) + name + _varint(len(coded.shape))
-    dimensions = b"".join(map(_varint, coded.shape))
+    head = bytes([coding.ID, len(name)]) + name + varint(len(coded.shape))
+    dimensions = b"".join(map(varint, coded.shape))
     return head + dimensions + b"".join(to_bytes(coded.parts[part]) for part in coding.PARTS)
 
 
-class _Reader:
-    def __init__(self, data, max_bytes):
-        self.data, self.at, self.max_bytes = memoryview(data), 0, max_bytes
-
-    def take(self, size):
-        part = self.data[self.at : self.at + size]
-        if len(part) != size:
-            raise ValueError(f"Damaged record: it ends {size - len(part)} bytes early.")
-        self.at += size
-        return bytes(part)
-
-    def byte(self):
-        return self.take(1)[0]
-
-    def varint(self):
-        value = 0
-        for shift in range(0, 63, 7):
-            byte = self.byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-        raise ValueError("Damaged record: a number of more than 63 bits.")
-
-    def check_size(self, size):
-        if size > self.max_bytes:
-            raise ValueError(
-                f"The record declares {size} bytes, more than the limit `max_bytes`="
-                f"{self.max_bytes}."
-            )
+class RecordReader(Reader):
+    """Reads streams and records; see `Reader`."""
 
     def stream(self):
+        """The next `Stream`."""
         layout, width = self.byte(), self.byte()
         deflated, layout = layout >= 128, layout & 127
         widths = (range(9), (1, 2, 4, 8))[layout < 2]
@@ -83,6 +49,7 @@ class _Reader:
         return Stream(LAYOUTS[layout], width, count, deflated, self.take(self.varint()))
 
     def record(self, depth=0):
+        """The next `Coded`."""
         coding = BY_ID.get(self.byte())
         if coding is None or depth >= _DEPTH:
             raise ValueError("Damaged record: unknown coding.")
@@ -116,7 +83,7 @@ def from_bytes(data, max_bytes=1 << 33):
     Raises:
         ValueError: If the bytes are no record, or declare more than `max_bytes`.
     """
-    reader = _Reader(data, max_bytes)
+    reader = RecordReader(data, max_bytes)
     coded = reader.record()
     if reader.at != len(data):
         raise ValueError(f"Damaged record: {len(data) - reader.at} bytes follow its end.")

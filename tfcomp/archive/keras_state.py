@@ -1,0 +1,168 @@
+"""A Keras model as a config, arrays and files, and back.
+
+Keras walks a model's objects with private functions, to which a store of weights can be given. This
+is the one place that uses them: what is saved is what `model.save` saves, under the same paths, and
+what a layer does in `save_own_variables` and `save_assets` is respected. The only public way would
+be to write a `.keras` file and take it apart, with every weight in memory three times.
+"""
+
+import json
+import os
+
+import keras
+import numpy as np
+from keras.src.saving import saving_lib
+
+from tfcomp.archive.container import Contents
+from tfcomp.archive.errors import ArchiveError
+
+
+class _Store(saving_lib.NpzIOStore):
+    """Groups of arrays by path; of this class because Keras asks for one of its own."""
+
+    def __init__(self, groups):
+        self.groups = groups
+
+    def make(self, path, metadata=None):
+        self.groups[path] = {}
+        return self.groups[path]
+
+    def get(self, path):
+        return self.groups.get(path, {})
+
+    def has_path(self, path):
+        return any(group == path or group.startswith(path + "/") for group in self.groups)
+
+
+class _Group:
+    """The weights of one object, decoded when it takes them."""
+
+    def __init__(self, archive):
+        self._archive, self._entries = archive, {}
+
+    def add(self, entry):
+        self._entries[entry.name] = entry
+
+    def keys(self):
+        return self._entries.keys()
+
+    def __len__(self):
+        return len(self._entries)
+
+    def __iter__(self):
+        return iter(self._entries)
+
+    def __contains__(self, name):
+        return name in self._entries
+
+    def __getitem__(self, name):
+        return self._archive.decode(self._entries[name])
+
+
+def _skipped(model, include_optimizer):
+    optimizer = getattr(model, "optimizer", None)
+    return set() if include_optimizer or optimizer is None else {id(optimizer)}
+
+
+def _files(folder):
+    found = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(where, name)
+            with open(path, "rb") as file:
+                found[os.path.relpath(path, folder).replace(os.sep, "/")] = file.read()
+    return dict(sorted(found.items()))
+
+
+def _renumbered(config, numbers):
+    """The config with the objects that it shares numbered, which Keras names by their addresses."""
+    if isinstance(config, list):
+        return [_renumbered(item, numbers) for item in config]
+    if not isinstance(config, dict):
+        return config
+    config = {key: _renumbered(value, numbers) for key, value in config.items()}
+    if "shared_object_id" in config:
+        number = config["shared_object_id"]
+        config["shared_object_id"] = numbers.setdefault(number, len(numbers))
+    return config
+
+
+def contents_of(model, include_optimizer):
+    """Returns the `Contents` of a built model."""
+    groups = {}
+    store = saving_lib.DiskIOStore("assets", mode="w")
+    try:
+        saving_lib._save_state(model, _Store(groups), store, "", _skipped(model, include_optimizer))
+        assets = _files(store.working_dir)
+    finally:
+        store.close()
+    state = {
+        path: {name: np.asarray(keras.ops.convert_to_numpy(value)) for name, value in group.items()}
+        for path, group in groups.items()
+        if group
+    }
+    config, _ = saving_lib._serialize_model_as_json(model)
+    config = json.dumps(_renumbered(json.loads(config), {}))
+    return Contents(keras.__version__, config, state, assets)
+
+
+def _load_assets(archive):
+    store = saving_lib.DiskIOStore("assets", mode="w")
+    try:
+        for path, data in archive.assets.items():
+            # Keras's own check that a path does not lead out of the folder.
+            path = store._full_path(path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(data)
+    except Exception:
+        store.close()
+        raise
+    return store
+
+
+def _load_state(model, archive, include_optimizer):
+    groups = {path: _Group(archive) for path in archive.header["state"]}
+    for entry in archive.entries:
+        groups[entry.path].add(entry)
+    failed, errors = set(), {}
+    assets = _load_assets(archive) if archive.assets else None
+    try:
+        saving_lib._load_state(
+            model,
+            _Store(groups),
+            assets,
+            "",
+            visited_saveables=_skipped(model, include_optimizer),
+            failed_saveables=failed,
+            error_msgs=errors,
+        )
+    finally:
+        if assets is not None:
+            assets.close()
+    if failed:
+        owner, error = next(iter(errors.values()))
+        if isinstance(error, ArchiveError):
+            raise error
+        raise ValueError(f"{getattr(owner, 'name', owner)}: {error}") from error
+
+
+def model_of(archive, custom_objects, compile, safe_mode):
+    """Builds the model of an `Archive`.
+
+    Raises:
+        ArchiveError: If Keras cannot.
+    """
+    include_optimizer = any(path.split("/")[0] == "optimizer" for path in archive.header["state"])
+    try:
+        model = saving_lib._model_from_config(archive.config, custom_objects, compile, safe_mode)
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"the config is one of {type(model).__name__}, not of a model.")
+        _load_state(model, archive, include_optimizer)
+    except ArchiveError:
+        raise
+    except Exception as error:
+        raise ArchiveError(
+            f"The archive is whole, but Keras cannot build its model: {error}"
+        ) from error
+    return model
