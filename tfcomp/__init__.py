@@ -4,6 +4,7 @@ from tfcomp import callbacks, layers, quantizers, schedules, targets
 from tfcomp.archive import ArchiveError, load, save
 from tfcomp.exporters import export
 from tfcomp.posttraining.activations import quantize_activations
+from tfcomp.posttraining.factorize import factorize
 from tfcomp.posttraining.prune_obs import prune_obs
 from tfcomp.posttraining.quantize import quantize
 from tfcomp.posttraining.sensitivity import sensitivity
@@ -17,6 +18,7 @@ __all__ = [
     "ArchiveError",
     "callbacks",
     "export",
+    "factorize",
     "layers",
     "load",
     "prune_obs",

@@ -16,14 +16,16 @@ def invalid(name, value, expected):
     )
 
 
-def check_number(name, value, least=None, below=None):
-    """Raises unless `value` is a finite number, at least `least` and less than `below`."""
+def check_number(name, value, least=None, below=None, above=None):
+    """Raises unless `value` is a finite number, `>= least`, `< below` and `> above`."""
     known = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if (
         not known
         or not np.isfinite(value)
         or (least is not None and value < least)
         or (below is not None and value >= below)
+        or (above is not None and value <= above)
     ):
-        limits = [f">= {least}"] * (least is not None) + [f"< {below}"] * (below is not None)
+        limits = [f">= {least}"] * (least is not None) + [f"> {above}"] * (above is not None)
+        limits += [f"< {below}"] * (below is not None)
         raise invalid(name, value, " ".join(["a finite number", " and ".join(limits)]).strip())

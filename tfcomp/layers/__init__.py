@@ -1,4 +1,4 @@
-"""Layers that compress: quantized, binary, ternary, hashed, and the blocks of small networks."""
+"""Layers that compress, and the blocks of small networks."""
 
 from tfcomp.layers.binary import (
     BinaryConv1D,
@@ -9,6 +9,12 @@ from tfcomp.layers.binary import (
     BinarySeparableConv2D,
 )
 from tfcomp.layers.constraints import WeightClip
+from tfcomp.layers.factorized import (
+    FactorizedConv1D,
+    FactorizedConv2D,
+    FactorizedConv3D,
+    FactorizedDense,
+)
 from tfcomp.layers.fire import FireModule
 from tfcomp.layers.gradient import GradientQuantization
 from tfcomp.layers.hashed import HashedDense
@@ -44,6 +50,10 @@ __all__ = [
     "BinaryDepthwiseConv2D",
     "BinarySeparableConv2D",
     "ChannelShuffle",
+    "FactorizedConv1D",
+    "FactorizedConv2D",
+    "FactorizedConv3D",
+    "FactorizedDense",
     "FireModule",
     "GradientQuantization",
     "HashedDense",

@@ -13,6 +13,7 @@ from tfcomp.quantizers.dorefa import DoReFa
 from tfcomp.quantizers.fine_grained import FineGrainedTernary
 from tfcomp.quantizers.fixed_point import DynamicFixedPoint, FixedPoint, Int8
 from tfcomp.quantizers.residual import ResidualBinary
+from tfcomp.quantizers.rounded_ternary import RoundedTernary
 from tfcomp.quantizers.ternary import Ternary
 from tfcomp.quantizers.trained_ternary import TrainedTernary
 
@@ -25,6 +26,7 @@ __all__ = [
     "Int8",
     "Quantizer",
     "ResidualBinary",
+    "RoundedTernary",
     "Ternary",
     "TrainedTernary",
     "deserialize",

@@ -73,6 +73,14 @@ def _hashed_dense(layer, call):
     return [(buckets, math.prod(call.inputs[1:]) * layer.units)]
 
 
+def _factorized(layer, call):
+    """Multiplications by the scale, and the additions of the two ternary factors."""
+    axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
+    positions = _positions(call.output, call.output[axis])
+    factors = (layer.input_factor, layer.scale, layer.output_factor)
+    return [(variable, positions * _size(variable)) for variable in factors]
+
+
 def _none(layer, call):
     return []
 
@@ -90,11 +98,20 @@ _RULES = [
     ((layers.Embedding, layers.Normalization), _none),
 ]
 
+# Those of tfcomp.layers, which a report need not import.
+_OWN_RULES = {
+    "HashedDense": _hashed_dense,
+    "FactorizedDense": _factorized,
+    "FactorizedConv1D": _factorized,
+    "FactorizedConv2D": _factorized,
+    "FactorizedConv3D": _factorized,
+}
+
 
 def rule(layer):
     """The function that counts the MACs of a layer, or `None` where there is none."""
-    if type(layer).__name__ == "HashedDense":
-        return _hashed_dense
+    if type(layer).__name__ in _OWN_RULES:
+        return _OWN_RULES[type(layer).__name__]
     return next((count for types, count in _RULES if isinstance(layer, types)), None)
 
 

@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import rich
-from rich.console import Console
 from rich.table import Table
 
 from tfcomp import coding, targets
@@ -14,6 +12,7 @@ from tfcomp.exporters.final_weights import FinalWeights
 from tfcomp.layers.ternary_scales import TernaryScales
 from tfcomp.report import macs
 from tfcomp.report.calls import layer_calls
+from tfcomp.report.console import show
 
 
 class LayerSummary(NamedTuple):
@@ -315,9 +314,5 @@ def summary(model, print_table=True, console=None, input_shape=None):
     """
     summed = summarize(model, input_shape)
     if print_table:
-        if console is None:
-            # A file has no width of its own: do not squeeze the table into 80 columns.
-            console = rich.get_console()
-            console = console if console.is_terminal else Console(width=120)
-        console.print(summed.table())
+        show(summed.table(), console)
     return summed
