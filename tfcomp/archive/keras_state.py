@@ -74,17 +74,22 @@ def _files(folder):
     return dict(sorted(found.items()))
 
 
-def _renumbered(config, numbers):
-    """The config with the objects that it shares numbered, which Keras names by their addresses."""
-    if isinstance(config, list):
-        return [_renumbered(item, numbers) for item in config]
-    if not isinstance(config, dict):
-        return config
-    config = {key: _renumbered(value, numbers) for key, value in config.items()}
-    if "shared_object_id" in config:
-        number = config["shared_object_id"]
-        config["shared_object_id"] = numbers.setdefault(number, len(numbers))
-    return config
+def renumbered(config):
+    """The config with its shared objects numbered; Keras tells them by their addresses."""
+    numbers = {}
+
+    def walk(item):
+        if isinstance(item, list):
+            return [walk(part) for part in item]
+        if not isinstance(item, dict):
+            return item
+        item = {key: walk(value) for key, value in item.items()}
+        if "shared_object_id" in item:
+            number = item["shared_object_id"]
+            item["shared_object_id"] = numbers.setdefault(number, len(numbers))
+        return item
+
+    return walk(config)
 
 
 def contents_of(model, include_optimizer):
@@ -102,7 +107,7 @@ def contents_of(model, include_optimizer):
         if group
     }
     config, _ = saving_lib._serialize_model_as_json(model)
-    config = json.dumps(_renumbered(json.loads(config), {}))
+    config = json.dumps(renumbered(json.loads(config)))
     return Contents(keras.__version__, config, state, assets)
 
 

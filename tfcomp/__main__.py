@@ -1,0 +1,81 @@
+"""The command line: `python -m tfcomp pack|unpack|inspect`."""
+
+import argparse
+import os
+import sys
+
+from rich.console import Console
+
+from tfcomp.archive.save import CODINGS
+
+
+def _pack(arguments):
+    from tfcomp.archive import atomic, container, keras_file
+
+    contents = keras_file.read(arguments.keras, arguments.include_optimizer)
+    data = container.to_bytes(contents, arguments.coding)
+    with atomic.replaced(arguments.archive) as file:
+        file.write(data)
+    before, after = os.path.getsize(arguments.keras), len(data)
+    print(f"{arguments.archive}: {before:,} -> {after:,} bytes, {before / after:.1f} times smaller")
+
+
+def _unpack(arguments):
+    from tfcomp.archive import container, keras_file
+
+    with open(arguments.archive, "rb") as file:
+        contents = container.Archive(file.read(), arguments.max_bytes).contents()
+    keras_file.write(contents, arguments.keras)
+
+
+def _inspect(arguments):
+    from tfcomp.archive.inspection import Inspection
+
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print(Inspection(arguments.archive).table())
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m tfcomp")
+    commands = parser.add_subparsers(dest="command", required=True)
+    pack = commands.add_parser("pack", help="a .keras file into an archive")
+    pack.add_argument("keras", help="the .keras file")
+    pack.add_argument("archive", help="the archive to write, usually .tfc")
+    pack.add_argument("--coding", choices=CODINGS, default="ans")
+    pack.add_argument(
+        "--include-optimizer", action="store_true", help="keep the optimizer's variables"
+    )
+    pack.set_defaults(run=_pack)
+    unpack = commands.add_parser("unpack", help="an archive into a .keras file")
+    unpack.add_argument("archive", help="the archive")
+    unpack.add_argument("keras", help="the .keras file to write")
+    unpack.add_argument(
+        "--max-bytes", type=int, default=1 << 33, help="refuse weights that take more in memory"
+    )
+    unpack.set_defaults(run=_unpack)
+    inspect = commands.add_parser("inspect", help="a table of the weights in an archive")
+    inspect.add_argument("archive", help="the archive")
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+def main(arguments=None):
+    """Runs a command.
+
+    Args:
+        arguments: List of strings, those of the command line by default.
+
+    Returns:
+        0, or 1 after an error, which is printed.
+    """
+    arguments = _parser().parse_args(arguments)
+    try:
+        arguments.run(arguments)
+    except (OSError, ValueError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
