@@ -29,7 +29,6 @@ from tfcomp.coding import scaled, stream
 from tfcomp.coding.coded import bit_patterns, from_bit_patterns
 from tfcomp.coding.reader import varint
 from tfcomp.coding.serial import to_bytes
-from tfcomp.coding.stats import Stats
 
 CODERS = {coder.NAME: coder for coder in (ans, huffman)}
 SPARSE, PALETTE, RELATIVE, SCALED = 1, 2, 4, 8
@@ -243,6 +242,12 @@ def _write(plan, flat, coder):
     return b"".join(parts)
 
 
+def _may_have_scales(array, plan):
+    # Channels of different scales have no value but zero in common.
+    fewest = max(3, min(array.shape[-2:], default=0))
+    return plan.values.form != PALETTE or len(plan.values.table) > fewest
+
+
 def encode(array, coding="ans"):
     """Codes a tensor in its smallest form, exactly.
 
@@ -272,8 +277,8 @@ def encode(array, coding="ans"):
     if not len(flat):
         return b""
     plan = _plan(flat, array.ndim, coder)
-    if plan.values.form != PALETTE or len(plan.values.table) > 3:
-        found = scaled.split(array, Stats(array))
+    if _may_have_scales(array, plan):
+        found = scaled.split(array)
         if found is not None:
             scales, units, _ = found
             inner = _plan(bit_patterns(units), array.ndim, coder)
