@@ -6,10 +6,11 @@ import pytest
 
 import tfcomp
 from tfcomp import layers
-from tfcomp.quantizers import Ternary
+from tfcomp.quantizers import Binary, Ternary
 
 IMAGE, SEQUENCE, VOLUME, ROWS = (6, 6, 3), (7, 3), (5, 5, 5, 3), (4,)
 PER_CHANNEL = Ternary(per_channel=True)
+RANDOM = Binary(stochastic=True)
 
 LAYERS = {
     "QuantizedDense": (lambda: layers.QuantizedDense(5, kernel_quantizer=PER_CHANNEL), ROWS),
@@ -48,11 +49,23 @@ LAYERS = {
         lambda: layers.QuantizedSeparableConv2D(4, 3, depthwise_quantizer=PER_CHANNEL),
         IMAGE,
     ),
-    "BinaryDense": (lambda: layers.BinaryDense(5, scale=True), ROWS),
-    "BinaryConv1D": (lambda: layers.BinaryConv1D(4, 3, padding="causal"), SEQUENCE),
-    "BinaryConv2D": (lambda: layers.BinaryConv2D(4, 3, padding="same", scale=True), IMAGE),
+    "BinaryDense": (
+        lambda: layers.BinaryDense(5, input_quantizer=RANDOM, kernel_quantizer=RANDOM),
+        ROWS,
+    ),
+    "BinaryConv1D": (
+        lambda: layers.BinaryConv1D(4, 3, padding="causal", input_quantizer=RANDOM),
+        SEQUENCE,
+    ),
+    "BinaryConv2D": (
+        lambda: layers.BinaryConv2D(4, 3, padding="same", scale=True, input_scale=True),
+        IMAGE,
+    ),
     "BinaryConv3D": (lambda: layers.BinaryConv3D(4, 3, padding="same"), VOLUME),
-    "BinaryDepthwiseConv2D": (lambda: layers.BinaryDepthwiseConv2D(3, scale=True), IMAGE),
+    "BinaryDepthwiseConv2D": (
+        lambda: layers.BinaryDepthwiseConv2D(3, scale=True, input_scale=True),
+        IMAGE,
+    ),
     "BinarySeparableConv2D": (lambda: layers.BinarySeparableConv2D(4, 3), IMAGE),
     "TernaryDense": (lambda: layers.TernaryDense(5), ROWS),
     "TernaryConv2D": (lambda: layers.TernaryConv2D(4, 3), IMAGE),
@@ -60,6 +73,19 @@ LAYERS = {
     "TrainedTernaryConv1D": (lambda: layers.TrainedTernaryConv1D(4, 3), SEQUENCE),
     "TrainedTernaryConv2D": (lambda: layers.TrainedTernaryConv2D(4, 3), IMAGE),
     "TrainedTernaryConv3D": (lambda: layers.TrainedTernaryConv3D(4, 3), VOLUME),
+    "DoReFaDense": (lambda: layers.DoReFaDense(5, gradient_bits=4), ROWS),
+    "DoReFaConv1D": (lambda: layers.DoReFaConv1D(4, 3, weight_bits=2), SEQUENCE),
+    "DoReFaConv2D": (
+        lambda: layers.DoReFaConv2D(4, 3, gradient_bits=6, activation="relu"),
+        IMAGE,
+    ),
+    "DoReFaConv3D": (lambda: layers.DoReFaConv3D(4, 3, activation_bits=8), VOLUME),
+    "HORQDense": (lambda: layers.HORQDense(5), ROWS),
+    "HORQConv1D": (lambda: layers.HORQConv1D(4, 3, padding="causal"), SEQUENCE),
+    "HORQConv2D": (lambda: layers.HORQConv2D(4, 3, padding="same", weight_order=2), IMAGE),
+    "HORQConv3D": (lambda: layers.HORQConv3D(4, 2, strides=2), VOLUME),
+    "ShiftBatchNormalization": (lambda: layers.ShiftBatchNormalization(), IMAGE),
+    "XNORBlock": (lambda: layers.XNORBlock(4, 3, pool_size=2), IMAGE),
     "GradientQuantization": (lambda: layers.GradientQuantization(4, seed=1), IMAGE),
     "HashedDense": (lambda: layers.HashedDense(6, compression=0.5, activation="relu"), ROWS),
     "FactorizedDense": (lambda: layers.FactorizedDense(5, rank=7, activation="relu"), ROWS),

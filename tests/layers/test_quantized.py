@@ -14,6 +14,9 @@ IMAGE, SEQUENCE, VOLUME, ROWS = (2, 6, 6, 3), (2, 7, 3), (2, 5, 5, 5, 3), (2, 4)
 
 CONV = {"filters": 4, "kernel_size": 3}
 
+# Arguments that the Keras layer has, too.
+PLAIN = ("units", "filters", "kernel_size", "depth_multiplier", "equation", "output_shape")
+
 # Class, arguments, input shape.
 CASES = [
     (layers.QuantizedDense, {"units": 5}, ROWS),
@@ -38,6 +41,10 @@ CASES = [
         {"filters": 4, "kernel_size": 3, "padding": "same", "scale": True},
         IMAGE,
     ),
+    (layers.DoReFaDense, {"units": 5}, ROWS),
+    (layers.DoReFaConv1D, {"filters": 4, "kernel_size": 3, "gradient_bits": 4}, SEQUENCE),
+    (layers.DoReFaConv2D, {"filters": 4, "kernel_size": 3, "weight_bits": 4}, IMAGE),
+    (layers.DoReFaConv3D, {"filters": 4, "kernel_size": 2}, VOLUME),
     (layers.TernaryDense, {"units": 5}, ROWS),
     (layers.TernaryConv2D, {"filters": 4, "kernel_size": 3}, IMAGE),
     (layers.TrainedTernaryDense, {"units": 5}, ROWS),
@@ -61,7 +68,19 @@ def numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
 
-@pytest.mark.parametrize(("cls", "arguments", "shape"), CASES, ids=IDS)
+SCALED = [
+    (layers.BinaryConv2D, {**CONV, "input_scale": True, "padding": "same"}, IMAGE),
+    (layers.BinaryDepthwiseConv2D, {"kernel_size": 3, "input_scale": True}, IMAGE),
+    (layers.HORQDense, {"units": 5}, ROWS),
+    (layers.HORQConv1D, CONV, SEQUENCE),
+    (layers.HORQConv2D, {**CONV, "order": 3}, IMAGE),
+    (layers.HORQConv3D, {"filters": 4, "kernel_size": 2}, VOLUME),
+]
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "shape"), CASES + SCALED, ids=IDS + [case[0].__name__ for case in SCALED]
+)
 def test_keras_layer_exam(cls, arguments, shape):
     arguments = arguments_of(cls, arguments, Ternary(per_channel=True))
     layer = cls(**arguments)
@@ -83,7 +102,7 @@ def test_equals_the_keras_layer_on_quantized_weights(cls, arguments, shape):
     x = batch(shape)
     outputs = numpy(layer(x))
     base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
-    plain = base(**{name: v for name, v in arguments.items() if name not in ("scale", "padding")})
+    plain = base(**{name: v for name, v in arguments.items() if name in PLAIN})
     if layer.input_quantizer is not None:
         x = numpy(layer.input_quantizer(x))
     if arguments.get("padding") == "same":

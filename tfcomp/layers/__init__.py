@@ -15,9 +15,11 @@ from tfcomp.layers.factorized import (
     FactorizedConv3D,
     FactorizedDense,
 )
+from tfcomp.layers.dorefa import DoReFaConv1D, DoReFaConv2D, DoReFaConv3D, DoReFaDense
 from tfcomp.layers.fire import FireModule
 from tfcomp.layers.gradient import GradientQuantization
 from tfcomp.layers.hashed import HashedDense
+from tfcomp.layers.horq import HORQConv1D, HORQConv2D, HORQConv3D, HORQDense
 from tfcomp.layers.quantized import (
     QuantizedConv1D,
     QuantizedConv1DTranspose,
@@ -32,6 +34,7 @@ from tfcomp.layers.quantized import (
     QuantizedSeparableConv1D,
     QuantizedSeparableConv2D,
 )
+from tfcomp.layers.shift_normalization import ShiftBatchNormalization
 from tfcomp.layers.shuffle import ChannelShuffle, ShuffleUnit
 from tfcomp.layers.ternary import (
     TernaryConv2D,
@@ -41,6 +44,7 @@ from tfcomp.layers.ternary import (
     TrainedTernaryConv3D,
     TrainedTernaryDense,
 )
+from tfcomp.layers.xnor import XNORBlock
 
 __all__ = [
     "BinaryConv1D",
@@ -54,8 +58,16 @@ __all__ = [
     "FactorizedConv2D",
     "FactorizedConv3D",
     "FactorizedDense",
+    "DoReFaConv1D",
+    "DoReFaConv2D",
+    "DoReFaConv3D",
+    "DoReFaDense",
     "FireModule",
     "GradientQuantization",
+    "HORQConv1D",
+    "HORQConv2D",
+    "HORQConv3D",
+    "HORQDense",
     "HashedDense",
     "QuantizedConv1D",
     "QuantizedConv1DTranspose",
@@ -69,6 +81,7 @@ __all__ = [
     "QuantizedEinsumDense",
     "QuantizedSeparableConv1D",
     "QuantizedSeparableConv2D",
+    "ShiftBatchNormalization",
     "ShuffleUnit",
     "TernaryConv2D",
     "TernaryDense",
@@ -77,4 +90,5 @@ __all__ = [
     "TrainedTernaryConv3D",
     "TrainedTernaryDense",
     "WeightClip",
+    "XNORBlock",
 ]

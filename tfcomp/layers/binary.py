@@ -1,13 +1,16 @@
 """Layers with binary weights and inputs.
 
 Itay Hubara, Matthieu Courbariaux et al., "Binarized Neural Networks", arXiv:1602.02830. With
-`scale=True` the weights are XNOR-Net's: Mohammad Rastegari et al., arXiv:1603.05279.
+`scale=True` the weights are XNOR-Net's, and with `input_scale=True` the inputs, too; its
+Binary-Weight-Networks are `scale=True` with `input_quantizer=None`: Mohammad Rastegari et al.,
+arXiv:1603.05279.
 """
 
 import keras
 
 from tfcomp.layers import quantized
 from tfcomp.layers.constraints import WeightClip
+from tfcomp.layers.input_scale import ConvInputScale, DenseInputScale, DepthwiseInputScale
 from tfcomp.quantizers import Binary
 from tfcomp.validation import invalid
 
@@ -20,7 +23,7 @@ class _BinaryMixin:
     before the next binary layer, and pooling before that.
     """
 
-    def __init__(self, *args, scale=False, input_quantizer="binary", **kwargs):
+    def __init__(self, *args, scale=False, input_quantizer="binary", input_scale=False, **kwargs):
         for argument in self.quantized_weights.values():
             quantizer = kwargs.setdefault(argument, "binary")
             if quantizer == "binary":
@@ -29,6 +32,13 @@ class _BinaryMixin:
                 raise invalid("scale", scale, f"False where `{argument}` is given")
             kwargs.setdefault(argument.replace("quantizer", "constraint"), WeightClip(1.0))
         super().__init__(*args, input_quantizer=input_quantizer, **kwargs)
+        self.input_scale = bool(input_scale)
+        if self.input_scale and getattr(self.input_quantizer, "levels", None) != (-1.0, 1.0):
+            raise invalid(
+                "input_scale",
+                input_scale,
+                f"False where `input_quantizer` does not give ±1, as {self.input_quantizer!r}",
+            )
 
     @property
     def scale(self):
@@ -37,10 +47,26 @@ class _BinaryMixin:
             getattr(getattr(self, a), "scale", False) for a in self.quantized_weights.values()
         )
 
+    def get_config(self):
+        return {**super().get_config(), "input_scale": self.input_scale}
+
 
 class _BinaryConvMixin(_BinaryMixin):
     def __init__(self, *args, pad_value=1, **kwargs):
         super().__init__(*args, pad_value=pad_value, **kwargs)
+
+
+class _BinarySeparableMixin(_BinaryConvMixin):
+    def __init__(self, *args, input_scale=False, **kwargs):
+        if input_scale:
+            raise invalid(
+                "input_scale",
+                input_scale,
+                "False in a separable convolution: its pointwise part sums over channels whose "
+                "scales differ, so no scale of the outputs stands for them. Use a "
+                "BinaryDepthwiseConv2D and a BinaryConv2D of size 1, which has binary inputs",
+            )
+        super().__init__(*args, **kwargs)
 
 
 def _serializable(cls):
@@ -50,6 +76,11 @@ def _serializable(cls):
         if issubclass(cls, _BinaryConvMixin)
         else ""
     )
+    scaled = (
+        "`True` multiplies the outputs, before the bias, by the mean magnitude of their inputs."
+    )
+    if issubclass(cls, _BinarySeparableMixin):
+        scaled = "`False`: there is no such scale for the two products together."
     cls.__doc__ = f"""`keras.layers.{base.__name__}` with binary weights and inputs.
 
     The first layer of a network takes real inputs: give it `input_quantizer=None`.
@@ -59,6 +90,7 @@ def _serializable(cls):
             `tfcomp.layers.WeightClip(1.0)`.
         scale: `True` multiplies the weights of an output channel by their mean magnitude.
         input_quantizer: Quantizer of the inputs, `"binary"` by default.
+        input_scale: {scaled}
         {", ".join(cls.quantized_weights.values())}: `"binary"` by default; a
             `tfcomp.quantizers.Binary` with its arguments takes the place of `scale`.
 {padded}
@@ -70,30 +102,32 @@ def _serializable(cls):
 
 
 @_serializable
-class BinaryDense(_BinaryMixin, quantized.QuantizedDense):
+class BinaryDense(DenseInputScale, _BinaryMixin, quantized.QuantizedDense):
     pass
 
 
 @_serializable
-class BinaryConv1D(_BinaryConvMixin, quantized.QuantizedConv1D):
+class BinaryConv1D(ConvInputScale, _BinaryConvMixin, quantized.QuantizedConv1D):
     pass
 
 
 @_serializable
-class BinaryConv2D(_BinaryConvMixin, quantized.QuantizedConv2D):
+class BinaryConv2D(ConvInputScale, _BinaryConvMixin, quantized.QuantizedConv2D):
     pass
 
 
 @_serializable
-class BinaryConv3D(_BinaryConvMixin, quantized.QuantizedConv3D):
+class BinaryConv3D(ConvInputScale, _BinaryConvMixin, quantized.QuantizedConv3D):
     pass
 
 
 @_serializable
-class BinaryDepthwiseConv2D(_BinaryConvMixin, quantized.QuantizedDepthwiseConv2D):
+class BinaryDepthwiseConv2D(
+    DepthwiseInputScale, _BinaryConvMixin, quantized.QuantizedDepthwiseConv2D
+):
     pass
 
 
 @_serializable
-class BinarySeparableConv2D(_BinaryConvMixin, quantized.QuantizedSeparableConv2D):
+class BinarySeparableConv2D(_BinarySeparableMixin, quantized.QuantizedSeparableConv2D):
     pass

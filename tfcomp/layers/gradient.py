@@ -7,6 +7,7 @@ Bitwidth Gradients", arXiv:1606.06160.
 import keras
 from keras import ops
 
+from tfcomp.layers.random_source import RandomSource
 from tfcomp.quantizers.base import check_bits, with_gradient
 from tfcomp.quantizers.dorefa import to_grid
 
@@ -35,7 +36,7 @@ class GradientQuantization(keras.layers.Layer):
         check_bits(bits)
         self.bits = bits
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.noise = RandomSource(seed, name="noise")
 
     def build(self, input_shape):
         self.built = True
@@ -44,7 +45,7 @@ class GradientQuantization(keras.layers.Layer):
         if not training or self.bits == 32:
             return inputs
         noise = keras.random.uniform(
-            ops.shape(inputs), -0.5, 0.5, dtype=inputs.dtype, seed=self.seed_generator
+            ops.shape(inputs), -0.5, 0.5, dtype=inputs.dtype, seed=self.noise.generator
         )
         return with_gradient(inputs, lambda x: x + 0, lambda x, g: self._rounded(g, noise))
 

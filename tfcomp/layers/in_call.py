@@ -14,17 +14,23 @@ import keras
 # stored, which only these private names give.
 from keras.src.backend import AutocastScope, get_autocast_scope
 
-_CALLED = contextvars.ContextVar("tfcomp_called_layer", default=None)
+# The layer, and the `training` argument of the call.
+_CALLED = contextvars.ContextVar("tfcomp_called_layer", default=(None, None))
 
 
 @contextlib.contextmanager
-def in_call(layer):
+def in_call(layer, training=None):
     """Context in which the `ReadInCall` attributes of `layer`, and of no other, read otherwise."""
-    token = _CALLED.set(layer)
+    token = _CALLED.set((layer, training))
     try:
         yield
     finally:
         _CALLED.reset(token)
+
+
+def training_in_call():
+    """The `training` argument of the call that is under way."""
+    return _CALLED.get()[1]
 
 
 class ReadInCall:
@@ -44,7 +50,7 @@ class ReadInCall:
     def __get__(self, layer, cls=None):
         if layer is None:
             return self
-        if _CALLED.get() is not layer:
+        if _CALLED.get()[0] is not layer:
             return self._stored(layer)
         return self._read(layer, self._name, lambda: self._stored(layer))
 

@@ -15,8 +15,9 @@ import keras
 
 from tfcomp import quantizers
 from tfcomp.axes import einsum_output_axes
-from tfcomp.layers.in_call import ReadInCall, apply_as_stored, in_call
+from tfcomp.layers.in_call import ReadInCall, apply_as_stored, in_call, training_in_call
 from tfcomp.layers.padding import pad_widths
+from tfcomp.layers.random_source import RandomSource
 from tfcomp.layers.ternary_scales import TernaryScales
 from tfcomp.quantizers.base import are_weights_as_stored
 from tfcomp.validation import invalid
@@ -26,7 +27,13 @@ def _quantized(layer, name, stored):
     quantizer = layer.quantizer_of(name)
     if quantizer is None or (are_weights_as_stored() and not layer.has_lora):
         return stored()
-    return apply_as_stored(quantizer, stored)
+    return apply_as_stored(
+        layer.drawing(layer.quantized_weights[name], quantizer, training_in_call()), stored
+    )
+
+
+def _source_name(name):
+    return name.replace("quantizer", "random_source")
 
 
 def _scales_of(weight):
@@ -47,10 +54,13 @@ class QuantizedMixin:
     def __init__(self, *args, input_quantizer=None, **kwargs):
         chosen = {name: kwargs.pop(name, None) for name in self.quantized_weights.values()}
         super().__init__(*args, **kwargs)
-        self.input_quantizer = quantizers.get(input_quantizer)
+        chosen["input_quantizer"] = input_quantizer
         for name, identifier in chosen.items():
             quantizer = quantizers.get(identifier)
             setattr(self, name, quantizer)
+            if getattr(quantizer, "stochastic", False):
+                source = RandomSource(quantizer.seed, name=_source_name(name))
+                setattr(self, _source_name(name), source)
             self._warn_if_unclipped(name.replace("quantizer", "constraint"), quantizer)
         for weight, name in self.quantized_weights.items():
             quantizer = getattr(self, name)
@@ -71,7 +81,7 @@ class QuantizedMixin:
 
     def _warn_if_unclipped(self, constraint, quantizer):
         clip = getattr(quantizer, "clip_value", None)
-        if clip is not None and getattr(self, constraint, None) is None:
+        if clip is not None and getattr(self, constraint, 0) is None:
             warnings.warn(
                 f"Layer {self.name!r}: a latent weight beyond ±{clip} gets no gradient from "
                 f"{quantizer} and never comes back. Keep it inside with "
@@ -107,12 +117,21 @@ class QuantizedMixin:
         pairs = [(getattr(self, name), self.quantizer_of(name)) for name in self.quantized_weights]
         return [(variable, quantizer) for variable, quantizer in pairs if quantizer is not None]
 
-    def _prepare(self, inputs):
-        return inputs if self.input_quantizer is None else self.input_quantizer(inputs)
+    def drawing(self, name, quantizer, training):
+        """The quantizer, which was given as `name`, with what it draws from in training."""
+        source = getattr(self, _source_name(name), None) if training else None
+        if source is None:
+            return quantizer
+        return functools.partial(quantizer, seed_generator=source.generator)
 
-    def call(self, inputs):
-        inputs = self._prepare(inputs)
-        with in_call(self):
+    def _prepare(self, inputs, training):
+        if self.input_quantizer is None:
+            return inputs
+        return self.drawing("input_quantizer", self.input_quantizer, training)(inputs)
+
+    def call(self, inputs, training=None):
+        inputs = self._prepare(inputs, training)
+        with in_call(self, training):
             return super().call(inputs)
 
     def get_config(self):
@@ -153,8 +172,8 @@ class _PaddedMixin(QuantizedMixin):
         """Whether the layer pads by itself, since Keras pads with zeros only."""
         return self.pad_value != 0 and self.padding != "valid"
 
-    def _prepare(self, inputs):
-        inputs = super()._prepare(inputs)
+    def _prepare(self, inputs, training):
+        inputs = super()._prepare(inputs, training)
         if not self.pads_inputs:
             return inputs
         widths = pad_widths(self, keras.ops.shape(inputs))

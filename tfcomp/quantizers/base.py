@@ -18,13 +18,16 @@ class Quantizer(Configured):
         bits: Bits that tell the levels apart, without scales, or `None` where it is not known.
         levels: Tuple of the values, ascending, or `None` where they are scaled or not known.
         axis: Axes with one scale for each of their positions, or `None` for one scale in all.
+        stochastic: Whether it is random in training. A layer that holds such a quantizer keeps a
+            seed generator for it; without one, the quantizer is deterministic.
     """
 
     bits = None
     levels = None
     axis = None
+    stochastic = False
 
-    def __call__(self, inputs):
+    def __call__(self, inputs, seed_generator=None):
         # TensorFlow takes a Keras variable for a tensor, but cannot differentiate a function of it.
         inputs = inputs.value if isinstance(inputs, keras.Variable) else inputs
         inputs = keras.ops.convert_to_tensor(inputs)
@@ -37,10 +40,16 @@ class Quantizer(Configured):
                 f"Invalid value for argument `inputs` of {type(self).__name__}. Expected a "
                 f"floating point tensor. Received: dtype {dtype}"
             )
-        return self.quantize(inputs)
+        return (
+            self.quantize(inputs) if seed_generator is None else self.draw(inputs, seed_generator)
+        )
 
     def quantize(self, inputs):
         """Returns the quantized tensor, of the same shape and dtype."""
+        raise NotImplementedError
+
+    def draw(self, inputs, seed_generator):
+        """Returns a random one, where the quantizer is stochastic."""
         raise NotImplementedError
 
     def for_kernel(self, axis):
@@ -72,10 +81,10 @@ def with_gradient(inputs, levels, gradient):
     return quantized(inputs)
 
 
-def check_bits(bits):
-    """Raises unless `bits` is an integer from 1 to 8, or 32."""
+def check_bits(bits, name="bits"):
+    """Raises unless `bits`, an argument called `name`, is an integer from 1 to 8, or 32."""
     if type(bits) is not int or bits not in (*range(1, 9), 32):
-        raise invalid("bits", bits, "an integer from 1 to 8, or 32")
+        raise invalid(name, bits, "an integer from 1 to 8, or 32")
 
 
 _KNOWN = {}

@@ -4,6 +4,7 @@ Itay Hubara, Matthieu Courbariaux et al., "Binarized Neural Networks", arXiv:160
 scale, Mohammad Rastegari et al., "XNOR-Net", arXiv:1603.05279.
 """
 
+import keras
 from keras import ops
 
 from tfcomp.quantizers import sign_slopes
@@ -22,6 +23,11 @@ def inside(inputs, clip_value):
     if clip_value is None:
         return ops.ones_like(inputs)
     return ops.cast(ops.less_equal(ops.abs(inputs), clip_value), inputs.dtype)
+
+
+def random_sign(inputs, uniform):
+    """+1 with probability `clip((x + 1) / 2, 0, 1)`, else -1: on average `x`, clipped to ±1."""
+    return ops.where(uniform < (inputs + 1) / 2, ops.ones_like(inputs), -ops.ones_like(inputs))
 
 
 @register("binary")
@@ -45,6 +51,10 @@ class Binary(Quantizer):
             (arXiv:1808.00278); `"swish"`, the derivative of SignSwish (arXiv:1812.11800), meant
             for `clip_value=None`.
         beta: β of `"swish"`: the larger, the nearer to the derivative of the sign.
+        stochastic: Whether a quantized layer replaces the sign in training by a random one, +1 with
+            probability `clip((x + 1) / 2, 0, 1)`. At inference, and outside of such layers, it is
+            the sign.
+        seed: Seed of the random signs.
 
     Example:
 
@@ -55,7 +65,16 @@ class Binary(Quantizer):
 
     bits = 1
 
-    def __init__(self, clip_value=1.0, scale=False, axis=None, gradient="hard_tanh", beta=5.0):
+    def __init__(
+        self,
+        clip_value=1.0,
+        scale=False,
+        axis=None,
+        gradient="hard_tanh",
+        beta=5.0,
+        stochastic=False,
+        seed=None,
+    ):
         if clip_value is not None and not clip_value > 0:
             raise invalid("clip_value", clip_value, "a number > 0, or None")
         if isinstance(scale, str) and scale != "constant":
@@ -69,6 +88,8 @@ class Binary(Quantizer):
         self.scale = scale if scale == "constant" else bool(scale)
         self.gradient, self.beta = gradient, beta
         self.axis = (axis,) if isinstance(axis, int) else axis if axis is None else tuple(axis)
+        self.stochastic = bool(stochastic)
+        self.seed = seed
 
     @property
     def levels(self):
@@ -80,6 +101,14 @@ class Binary(Quantizer):
         return Binary(**{**self.get_config(), "axis": axis})
 
     def quantize(self, inputs):
+        return self._signed(inputs, sign)
+
+    def draw(self, inputs, seed_generator):
+        shape, dtype = ops.shape(inputs), inputs.dtype
+        uniform = keras.random.uniform(shape, dtype=dtype, seed=seed_generator)
+        return self._signed(inputs, lambda x: random_sign(x, uniform))
+
+    def _signed(self, inputs, sign):
         if not self.scale:
             return with_gradient(inputs, sign, lambda x, g: g * self._slope(x))
         return with_gradient(
@@ -115,6 +144,8 @@ class Binary(Quantizer):
             "axis": self.axis,
             "gradient": self.gradient,
             "beta": self.beta,
+            "stochastic": self.stochastic,
+            "seed": self.seed,
         }
 
 
