@@ -4,8 +4,11 @@ import keras
 import numpy as np
 
 
-def gradient(function, x):
-    """Gradient of `sum(function(x))` as a numpy array."""
+def gradient(function, x, compiled=True):
+    """Gradient of `sum(function(x))` as a numpy array.
+
+    A function that moves a seed generator on cannot be compiled on JAX from outside of a model.
+    """
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -18,7 +21,8 @@ def gradient(function, x):
     if backend == "jax":
         import jax
 
-        return np.array(jax.jit(jax.grad(lambda x: keras.ops.sum(function(x))))(x))
+        function_gradient = jax.grad(lambda x: keras.ops.sum(function(x)))
+        return np.array((jax.jit(function_gradient) if compiled else function_gradient)(x))
     import torch
 
     x = torch.tensor(x, requires_grad=True)

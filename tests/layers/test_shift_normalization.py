@@ -77,7 +77,7 @@ def test_gradient():
     layer = ShiftBatchNormalization(center=False, scale=False, epsilon=0.0)
     x = np.array([[1.0], [-1.0], [3.0], [-3.0]], "float32")
     upstream = np.array([[1.0], [2.0], [0.5], [-1.0]], "float32")
-    found = gradient(lambda x: layer(x, training=True) * upstream, x)
+    found = gradient(lambda x: layer(x, training=True) * keras.ops.convert_to_tensor(upstream), x)
     # y = C s with s = AP2(1 / sqrt(v)), v = mean(C AP2(C)) = 6.5, C = x and AP2(3) = 4.
     c, g, s, v = x[:, 0], upstream[:, 0], 0.5, 6.5
     power = np.array([1.0, -1.0, 4.0, -4.0])
