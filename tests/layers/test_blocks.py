@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras.src.testing import TestCase
 
-from tfcomp.layers import ChannelShuffle, FireModule, ShuffleUnit
+from tfcomp.layers import ChannelShuffle, FireModule, ShuffleUnit, XNORBlock
 
 
 def numpy(tensor):
@@ -29,6 +29,14 @@ CASES = [
     ),
     (ShuffleUnit, {"filters": 12, "groups": 3}, (2, 4, 4, 12), (2, 4, 4, 12), 9, 6),
     (ShuffleUnit, {"filters": 24, "strides": 2}, (2, 5, 4, 12), (2, 3, 2, 24), 9, 6),
+    (
+        XNORBlock,
+        {"filters": 4, "kernel_size": 3, "pool_size": 2},
+        (2, 4, 4, 5),
+        (2, 2, 2, 4),
+        4,
+        2,
+    ),
 ]
 
 

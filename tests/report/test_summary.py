@@ -9,6 +9,7 @@ import pytest
 import rich.console
 from keras import layers
 
+import tfcomp
 from tfcomp.report import summary
 
 
@@ -221,6 +222,27 @@ def test_layers_of_tfcomp():
     assert found["ternary"].macs == {(2, 32): 36 * 9 * 16 * 32}
     assert found["hashed"].macs == {(32, 32): 36 * 32 * 10}
     assert found["hashed"].weights == 36 * 32 * 10 / 8 + 10
+
+
+def test_bits_of_binary_networks():
+    made = tfcomp.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            made.BinaryConv2D(8, 3, scale=True, input_quantizer=None, name="weights_only"),
+            made.XNORBlock(6, 3, name="xnor"),
+            made.HORQConv2D(5, 3, order=2, name="horq"),
+            layers.Flatten(),
+            made.DoReFaDense(7, weight_bits=2, activation_bits=4, name="dorefa"),
+            made.BinaryDense(3, input_scale=True, name="binary"),
+        ]
+    )
+    found = {row.name: (row.macs, row.distinct) for row in summary(model, print_table=False).layers}
+    assert found["weights_only"] == ({(1, 32): 36 * 9 * 4 * 8}, 2 * 8)
+    assert found["conv"] == ({(1, 1): 36 * 9 * 8 * 6}, 2 * 6)
+    assert found["horq"] == ({(1, 2): 16 * 9 * 6 * 5}, 2 * 5)
+    assert found["dorefa"] == ({(2, 4): 80 * 7}, 4)
+    assert found["binary"] == ({(1, 1): 7 * 3}, 2)
 
 
 def test_to_dict_is_json():

@@ -9,13 +9,13 @@ from tfcomp.layers.binary import (
     BinarySeparableConv2D,
 )
 from tfcomp.layers.constraints import WeightClip
+from tfcomp.layers.dorefa import DoReFaConv1D, DoReFaConv2D, DoReFaConv3D, DoReFaDense
 from tfcomp.layers.factorized import (
     FactorizedConv1D,
     FactorizedConv2D,
     FactorizedConv3D,
     FactorizedDense,
 )
-from tfcomp.layers.dorefa import DoReFaConv1D, DoReFaConv2D, DoReFaConv3D, DoReFaDense
 from tfcomp.layers.fire import FireModule
 from tfcomp.layers.gradient import GradientQuantization
 from tfcomp.layers.hashed import HashedDense
@@ -54,14 +54,14 @@ __all__ = [
     "BinaryDepthwiseConv2D",
     "BinarySeparableConv2D",
     "ChannelShuffle",
-    "FactorizedConv1D",
-    "FactorizedConv2D",
-    "FactorizedConv3D",
-    "FactorizedDense",
     "DoReFaConv1D",
     "DoReFaConv2D",
     "DoReFaConv3D",
     "DoReFaDense",
+    "FactorizedConv1D",
+    "FactorizedConv2D",
+    "FactorizedConv3D",
+    "FactorizedDense",
     "FireModule",
     "GradientQuantization",
     "HORQConv1D",

@@ -29,6 +29,9 @@ class ShiftBasedAdaMax(keras.optimizers.Adamax):
         epsilon: What v counts as where it is smaller.
         **kwargs: Those of every Keras optimizer.
 
+    Raises:
+        ValueError: If β1 or β2 is not in [0, 1).
+
     Reference:
         Hubara, Courbariaux et al., "Binarized Neural Networks: Training Neural Networks with
         Weights and Activations Constrained to +1 or -1", arXiv:1602.02830, algorithm 4.
@@ -78,7 +81,7 @@ class Halving(keras.optimizers.schedules.LearningRateSchedule):
         every: Optimizer steps between two halvings; those of 50 epochs in the paper.
 
     Raises:
-        ValueError: If an argument is not positive.
+        ValueError: If the rate is negative, or `every` is no positive integer.
 
     Reference:
         Hubara, Courbariaux et al., "Binarized Neural Networks", arXiv:1602.02830.
