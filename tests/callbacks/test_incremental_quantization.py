@@ -78,13 +78,51 @@ def test_portions_by_hand():
 def test_every_weight_ends_at_a_level(make_model, fit, kernels, partition, bits):
     model = make_model()
     tops = {path: top_exponent(kernel) for path, kernel in kernels(model).items()}
-    callback = IncrementalQuantization(bits=bits, partition=partition)
+    callback = IncrementalQuantization(bits, (0.5, 0.75, 0.875, 1.0), partition=partition)
     history = fit(model, [callback]).history
     for path, kernel in kernels(model).items():
         assert set(np.unique(kernel)) <= set(levels(tops[path], bits)), path
         portions = history[f"quantized/{path}"]
         np.testing.assert_allclose(portions, [0.5, 0.75, 0.875, 1.0], atol=1 / kernel.size)
     assert history["quantized"][-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    "bits, portions",
+    [
+        (2, [0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1]),
+        (3, [0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 1]),
+        (4, [0.3, 0.5, 0.8, 0.9, 0.95, 1]),
+        (5, [0.5, 0.75, 0.875, 1]),
+    ],
+)
+def test_portions_are_those_of_the_paper(make_model, data, kernels, tmp_path, bits, portions):
+    model = make_model()
+    tops = {path: top_exponent(kernel) for path, kernel in kernels(model).items()}
+    x, y = (part[:8] for part in data)
+    callback = IncrementalQuantization(bits)
+    history = model.fit(x, y, epochs=len(portions), verbose=0, callbacks=[callback]).history
+    np.testing.assert_allclose(history["quantized"], portions, atol=0.005)
+    model.save(tmp_path / "m.keras")
+    for path, kernel in kernels(keras.models.load_model(tmp_path / "m.keras")).items():
+        assert set(np.unique(kernel)) <= set(levels(tops[path], bits)), path
+
+
+def test_every_kind_of_layer_at_every_width(every_layer, kernels, tmp_path):
+    """2 to 5 bits side by side in one run, each with its portions, found in the loaded file."""
+    model = every_layer()
+    model.compile("adam", "mse", run_eagerly=keras.backend.backend() != "jax")
+    before = kernels(model)
+    bits = {path: 2 + i % 4 for i, path in enumerate(before)}
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(10, 8, 8, 4)), rng.integers(0, 11, size=(10, 6))]
+    targets = {path: {"bits": b} for path, b in bits.items()}
+    callback = IncrementalQuantization(targets=targets)
+    model.fit(x, rng.normal(size=(10, 5)), batch_size=1, verbose=0, callbacks=[callback])
+    model.save(tmp_path / "m.keras")
+    after = kernels(keras.models.load_model(tmp_path / "m.keras"))
+    for (path, was), kernel in zip(before.items(), after.values(), strict=True):
+        assert set(np.unique(kernel)) <= set(levels(top_exponent(was), bits[path])), path
 
 
 def test_frozen_weights_never_move(make_model, fit, kernels):
@@ -169,6 +207,7 @@ def test_bad_arguments_name_themselves(make_model, fit):
         ({"portions": 0.5}, "portions"),
         ({"portions": (0.5, 1.0), "steps": (1,)}, "steps"),
         ({"partition": "largest"}, "partition"),
+        ({"bits": 4, "steps": (1, 2, 3, 4)}, "steps"),
     ]:
         with pytest.raises(ValueError, match=f"argument `{name}`"):
             IncrementalQuantization(**arguments)

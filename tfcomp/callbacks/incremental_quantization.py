@@ -11,6 +11,14 @@ from tfcomp.callbacks.base import ProjectionCallback
 from tfcomp.projections.power_of_two import PowersOfTwo
 from tfcomp.validation import invalid
 
+# Accumulated portions of the paper's runs, by bits: the fewer bits, the gentler.
+PORTIONS = {
+    5: (0.5, 0.75, 0.875, 1.0),
+    4: (0.3, 0.5, 0.8, 0.9, 0.95, 1.0),
+    3: (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
+    2: (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0),
+}
+
 
 class IncrementalQuantization(ProjectionCallback):
     """Turns weights into zeros and powers of two, one portion after the other.
@@ -26,7 +34,8 @@ class IncrementalQuantization(ProjectionCallback):
     Args:
         bits: Bits per weight, 2 to 8; 5 in the paper. `b` bits give `2 ** (b - 2)` magnitudes.
         portions: Accumulated portions of the weights that are frozen, rising; 1 at the end makes
-            all weights quantized.
+            all weights quantized. By default the paper's: `(0.5, 0.75, 0.875, 1)` for 5 bits (and
+            more), and from 6 of them for 4 bits to 10 for 2 bits.
         steps: Optimizer steps after which they are frozen, one for each. By default the portions
             are spread over the `fit` the callback is given to: the first before its first step,
             the others when an equal part of it has begun, the last before it ends.
@@ -61,7 +70,7 @@ class IncrementalQuantization(ProjectionCallback):
     def __init__(
         self,
         bits=5,
-        portions=(0.5, 0.75, 0.875, 1.0),
+        portions=None,
         steps=None,
         partition="magnitude",
         seed=0,
@@ -69,22 +78,30 @@ class IncrementalQuantization(ProjectionCallback):
         verbose=0,
     ):
         super().__init__(targets=targets, verbose=verbose)
-        self.portions = schedules.check_portions(portions)
-        self._fixed = None if steps is None else schedules.StepPortions(steps, portions)
+        self.portions = None if portions is None else schedules.check_portions(portions)
         self._options = {"bits": bits, "partition": partition}
         self.seed = seed
-        self._spread = None
         PowersOfTwo(**self._options)
+        self._fixed = None
+        if steps is not None:
+            self._fixed = schedules.StepPortions(steps, self._portions_of(bits))
+        self._spread = {}
 
     def make_projection(self, target):
         return PowersOfTwo(**{**self._options, **target.options}, seed=self.seed)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._spread = self._fixed
+        self._spread = {}
+
+    def _portions_of(self, bits):
+        return self.portions or PORTIONS[min(bits, max(PORTIONS))]
 
     def make_schedule(self, target, run):
-        if self._spread is None:
+        if self._fixed is not None:
+            return self._fixed
+        portions = self._portions_of(target.options.get("bits", self._options["bits"]))
+        if portions not in self._spread:
             if not run.end:
                 raise invalid(
                     "steps",
@@ -92,8 +109,9 @@ class IncrementalQuantization(ProjectionCallback):
                     "optimizer steps, one for each portion, where the length of an epoch is not "
                     "known (or pass `steps_per_epoch` to `fit`)",
                 )
-            self._spread = schedules.StepPortions.spread(self.portions, run.begin, run.end)
-        return self._spread
+            spread = schedules.StepPortions.spread(portions, run.begin, run.end)
+            self._spread[portions] = spread
+        return self._spread[portions]
 
     def measure(self, value, state):
         return np.mean(~np.isnan(state["fixed"]))
