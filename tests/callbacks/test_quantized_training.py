@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 import tfcomp
+from tfcomp import quantizers
 from tfcomp.callbacks import BinaryRelax, GradualPruning, QuantizedTraining
 from tfcomp.quantizers import Binary, Ternary
 
 RATE, STEPS = 0.05, 12
+KINDS = "conv", "dense"
 
 
 @pytest.fixture
@@ -123,6 +125,57 @@ def test_levels_are_exact_in_files_of_any_layer(every_layer, tmp_path):
     for target in found:
         levels = {-1, 0, 1} if type(target.layer) is keras.layers.Dense else {-1, 1}
         assert set(np.unique(keras.ops.convert_to_numpy(target.variable.value))) <= levels
+
+
+EVERY = {
+    "binary": "binary",
+    "approx": "approx_sign",
+    "swish": "swish_sign",
+    "xnor": Binary(clip_value=None, scale=True),
+    "magnitude_aware": "magnitude_aware_sign",
+    "ternary": "ternary",
+    "ternary_by_channel": Ternary(per_channel=True),
+    "ste_tern": "ste_tern",
+    "fine_grained": quantizers.FineGrainedTernary(4),
+    "by_sign": quantizers.FineGrainedTernary(4, symmetric=False),
+    "dorefa_1": quantizers.DoReFa(1),
+    "dorefa_2": quantizers.DoReFa(2),
+    "dorefa_4": quantizers.DoReFa(4),
+    "residual": quantizers.ResidualBinary(2),
+    "fixed": quantizers.FixedPoint(0, 3),
+    "dynamic": quantizers.DynamicFixedPoint(4),
+    "int8": quantizers.Int8(),
+}
+
+
+def sets(kernel, quantizer):
+    """Parts of a kernel that share their levels."""
+    if isinstance(quantizer, quantizers.FineGrainedTernary):
+        return np.moveaxis(kernel, -2, -1).reshape(-1, quantizer.group_size)
+    axis = quantizer.for_kernel((-1,)).axis
+    return kernel.reshape(-1, kernel.shape[-1]).T if axis else kernel.reshape(1, -1)
+
+
+def test_every_quantizers_set_in_one_file(tmp_path):
+    """Dense and convolutional kernels, trained by a compiled step, as they are loaded."""
+    inputs = x = keras.Input((6, 8))
+    for name in EVERY:
+        x = keras.layers.Conv1D(8, 3, padding="same", name=f"{name}_conv")(x)
+        x = keras.layers.LayerNormalization()(keras.layers.Dense(8, name=f"{name}_dense")(x))
+    model = keras.Model(inputs, x)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    rules = {f"{name}_{kind}": {"quantizer": EVERY[name]} for name in EVERY for kind in KINDS}
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(2, 6, 6, 8)).astype("float32")
+    model.fit(*data, batch_size=2, verbose=0, callbacks=[QuantizedTraining("binary", rules)])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    for name, identifier in EVERY.items():
+        quantizer = quantizers.get(identifier)
+        for kind in KINDS:
+            found = keras.ops.convert_to_numpy(loaded.get_layer(f"{name}_{kind}").kernel.value)
+            assert max(len(np.unique(part)) for part in sets(found, quantizer)) <= 2**quantizer.bits
+            assert quantizer.levels is None or np.isin(found, np.float32(quantizer.levels)).all()
 
 
 def test_what_is_pruned_stays_zero(data):

@@ -74,7 +74,13 @@ class DoReFa(Quantizer):
         # A tensor of zeros stands in the middle.
         largest = ops.where(largest > 0, largest, ops.ones_like(largest))
         unit = squashed / (2 * largest) + 0.5
-        return 2 * with_gradient(unit, lambda x: to_grid(x, self.bits), lambda x, g: g) - 1
+        return with_gradient(unit, self._nearest_level, lambda x, g: 2 * g)
+
+    def _nearest_level(self, unit):
+        # From a table: compilers divide by a constant in ways that differ in the last bit.
+        table = ops.convert_to_tensor(self.levels, dtype=unit.dtype)
+        index = ops.round(ops.clip(unit, 0, 1) * (2**self.bits - 1))
+        return ops.take(table, ops.cast(index, "int32"))
 
     def get_config(self):
         return {"bits": self.bits, "mode": self.mode}
