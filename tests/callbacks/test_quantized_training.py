@@ -96,7 +96,7 @@ def test_relaxed_value_by_hand():
     seen = []
 
     class Look(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
+        def on_epoch_begin(self, epoch, logs=None):
             seen.append(kernel(model))
 
     model.compile(keras.optimizers.SGD(0.0), "mse")
