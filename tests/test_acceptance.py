@@ -92,6 +92,7 @@ LAYERS = {
     "FactorizedConv1D": (lambda: layers.FactorizedConv1D(4, 3, rank=5), SEQUENCE),
     "FactorizedConv2D": (lambda: layers.FactorizedConv2D(4, 3, rank=5, padding="same"), IMAGE),
     "FactorizedConv3D": (lambda: layers.FactorizedConv3D(4, 3, rank=5), VOLUME),
+    "YodaConv2D": (lambda: layers.YodaConv2D(4, 3, padding="same", activation="relu"), IMAGE),
     "FireModule": (lambda: layers.FireModule(2, 4), IMAGE),
     "ChannelShuffle": (lambda: layers.ChannelShuffle(3), IMAGE),
     "ShuffleUnit": (lambda: layers.ShuffleUnit(12, groups=3, strides=2), IMAGE),

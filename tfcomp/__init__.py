@@ -1,6 +1,6 @@
 """Small and fast neural networks for Keras 3."""
 
-from tfcomp import callbacks, layers, optimizers, quantizers, schedules, targets
+from tfcomp import callbacks, hardware, layers, optimizers, quantizers, schedules, targets
 from tfcomp.archive import ArchiveError, load, save
 from tfcomp.exporters import export
 from tfcomp.posttraining.activations import quantize_activations
@@ -19,6 +19,7 @@ __all__ = [
     "callbacks",
     "export",
     "factorize",
+    "hardware",
     "layers",
     "load",
     "optimizers",

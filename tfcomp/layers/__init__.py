@@ -45,6 +45,7 @@ from tfcomp.layers.ternary import (
     TrainedTernaryDense,
 )
 from tfcomp.layers.xnor import XNORBlock
+from tfcomp.layers.yoda import YodaConv2D
 
 __all__ = [
     "BinaryConv1D",
@@ -91,4 +92,5 @@ __all__ = [
     "TrainedTernaryDense",
     "WeightClip",
     "XNORBlock",
+    "YodaConv2D",
 ]

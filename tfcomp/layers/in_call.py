@@ -70,6 +70,11 @@ class ReadInCall:
         del layer.__dict__[self._name]
 
 
+def without_autocast():
+    """Context in which variables are read in their own dtype."""
+    return AutocastScope(None)
+
+
 def apply_as_stored(quantizer, stored):
     """Returns `quantizer(stored())` computed in the variable's own dtype, then cast as Keras does.
 
@@ -78,7 +83,7 @@ def apply_as_stored(quantizer, stored):
         stored: Callable that reads a variable, or a tensor made of variables.
     """
     scope = get_autocast_scope()
-    with AutocastScope(None):
+    with without_autocast():
         value = stored()
         value = quantizer(value.value if isinstance(value, keras.Variable) else value)
     return value if scope is None else scope.maybe_cast(value)

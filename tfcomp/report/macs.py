@@ -105,6 +105,7 @@ _OWN_RULES = {
     "FactorizedConv1D": _factorized,
     "FactorizedConv2D": _factorized,
     "FactorizedConv3D": _factorized,
+    "YodaConv2D": _conv,
 }
 
 
