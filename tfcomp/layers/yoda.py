@@ -35,9 +35,9 @@ class YodaConv2D(keras.layers.Layer):
 
     The forward pass is that of `tfcomp.hardware.yodann.emulate` to the last bit, computed in
     single precision. The gradient is that of the sums without rounding, and zero where one has
-    saturated; it reaches latent kernels in [-1, 1], and latent α and β. Where no sum can have
-    saturated on the way, which is seen from the inputs, it costs little more than a
-    convolution; elsewhere channels are added one by one.
+    saturated; it reaches latent kernels in [-1, 1], and latent α and β. Where the inputs of a batch
+    are too small for any sum to saturate on the way, a tile is one convolution; elsewhere its
+    channels are added one by one, which takes several times as long.
 
     Args:
         filters: As in `keras.layers.Conv2D`.
