@@ -32,11 +32,13 @@ setup(
             "pytest-xdist>=3",
             "tensorboard>=2.19",
             "hypothesis>=6",
+            "kmeans1d>=0.5",
             "matplotlib>=3.8",
             "ruff>=0.14",
         ],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.27"],
         "viz": ["matplotlib>=3.8"],
+        "sharing": ["kmeans1d>=0.5"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -103,6 +103,10 @@ def binary_relax():
     return tfcomp.callbacks.BinaryRelax(binary, growth=1.5)
 
 
+def weight_sharing():
+    return tfcomp.callbacks.WeightSharing(bits=3)
+
+
 CALLBACKS = [
     pruning,
     global_pruning,
@@ -113,6 +117,7 @@ CALLBACKS = [
     sensitivity_pruning,
     quantized_training,
     binary_relax,
+    weight_sharing,
     tfcomp.callbacks.PreserveSparsity,
 ]
 

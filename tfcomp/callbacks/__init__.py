@@ -8,6 +8,7 @@ from tfcomp.callbacks.magnitude_pruning import MagnitudePruning
 from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
 from tfcomp.callbacks.quantized_training import QuantizedTraining
 from tfcomp.callbacks.sensitivity_pruning import SensitivityPruning
+from tfcomp.callbacks.weight_sharing import WeightSharing
 
 __all__ = [
     "BinaryRelax",
@@ -18,4 +19,5 @@ __all__ = [
     "PreserveSparsity",
     "QuantizedTraining",
     "SensitivityPruning",
+    "WeightSharing",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfcomp import targets as targets_lib
 from tfcomp.projections import fuse
+from tfcomp.projections.base import Projection
 
 _ATTRIBUTE = "tfcomp_state"
 
@@ -50,6 +51,10 @@ class Entry:
         """Dict of all variables that belong to this entry."""
         return {**self.state, "run": self.run}
 
+    def tensors(self):
+        """Returns the state as backend tensors."""
+        return {name: keras.ops.convert_to_tensor(v) for name, v in self.state.items()}
+
     def read(self):
         """Returns value and state as numpy arrays."""
         state = {name: _numpy(variable) for name, variable in self.state.items()}
@@ -82,7 +87,7 @@ class Constraint(keras.constraints.Constraint):
             value = self.original(value)
         value = keras.ops.convert_to_tensor(value)
         for entry in self.entries:
-            tensors = {name: keras.ops.convert_to_tensor(v) for name, v in entry.state.items()}
+            tensors = entry.tensors()
             new = tensors
             if entry.projection.needs_gradient and id(entry) in entry.home.steps:
                 new = entry.projection.observe(*entry.home.steps[id(entry)], value, tensors)
@@ -176,6 +181,7 @@ class _Held:
         self.shows_gradients = False
         strategy = getattr(model, "distribute_strategy", None)
         self.scope = strategy.scope if strategy is not None else contextlib.nullcontext
+        self.replicas = getattr(strategy, "num_replicas_in_sync", 1)
 
     def state_variables(self):
         return [variable for entry in self.entries for variable in entry.owned.values()]
@@ -245,7 +251,7 @@ def _save_plainly(optimizer, hidden):
 
 
 def _show_gradients(held):
-    """Lets constraints see the gradients of the step they belong to."""
+    """Lets projections see and change the gradients of the step they belong to."""
     optimizer = held.optimizer
     apply = optimizer.apply
 
@@ -253,12 +259,15 @@ def _show_gradients(held):
         grads = list(grads)
         variables = trainable_variables
         variables = list(optimizer._trainable_variables if variables is None else variables)
-        known = {id(v): g for v, g in zip(variables, grads) if g is not None}
+        known = {id(v): (i, grads[i]) for i, v in enumerate(variables) if grads[i] is not None}
+        # Gradients come scaled, and each replica has those of its part of the loss.
+        scale = held.replicas / (optimizer.loss_scale_factor or 1)
         for entry in held.entries:
             if entry.projection.needs_gradient and id(entry.variable) in known:
+                place, original = known[id(entry.variable)]
                 before = keras.ops.copy(keras.ops.convert_to_tensor(entry.variable))
-                gradient = keras.ops.convert_to_tensor(known[id(entry.variable)])
-                held.steps[id(entry)] = (before, gradient)
+                held.steps[id(entry)] = (before, keras.ops.convert_to_tensor(original))
+                grads[place] = _transformed(entry, grads[place], before, scale)
         try:
             return apply(grads, trainable_variables)
         finally:
@@ -266,6 +275,15 @@ def _show_gradients(held):
 
     optimizer.apply = apply_shown
     held.shows_gradients = True
+
+
+def _transformed(entry, gradient, value, scale):
+    if type(entry.projection).transform_gradient is Projection.transform_gradient:
+        return gradient
+    gradient = keras.ops.convert_to_tensor(gradient)
+    whole = gradient if scale == 1 else gradient * scale
+    new = entry.projection.transform_gradient(whole, value, entry.tensors())
+    return new if scale == 1 else new / scale
 
 
 def attach(model, target, projection):

@@ -17,7 +17,7 @@ class Projection:
             projection of a kind; a second one of the same kind takes the place of the first.
         order: Where it stands among the projections of a variable, lowest first. Masks come last,
             so that what is pruned is zero whatever else is done.
-        needs_gradient: Whether `observe` is to be called in every step.
+        needs_gradient: Whether `transform_gradient` and `observe` are to be called in every step.
         compilable: Whether XLA knows everything that is done in the train step.
     """
 
@@ -51,12 +51,26 @@ class Projection:
         """
         return state
 
+    def transform_gradient(self, gradient, value, state):
+        """Says what the optimizer is to see as the gradient; part of the compiled train step.
+
+        Args:
+            gradient: Backend tensor, of the loss of all replicas together.
+            value: Backend tensor, the value before the optimizer update.
+            state: Dict of backend tensors.
+
+        Returns:
+            The new gradient, which depends on `gradient` by sums and constant factors alone, plus
+            whatever does not depend on it; so batches and replicas can be added up afterwards.
+        """
+        return gradient
+
     def observe(self, before, gradient, value, state):
         """Learns from a step, ahead of `__call__`; part of the compiled train step.
 
         Args:
             before: Backend tensor, the value before the optimizer update.
-            gradient: Backend tensor.
+            gradient: Backend tensor, as no projection has transformed it.
             value: Backend tensor, the value after it.
             state: Dict of backend tensors.
 
