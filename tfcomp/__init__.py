@@ -4,6 +4,7 @@ from tfcomp import callbacks, hardware, layers, optimizers, quantizers, schedule
 from tfcomp.archive import ArchiveError, load, save
 from tfcomp.exporters import export
 from tfcomp.posttraining.activations import quantize_activations
+from tfcomp.posttraining.deep_compression import deep_compression
 from tfcomp.posttraining.factorize import factorize
 from tfcomp.posttraining.prune_obs import prune_obs
 from tfcomp.posttraining.quantize import quantize
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchiveError",
     "callbacks",
+    "deep_compression",
     "export",
     "factorize",
     "hardware",

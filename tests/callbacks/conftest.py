@@ -107,6 +107,10 @@ def weight_sharing():
     return tfcomp.callbacks.WeightSharing(bits=3)
 
 
+def soft_weight_sharing():
+    return tfcomp.callbacks.SoftWeightSharing(samples=32, components=3)
+
+
 CALLBACKS = [
     pruning,
     global_pruning,
@@ -118,6 +122,7 @@ CALLBACKS = [
     quantized_training,
     binary_relax,
     weight_sharing,
+    soft_weight_sharing,
     tfcomp.callbacks.PreserveSparsity,
 ]
 

@@ -8,6 +8,7 @@ from tfcomp.callbacks.magnitude_pruning import MagnitudePruning
 from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
 from tfcomp.callbacks.quantized_training import QuantizedTraining
 from tfcomp.callbacks.sensitivity_pruning import SensitivityPruning
+from tfcomp.callbacks.soft_weight_sharing import SoftWeightSharing
 from tfcomp.callbacks.weight_sharing import WeightSharing
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "PreserveSparsity",
     "QuantizedTraining",
     "SensitivityPruning",
+    "SoftWeightSharing",
     "WeightSharing",
 ]

@@ -27,6 +27,21 @@ def batches(data, batch_size=32, argument="data"):
         raise invalid(argument, data, "at least one sample")
 
 
+def keywords(data, batch_size):
+    """How `fit` and `evaluate` take data: a tuple of arrays by name, a dataset as it is.
+
+    Args:
+        data: A tuple `(x, y)` or `(x, y, sample_weight)`, or a dataset of batches.
+        batch_size: Samples in a batch of arrays.
+
+    Returns:
+        Dict of keyword arguments.
+    """
+    if isinstance(data, tuple):
+        return {**dict(zip(("x", "y", "sample_weight"), data)), "batch_size": batch_size}
+    return {"x": data}
+
+
 def _pairs(data, batch_size, argument):
     if hasattr(data, "shape") or isinstance(data, dict):
         data = (data,)

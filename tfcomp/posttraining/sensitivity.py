@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tfcomp import targets as targets_lib
 from tfcomp.callbacks.gradual_pruning import choose_masks
-from tfcomp.posttraining.data import batches
+from tfcomp.posttraining.data import batches, keywords
 from tfcomp.projections.mask import magnitude
 from tfcomp.scoring import patterns
 from tfcomp.validation import check_number, invalid
@@ -226,10 +226,5 @@ def _pruned(path, value, amount):
 
 
 def _evaluate(model, data, batch_size):
-    arguments = {"verbose": 0, "return_dict": True}
-    if isinstance(data, tuple):
-        names = ("x", "y", "sample_weight")
-        measured = model.evaluate(**dict(zip(names, data)), batch_size=batch_size, **arguments)
-    else:
-        measured = model.evaluate(data, **arguments)
+    measured = model.evaluate(**keywords(data, batch_size), verbose=0, return_dict=True)
     return list(measured), measured
