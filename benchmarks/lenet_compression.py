@@ -8,8 +8,6 @@ smallest codings of `tfcomp.coding`; `folder` is the SavedModel of `tfcomp.expor
 (on the TensorFlow backend).
 """
 
-import argparse
-import json
 import os
 import pathlib
 import tempfile
@@ -19,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from lenets import NETS, Bench, adam, dense, load, scheduled
+from lenets import NETS, Bench, adam, arguments, dense, load, scheduled, write
 
 import tfcomp
 from tfcomp.callbacks import GradualPruning, SoftWeightSharing, WeightSharing
@@ -97,25 +95,19 @@ def row(bench, model, method, paper, begin):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="MNIST, as keras.datasets has it")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--json", default="lenet_compression.json")
-    arguments = parser.parse_args()
-    data = load(arguments.data)
-    results = {"seed": arguments.seed, "keras": keras.__version__}
-    for name in arguments.nets:
+    given = arguments(__file__, __doc__, METHODS)
+    data = load(given.data)
+    results = {"seed": given.seed, "keras": keras.__version__}
+    for name in given.nets:
         begin = time.perf_counter()
-        bench = Bench(NETS[name], data, arguments.seed)
-        print(f"{name}, {bench.size:,} parameters, seed {arguments.seed}")
+        bench = Bench(NETS[name], data, given.seed)
+        print(f"{name}, {bench.size:,} parameters, seed {given.seed}")
         results[name] = [row(bench, bench.start(), "float", "", begin)]
-        for method in arguments.methods:
+        for method in given.methods:
             begin = time.perf_counter()
             model = METHODS[method](bench, name)
             results[name].append(row(bench, model, method, PAPERS[name][method], begin))
-    pathlib.Path(arguments.json).write_text(json.dumps(results, indent=2))
+    write(given.json, results)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,14 @@ Settings were chosen on the last 5,000 images of the training set, whose error i
 test set is looked at once, for the table.
 """
 
-import argparse
-import json
 import os
-import pathlib
-import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from lenets import NETS, Bench, adam, load, scheduled, surgery
+from lenets import NETS, Bench, adam, arguments, load, scheduled, surgery, write
 
 import tfcomp
 from tfcomp.callbacks import GradualPruning, MagnitudePruning, SensitivityPruning
@@ -82,39 +78,30 @@ METHODS = ("none", "magnitude", "gradual", "sensitivity", "surgery")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="MNIST, as keras.datasets has it")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--json", default="lenet_pruning.json")
-    arguments = parser.parse_args()
-    data = load(arguments.data)
-    results = {"seed": arguments.seed, "keras": keras.__version__}
-    for name in arguments.nets:
+    given = arguments(__file__, __doc__, METHODS)
+    data = load(given.data)
+    results = {"seed": given.seed, "keras": keras.__version__}
+    for name in given.nets:
         settings, begin = NETS[name], time.perf_counter()
-        bench = Bench(settings, data, arguments.seed)
-        print(f"{name}, {bench.size:,} parameters, seed {arguments.seed}")
+        bench = Bench(settings, data, given.seed)
+        print(f"{name}, {bench.size:,} parameters, seed {given.seed}")
         rows = [report(bench, bench.start(), "float", "", begin)]
-        if "none" in arguments.methods:
+        if "none" in given.methods:
             rows += without_retraining(bench)
-        if "magnitude" in arguments.methods:
+        if "magnitude" in given.methods:
             own = settings["magnitude"]
             rest = (magnitude, own, settings["dropout"])
             rows.append(timed(bench, "MagnitudePruning", own["paper"], *rest))
         own = settings["scheduled"]
-        if "gradual" in arguments.methods:
+        if "gradual" in given.methods:
             rows.append(timed(bench, "GradualPruning", "", scheduled, own, GradualPruning))
-        if "sensitivity" in arguments.methods:
+        if "sensitivity" in given.methods:
             rows.append(timed(bench, "SensitivityPruning", "", scheduled, own, SensitivityPruning))
-        if "surgery" in arguments.methods:
+        if "surgery" in given.methods:
             own = settings["surgery"]
             rows.append(timed(bench, "DynamicNetworkSurgery", own["paper"], surgery, own))
         results[name] = rows
-    written = pathlib.Path(arguments.json)
-    with tempfile.NamedTemporaryFile("w", dir=written.parent, delete=False) as file:
-        json.dump(results, file, indent=2)
-    os.replace(file.name, written)
+    write(given.json, results)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,12 @@
 Settings were chosen on the last 5,000 images of the training set.
 """
 
+import argparse
+import json
+import os
+import pathlib
+import tempfile
+
 import keras
 import numpy as np
 
@@ -187,3 +193,22 @@ NETS = {
         },
     },
 }
+
+
+def arguments(script, description, methods):
+    """What the command line of a script says: data, seed, nets, methods, json."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--data", required=True, help="MNIST, as keras.datasets has it")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
+    parser.add_argument("--methods", nargs="+", default=list(methods), choices=methods)
+    parser.add_argument("--json", default=f"{pathlib.Path(script).stem}.json")
+    return parser.parse_args()
+
+
+def write(path, results):
+    """Writes results to a file, whole or not at all."""
+    written = pathlib.Path(path)
+    with tempfile.NamedTemporaryFile("w", dir=written.parent, delete=False) as file:
+        json.dump(results, file, indent=2)
+    os.replace(file.name, written)
