@@ -3,9 +3,8 @@
     python benchmarks/lenet_compression.py --data mnist.npz [--seed 1] [--nets lenet300 lenet5]
 
 Settings were chosen on the last 5,000 images of the training set, whose error is printed, too. The
-test set is looked at once, for the table. `coded` are all variables, biases included, in the
-smallest codings of `tfcomp.coding`; `folder` is the SavedModel of `tfcomp.export`, graph and all
-(on the TensorFlow backend).
+test set is looked at once, for the table. `file` is the whole model in the file of `tfcomp.save`,
+config, biases and all; `folder` is the SavedModel of `tfcomp.export` (on the TensorFlow backend).
 """
 
 import os
@@ -21,6 +20,7 @@ from lenets import NETS, Bench, adam, arguments, dense, load, scheduled, write
 
 import tfcomp
 from tfcomp.callbacks import GradualPruning, SoftWeightSharing, WeightSharing
+from tfcomp.exporters.folder import size as folder_size
 
 SHARING = {
     "lenet300": {"bits": dense(4, 4, 4), "rate": 5e-4, "epochs": 10},
@@ -56,18 +56,16 @@ def soft(bench, net):
 METHODS = {"shared": shared, "soft": soft}
 
 
-def coded_bytes(model):
-    weights = model.get_weights()
-    return sum(len(tfcomp.coding.to_bytes(tfcomp.coding.encode(weight))) for weight in weights)
-
-
-def folder_bytes(model):
-    if keras.backend.backend() != "tensorflow":
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "small"
-        tfcomp.export(model, path, verbose=False)
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def shipped_bytes(model):
+    """Sizes of the file and of the folder."""
+    with tempfile.TemporaryDirectory() as work:
+        file, folder = pathlib.Path(work) / "model.tfc", pathlib.Path(work) / "folder"
+        tfcomp.save(model, file)
+        sizes = {"file bytes": file.stat().st_size}
+        if keras.backend.backend() == "tensorflow":
+            tfcomp.export(model, folder, verbose=False)
+            sizes["folder bytes"] = folder_size(folder)
+    return sizes
 
 
 def row(bench, model, method, paper, begin):
@@ -78,17 +76,18 @@ def row(bench, model, method, paper, begin):
         "test error": bench.error(model, bench.test),
         "weights": sum(int(np.count_nonzero(weight)) for weight in model.get_weights()),
         "float bytes": plain,
-        "coded bytes": coded_bytes(model),
-        "folder bytes": folder_bytes(model),
+        **shipped_bytes(model),
         "paper": paper,
         "seconds": time.perf_counter() - begin,
     }
-    folder = found["folder bytes"]
-    shipped = f"folder {folder:>9,}  {plain / folder:6.1f}x" if folder else ""
+    sizes = "  ".join(
+        f"{name.split()[0]} {found[name]:>9,} {plain / found[name]:6.1f}x"
+        for name in ("file bytes", "folder bytes")
+        if name in found
+    )
     print(
         f"  {method:8} validation {found['validation error']:5.2f} %  test "
-        f"{found['test error']:5.2f} %  weights {found['weights']:>7,}  coded "
-        f"{found['coded bytes']:>9,}  {plain / found['coded bytes']:6.1f}x  {shipped}  {paper}",
+        f"{found['test error']:5.2f} %  weights {found['weights']:>7,}  {sizes}  {paper}",
         flush=True,
     )
     return found
