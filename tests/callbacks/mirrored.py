@@ -22,6 +22,8 @@ CALLBACKS = {
     "sensitivity": lambda: tfcomp.callbacks.SensitivityPruning(
         tfcomp.schedules.PolynomialDecay(0, 0.8, begin_step=4, end_step=7, frequency=1)
     ),
+    "sharing": lambda: tfcomp.callbacks.WeightSharing(bits=2),
+    "soft sharing": lambda: tfcomp.callbacks.SoftWeightSharing(samples=32, components=3),
 }
 
 
@@ -47,6 +49,7 @@ def main(folder):
         history = model.fit(data, epochs=2, verbose=0, callbacks=[make()])
         state = [v for v in model.optimizer.variables if "mask_mask" in v.path or "fixed" in v.path]
         state += [v for v in model.optimizer.variables if "latent" in v.path]
+        state += [v for v in model.optimizer.variables if "codebook" in v.path]
         kernels = [layer.kernel for layer in model.layers]
         path = os.path.join(folder, f"{name}.keras")
         model.save(path)
@@ -59,6 +62,7 @@ def main(folder):
             "mantissas": sorted(
                 {float(m) for k in kernels for m in np.abs(np.frexp(replicas(k)[1])[0]).ravel()}
             )[:3],
+            "values": [len(np.unique(replicas(kernel)[1])) for kernel in kernels],
             "loaded": all(
                 np.array_equal(layer.kernel.numpy(), replicas(kernel)[0])
                 for layer, kernel in zip(loaded.layers, kernels)

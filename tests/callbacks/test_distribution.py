@@ -26,4 +26,6 @@ def test_mirrored_strategy(tmp_path):
     assert report["quantization"]["logged"] == 1.0
     assert 0.4 < report["surgery"]["logged"] < 1
     assert 0.3 < report["magnitude"]["logged"] < 1
+    assert report["sharing"]["values"] == [4, 4] and report["sharing"]["logged"] == 1.0
+    assert max(report["soft sharing"]["values"]) <= 4
     assert report["sensitivity"]["sparsity"] == pytest.approx([0.8, 0.8], abs=0.011)
