@@ -24,6 +24,8 @@ CALLBACKS = {
     ),
     "sharing": lambda: tfcomp.callbacks.WeightSharing(bits=2),
     "soft sharing": lambda: tfcomp.callbacks.SoftWeightSharing(samples=32, components=3),
+    "quantized": lambda: tfcomp.callbacks.QuantizedTraining("binary"),
+    "relax": lambda: tfcomp.callbacks.BinaryRelax("binary"),
 }
 
 

@@ -18,12 +18,15 @@ def test_mirrored_strategy(tmp_path):
     report = json.loads(done.stdout.splitlines()[-1])
     for name, found in report.items():
         assert found["replicas"] == 2
-        assert found["states"] == (4 if name == "surgery" else 2)
+        assert found["states"] == {"surgery": 4, "quantized": 6, "relax": 6}.get(name, 2)
         assert found["equal"] and found["loaded"]
     assert report["pruning"]["sparsity"] == pytest.approx([0.8, 0.8], abs=0.011)
     assert report["pruning"]["logged"] == pytest.approx(0.8, abs=0.01)
     assert report["quantization"]["mantissas"] in ([0.5], [0.0, 0.5])
     assert report["quantization"]["logged"] == 1.0
+    for name in ("quantized", "relax"):
+        assert report[name]["mantissas"] == [0.5]
+        assert report[name]["logged"] == 1.0
     assert 0.4 < report["surgery"]["logged"] < 1
     assert 0.3 < report["magnitude"]["logged"] < 1
     assert report["sharing"]["values"] == [4, 4] and report["sharing"]["logged"] == 1.0

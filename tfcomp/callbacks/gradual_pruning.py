@@ -156,8 +156,8 @@ class GradualPruning(ProjectionCallback):
             alive += np.split(state["mask"], gates, axis=-1) if gates > 1 else [state["mask"]]
             shapes += [self._pattern(entry.target.options)] * gates
         # Negative stands for dead from here on; only the order matters.
-        low = min(score.min(where=a, initial=0) for score, a in zip(scores, alive))
-        if low < 0:
+        if min(score.min() for score in scores) < 0:
+            low = min(score.min(where=a, initial=0) for score, a in zip(scores, alive))
             scores = [score - low for score in scores]
         if self.scope == "global":
             masks = choose_masks(scores, alive, shapes, amount)

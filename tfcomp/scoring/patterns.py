@@ -24,15 +24,28 @@ def keep_largest(scores, keep):
     flat = np.ravel(scores)
     if keep <= 0:
         return np.zeros(scores.shape, bool)
-    # Partitioning is slow where many are equal, as all those are that are out of the question.
-    eligible = flat.compress(flat >= 0) if flat.min() < 0 else flat
-    if keep >= eligible.size:
+    if keep >= flat.size - np.count_nonzero(flat < 0):
         return np.asarray(scores >= 0)
-    threshold = np.partition(eligible, eligible.size - keep)[eligible.size - keep]
+    threshold = _ordered(flat, flat.size - keep)
     kept = flat > threshold
     missing = keep - np.count_nonzero(kept)
     kept[np.flatnonzero(flat == threshold)[:missing]] = True
     return kept.reshape(scores.shape)
+
+
+def _ordered(flat, place):
+    """`np.sort(flat)[place]`, in less than half the time of a partition where there are many."""
+    if flat.size < 2**18:
+        return np.partition(flat, place)[place]
+    # A sample brackets the place, and only what lies between is partitioned.
+    sample = np.sort(flat[:: flat.size >> 16])
+    rank, margin = place * sample.size // flat.size, sample.size // 64
+    low, high = sample[max(rank - margin, 0)], sample[min(rank + margin, sample.size - 1)]
+    below = np.count_nonzero(flat < low)
+    between = flat[(flat >= low) & (flat <= high)]
+    if below <= place < below + between.size:
+        return np.partition(between, place - below)[place - below]
+    return np.partition(flat, place)[place]
 
 
 def count(amount, size):
