@@ -15,7 +15,9 @@ from tfcomp.validation import check_number, invalid
 
 def sign(inputs):
     """The sign, with `sign(0) = +1`: two levels and no third."""
-    return ops.where(ops.greater_equal(inputs, 0), ops.ones_like(inputs), -ops.ones_like(inputs))
+    # Scalars: two tensors of ones would be two more passes over memory.
+    one = ops.ones((), inputs.dtype)
+    return ops.where(ops.greater_equal(inputs, 0), one, -one)
 
 
 def inside(inputs, clip_value):
@@ -27,7 +29,8 @@ def inside(inputs, clip_value):
 
 def random_sign(inputs, uniform):
     """+1 with probability `clip((x + 1) / 2, 0, 1)`, else -1: on average `x`, clipped to ±1."""
-    return ops.where(uniform < (inputs + 1) / 2, ops.ones_like(inputs), -ops.ones_like(inputs))
+    one = ops.ones((), inputs.dtype)
+    return ops.where(uniform < (inputs + 1) / 2, one, -one)
 
 
 @register("binary")
