@@ -68,14 +68,16 @@ def test_golden_relative_index():
     symbols, padded = relative.symbols(gaps, values)
     assert symbols.tolist() == [1, 2, 7, 2]
     np.testing.assert_array_equal(padded, np.float32([3.4, 0.9, 0, 1.7]))
-    assert relative.positions(symbols).tolist() == [1, 4, 12, 15]
+    assert relative.positions(symbols, 16).tolist() == [1, 4, 12, 15]
 
 
 def test_golden_gaps():
     # 4096 zeros are one bridge; then 4 more and the element.
     symbols, values = Gaps().symbols(np.array([0, 4100]), np.array([7, 9]))
     assert symbols.tolist() == [1, 0, 5] and values.tolist() == [7, 9]
-    assert Gaps().positions(symbols).tolist() == [0, 4101]
+    with pytest.raises(ValueError, match="beyond the end"):
+        Gaps().positions(symbols.astype("int32"), 4101)
+    assert Gaps().positions(symbols.astype("int32"), 4102).tolist() == [0, 4101]
 
 
 def test_golden_huffman_lengths():

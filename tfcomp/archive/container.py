@@ -29,6 +29,8 @@ VERSION = 1
 MAX_BYTES = 1 << 33
 _DIGEST = 16
 _MAX_RANK = 32
+# A JSON of this many bytes has the configs of ten thousand layers.
+_MAX_HEADER = 1 << 27
 # DEFLATE makes at most 1032 bytes of one.
 _DEFLATE = 1032
 _CODERS = {coder.ID: name for name, coder in tensor.CODERS.items()}
@@ -105,9 +107,10 @@ def to_bytes(contents, coding="ans"):
     return body + _digest(body)
 
 
-def _inflate(reader, what):
+def _inflate(reader, what, most):
     size, packed = reader.varint(), reader.varint()
-    reader.check_size(size)
+    if size > most:
+        raise ValueError(f"The {what} declares {size} bytes, more than the limit of {most}.")
     if size > _DEFLATE * packed + _DEFLATE:
         raise ValueError(f"Damaged {what}: it cannot be as long as it says.")
     data = reader.take(packed)
@@ -151,7 +154,8 @@ def _described(weight):
     if not isinstance(name, str) or not sizes or len(shape) > _MAX_RANK:
         raise ValueError(f"Damaged header: no weight {name!r} of shape {shape!r}.")
     try:
-        dtype = np.dtype(dtype) if isinstance(dtype, str) else None
+        # The longest name is float8_e4m3b11fnuz; longer ones are not for numpy to puzzle over.
+        dtype = np.dtype(dtype) if isinstance(dtype, str) and len(dtype) < 20 else None
     except (TypeError, ValueError, SyntaxError) as error:
         raise ValueError(f"Damaged header: no dtype is called {dtype!r}.") from error
     if dtype is None or dtype.hasobject or dtype.kind in "USMmc" or dtype.names is not None:
@@ -201,10 +205,13 @@ class Archive:
         if coder not in _CODERS:
             raise ValueError(f"Damaged archive: no entropy coder {coder}.")
         self.coding = _CODERS[coder]
-        self.header = _header(_inflate(reader, "header"))
+        self.header = _header(_inflate(reader, "header", min(_MAX_HEADER, self._max_bytes)))
         self.header_bytes = reader.at
         self.entries = list(self._entries(reader))
-        self.assets = {path: _inflate(reader, "asset") for path in self.header["assets"]}
+        self.assets, left = {}, self._max_bytes
+        for path in self.header["assets"]:
+            self.assets[path] = _inflate(reader, "asset", left)
+            left -= len(self.assets[path])
         if reader.left:
             raise ValueError(f"Damaged archive: {reader.left} bytes follow its end.")
 

@@ -12,6 +12,16 @@ def _bridged(gaps, span, bridge, others):
     return symbols, ends
 
 
+def _ends(steps, size):
+    """Positions of the last element of every step, in the memory of the steps."""
+    # Summed up in 64 bits first: beyond the end of a tensor, 32 bits may wrap around.
+    if steps.sum(dtype=np.int64) > size:
+        raise ValueError("Damaged record: the gaps lead beyond the end of the tensor.")
+    np.cumsum(steps, out=steps)
+    steps -= 1
+    return steps
+
+
 class Gaps:
     """Symbol 0 stands for `SPAN` zeros, symbol `gap + 1` for so many and the next element.
 
@@ -27,10 +37,12 @@ class Gaps:
         """Returns the symbols, and `values`."""
         return _bridged(gaps, self.SPAN, 0, 1)[0], values
 
-    def positions(self, symbols):
-        """Returns the positions of the elements for which there is a value."""
-        ends = np.cumsum(np.where(symbols == 0, self.SPAN, symbols), dtype=np.int64) - 1
-        return ends[symbols > 0] if len(symbols) and not symbols.all() else ends
+    def positions(self, symbols, size):
+        """Returns the positions of the elements for which there is a value; changes `symbols`."""
+        bridges = symbols == 0
+        symbols[bridges] = self.SPAN
+        ends = _ends(symbols, size)
+        return ends[~bridges] if bridges.any() else ends
 
 
 class RelativeIndex:
@@ -54,6 +66,7 @@ class RelativeIndex:
         padded[ends] = values
         return symbols, padded
 
-    def positions(self, symbols):
-        """Returns the positions of the elements for which there is a value."""
-        return np.cumsum(symbols + 1, dtype=np.int64) - 1
+    def positions(self, symbols, size):
+        """Returns the positions of the elements for which there is a value; changes `symbols`."""
+        symbols += 1
+        return _ends(symbols, size)

@@ -32,7 +32,7 @@ from tfcomp.coding.serial import to_bytes
 
 CODERS = {coder.NAME: coder for coder in (ans, huffman)}
 SPARSE, PALETTE, RELATIVE, SCALED = 1, 2, 4, 8
-CHUNK = 1 << 21
+CHUNK = 1 << 20
 # Distinct values of a palette; more are coded by their bytes.
 MOST = 1 << 12
 # Share of zeros from which positions may be shorter than zeros told one by one.
@@ -330,9 +330,7 @@ def _read_chunk(reader, out, positions, gap_model, values, coder):
     if positions is None:
         out[:] = values.take(decoder, reader, count)
     else:
-        places = positions.positions(decoder.take(gap_model, count))
-        if len(places) and places[-1] >= len(out):
-            raise ValueError("Damaged record: the gaps lead beyond the end of the tensor.")
+        places = positions.positions(decoder.take(gap_model, count), len(out))
         out[places] = values.take(decoder, reader, len(places))
     decoder.finish()
 
