@@ -108,8 +108,8 @@ class Shared(Projection):
         # A centroid that comes to zero prunes its cluster.
         index = np.where(codebook[index] == 0, 0, index).astype(np.int32)
         member = np.zeros_like(state["member"])
-        used, first = np.unique(index, return_index=True)
-        member[used] = first
+        # From the last to the first, which stays.
+        member[index.reshape(-1)[::-1]] = np.arange(index.size)[::-1]
         new = {"codebook": codebook, "index": index, "member": member, "active": np.bool_(True)}
         return codebook[index], new
 

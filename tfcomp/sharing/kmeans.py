@@ -60,8 +60,8 @@ def kmeans(values, clusters, init="linear", seed=0):
     if len(centroids) > clusters:
         centroids = lloyd(ordered, np.unique(INITS[init](ordered, clusters, seed)))
     index = nearest(values, centroids)
-    used, index = np.unique(index, return_inverse=True)
-    return centroids[used], index.reshape(values.shape)
+    used = np.bincount(index.reshape(-1), minlength=len(centroids)) > 0
+    return centroids[used], (np.cumsum(used) - 1)[index]
 
 
 def lloyd(ordered, centroids, iterations=1000):
