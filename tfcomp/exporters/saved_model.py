@@ -12,12 +12,13 @@ from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import input_specs
 from tfcomp.exporters.trace import substituted, variables_used
 from tfcomp.exporters.weights import Weights
+from tfcomp.layers.decoded import decoded_layers
 
 # Bytes of weights from which coding them takes long enough to watch.
 _LONG = 1 << 25
 
 
-def _coded(variables, final, where, verbose):
+def _coded(variables, decoded, final, where, verbose):
     weights = Weights(where)
     total = sum(v.value.shape.num_elements() * v.value.dtype.size for v in variables)
     bar = None
@@ -27,6 +28,8 @@ def _coded(variables, final, where, verbose):
         weights.add(variable, final.value(variable))
         if bar is not None:
             bar.add(1)
+    for layer in decoded:
+        weights.add_kernel(layer, [final.value(variable) for variable in layer.parts])
     weights.finish()
     return weights
 
@@ -47,10 +50,12 @@ def export_saved_model(model, path, verbose=True, input_signature=None):
     final = FinalWeights(model)
     specs = input_specs(model, input_signature)
     with folder.replaced(path) as new, tempfile.TemporaryDirectory() as files:
-        constant, changed = variables_used(model, specs, final.scope)
+        decoded = decoded_layers(model)
+        kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
+        constant, changed = variables_used(model, specs, final.scope, kernels)
         # The others stay variables, stored and restored as TensorFlow does.
         constant = [variable for variable in constant if is_decodable(variable.dtype)]
-        weights = _coded(constant, final, files, verbose)
+        weights = _coded(constant, decoded, final, files, verbose)
         serve = substituted(model, specs, final.scope, weights.read)
         function = serve.get_concrete_function()
 

@@ -3,8 +3,10 @@
 import keras
 import tensorflow as tf
 
+from tfcomp.layers.decoded import decoded_kernels
 
-class _Substitution(keras.StatelessScope):
+
+class Substitution(keras.StatelessScope):
     """Shows a model other tensors in place of its variables, and notes which it asks for.
 
     Args:
@@ -28,21 +30,22 @@ class _Substitution(keras.StatelessScope):
         variable._direct_assign(value)
 
 
-def variables_used(model, specs, scope):
+def variables_used(model, specs, scope, kernels):
     """Finds which variables the forward pass reads, and which of them it changes.
 
     Args:
         model: A built `keras.Model`.
         specs: List of structures of `tf.TensorSpec`, one for each argument.
         scope: Callable that opens the scope to call the model in.
+        kernels: Dict from `id(layer)` to a kernel that the layer is not to compute.
 
     Returns:
         Two lists of variables: those only read, those changed.
     """
-    seen = _Substitution({})
+    seen = Substitution({})
 
     def forward(*args):
-        with scope(), seen:
+        with scope(), decoded_kernels(kernels), seen:
             return model(*args)
 
     tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
@@ -58,8 +61,8 @@ def substituted(model, specs, scope, values):
         model: A built `keras.Model`.
         specs: List of structures of `tf.TensorSpec`, one for each argument.
         scope: Callable that opens the scope to call the model in.
-        values: Callable that returns a dict from `id(variable)` to a tensor; called within the
-            function.
+        values: Callable that returns a dict from `id(variable)`, or the id of a layer that computes
+            its kernel, to a tensor; called within the function.
 
     Returns:
         A `tf.function`.
@@ -67,7 +70,8 @@ def substituted(model, specs, scope, values):
 
     def serve(*args):
         # Read before anything else: a value read inside a loop could not be used outside it.
-        with scope(), _Substitution(values()):
+        read = values()
+        with scope(), decoded_kernels(read), Substitution(read):
             return model(*args)
 
     return tf.function(serve, input_signature=specs, autograph=False)

@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfcomp import coding
-from tfcomp.exporters.decode import CODINGS
+from tfcomp.exporters.decode import CODINGS, decode
 from tfcomp.exporters.resource import DecodedWeight
+from tfcomp.exporters.trace import Substitution
 
 # Weights of fewer bytes than this share one resource: each costs two kilobytes of graph.
 _SMALL = 4096
@@ -35,7 +36,7 @@ class Weights:
             return tf.constant(data)
         return tf.io.read_file(self._files[data].asset_path)
 
-    def _store(self, array):
+    def _coded(self, array):
         coded = coding.encode(array, CODINGS)
         self._files = getattr(self, "_files", {})
         for data in _strings(coded):
@@ -45,9 +46,16 @@ class Weights:
                     file.write(data)
                 self._files[data] = tf.saved_model.Asset(path)
                 self.assets.append(self._files[data])
-        weight = DecodedWeight(f"weight_{len(self.resources)}", coded, self._source)
+        return coded
+
+    def _resource(self, shape, dtype, make):
+        weight = DecodedWeight(f"weight_{len(self.resources)}", shape, dtype, make)
         self.resources.append(weight)
         return weight
+
+    def _store(self, array):
+        coded = self._coded(array)
+        return self._resource(coded.shape, coded.dtype, lambda: decode(coded, self._source))
 
     def add(self, variable, value):
         """Adds the value of a variable."""
@@ -57,6 +65,24 @@ class Weights:
         else:
             self._single.append((variable, self._store(value)))
 
+    def add_kernel(self, layer, values):
+        """Adds the kernel of a layer that computes it from other variables, which are stored.
+
+        Args:
+            layer: A `tfcomp.layers.decoded.DecodedKernel`.
+            values: The values of its `parts`.
+        """
+        self.before += sum(value.nbytes for value in values)
+        parts = [(variable, self._coded(value)) for variable, value in zip(layer.parts, values)]
+        dtype = layer.parts[0].dtype
+
+        def make():
+            stored = {id(variable): decode(coded, self._source) for variable, coded in parts}
+            with Substitution(stored):
+                return tf.cast(layer.decode(), dtype)
+
+        self._single.append((layer, self._resource(layer.kernel_shape, dtype, make)))
+
     def finish(self):
         """Stores the small weights that were added."""
         for dtype, pairs in self._shared.items():
@@ -64,8 +90,8 @@ class Weights:
             self._shared[dtype] = (self._store(flat), pairs)
 
     def read(self):
-        """Reads all weights: a dict from `id(variable)` to a tensor."""
-        values = {id(variable): weight.read() for variable, weight in self._single}
+        """Reads all weights: a dict to tensors from the ids of variables, and of layers."""
+        values = {id(owner): weight.read() for owner, weight in self._single}
         for weight, pairs in self._shared.values():
             parts = [weight.read()]
             if len(pairs) > 1:

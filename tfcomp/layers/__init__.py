@@ -18,7 +18,7 @@ from tfcomp.layers.factorized import (
 )
 from tfcomp.layers.fire import FireModule
 from tfcomp.layers.gradient import GradientQuantization
-from tfcomp.layers.hashed import HashedDense
+from tfcomp.layers.hashed import HashedConv1D, HashedConv2D, HashedConv3D, HashedDense
 from tfcomp.layers.horq import HORQConv1D, HORQConv2D, HORQConv3D, HORQDense
 from tfcomp.layers.quantized import (
     QuantizedConv1D,
@@ -69,6 +69,9 @@ __all__ = [
     "HORQConv2D",
     "HORQConv3D",
     "HORQDense",
+    "HashedConv1D",
+    "HashedConv2D",
+    "HashedConv3D",
     "HashedDense",
     "QuantizedConv1D",
     "QuantizedConv1DTranspose",

@@ -1,11 +1,15 @@
-"""A dense layer whose weights share few buckets by hashing.
+"""Layers whose weights share few buckets by hashing.
 
 Wenlin Chen et al., "Compressing Neural Networks with the Hashing Trick", arXiv:1504.04788.
 """
 
+import math
+
 import keras
 from keras import ops
 
+from tfcomp.layers.decoded import DecodedKernel
+from tfcomp.quantizers.base import with_gradient
 from tfcomp.validation import invalid
 
 # More buckets than this and the 24 bits that choose one do not reach them all.
@@ -69,39 +73,103 @@ def buckets_and_signs(rows, columns, buckets, seed):
     return ops.minimum(index, buckets - 1), sign
 
 
-@keras.saving.register_keras_serializable("tfcomp")
-class HashedDense(keras.layers.Layer):
-    """`keras.layers.Dense` with far fewer weights than connections.
-
-    Connection `(i, j)` has the weight `buckets[h(i, j)] * ξ(i, j)`, with a hash `h` that spreads
-    the connections over the buckets and a second one `ξ = ±1` that keeps inner products unbiased.
-    Only the buckets are stored and trained; hashes are computed from the seed.
+def spread(buckets, index, sign):
+    """Returns `buckets[index] * sign`, whose gradient sums over the connections of a bucket.
 
     Args:
-        units: Size of the output.
+        buckets: Vector of `K` numbers.
+        index: int32 tensor with values below `K`.
+        sign: Tensor of ±1, of the same shape.
+    """
+    count = buckets.shape[0]
+
+    def look_up(buckets):
+        return ops.take(buckets, index, axis=0) * ops.cast(sign, buckets.dtype)
+
+    def collect(buckets, upstream):
+        # In single precision, and faster on TensorFlow than its own gradient of a look-up.
+        signed = ops.reshape(ops.cast(upstream, "float32") * sign, (-1,))
+        total = ops.segment_sum(signed, ops.reshape(index, (-1,)), num_segments=count)
+        return ops.cast(total, buckets.dtype)
+
+    return with_gradient(buckets, look_up, collect)
+
+
+class HashedMixin(DecodedKernel):
+    """Stores few buckets in place of the kernel of the Keras layer it is mixed into."""
+
+    def __init__(self, *args, compression=1 / 8, buckets=None, seed=0, **kwargs):
+        super().__init__(*args, **kwargs)
+        if buckets is None and not 0 < compression <= 1:
+            raise invalid("compression", compression, "a float in (0, 1]")
+        if buckets is not None and not (type(buckets) is int and 0 < buckets <= _MOST_BUCKETS):
+            raise invalid("buckets", buckets, f"an integer from 1 to {_MOST_BUCKETS}")
+        if type(seed) is not int or not 0 <= seed < 2**31:
+            raise invalid("seed", seed, "an integer in [0, 2**31)")
+        self.compression = compression
+        self.buckets = buckets
+        self.seed = seed
+
+    def add_parts(self, initializer, regularizer, constraint):
+        size = math.prod(self.kernel_shape)
+        buckets = self.buckets
+        if buckets is None:
+            buckets = max(1, round(self.compression * size))
+        if buckets > min(size, _MOST_BUCKETS):
+            raise invalid("buckets", buckets, f"at most {min(size, _MOST_BUCKETS)} in this layer")
+
+        def first_of_kernel(shape, dtype=None):
+            return ops.reshape(initializer(self.kernel_shape, dtype=dtype), (-1,))[: shape[0]]
+
+        self.hashed_kernel = self.add_weight(
+            name="hashed_kernel",
+            shape=(buckets,),
+            initializer=first_of_kernel,
+            regularizer=regularizer,
+            constraint=constraint,
+        )
+        return self.hashed_kernel
+
+    @property
+    def parts(self):
+        return [self.hashed_kernel]
+
+    def decode(self):
+        # A product, since TensorFlow cannot differentiate a function of its own variables.
+        buckets = ops.convert_to_tensor(self.hashed_kernel) * 1.0
+        index, sign = buckets_and_signs(*self.kernel_matrix, buckets.shape[0], self.seed)
+        return ops.reshape(spread(buckets, index, sign), self.kernel_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "compression": self.compression,
+            "buckets": self.buckets,
+            "seed": self.seed,
+        }
+
+
+def _hashed(cls):
+    base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
+    cls.__doc__ = f"""`keras.layers.{base.__name__}` with far fewer weights than connections.
+
+    Connection `(i, j)` to output channel `j` has the weight `buckets[h(i, j)] * ξ(i, j)`, with a
+    hash `h` that spreads the connections over the buckets and a second one `ξ = ±1` that keeps
+    inner products unbiased; `i` counts all other axes of the kernel as they lie in memory. Only the
+    buckets are stored and trained; hashes are computed from the seed.
+
+    Args:
+        *args, **kwargs: Those of `keras.layers.{base.__name__}`. `kernel_regularizer` and
+            `kernel_constraint` are those of the buckets. `kernel_initializer` is given the
+            shape of the whole kernel, and each bucket gets one of its values, so that the variance
+            is right for the layer's size.
         compression: Buckets as a fraction of the connections, in (0, 1].
         buckets: Number of buckets, instead of `compression`.
         seed: Seed of the hash, an integer in [0, 2**31); layers with different seeds collide
             differently.
-        activation: As in `keras.layers.Dense`.
-        use_bias: As in `keras.layers.Dense`.
-        kernel_initializer: Initializer of the buckets, given the shape of the whole kernel: one of
-            its values for each bucket, so that the variance is right for the layer's size.
-        bias_initializer: As in `keras.layers.Dense`.
-        kernel_regularizer: Regularizer of the buckets.
-        bias_regularizer: As in `keras.layers.Dense`.
-        activity_regularizer: As in `keras.layers.Dense`.
-        kernel_constraint: Constraint of the buckets.
-        bias_constraint: As in `keras.layers.Dense`.
-
-    Input shape:
-        `(batch, ..., features)`.
-
-    Output shape:
-        `(batch, ..., units)`.
 
     Raises:
-        ValueError: If `units`, `compression`, `buckets` or `seed` is out of range.
+        ValueError: If `compression`, `buckets` or `seed` is out of range.
 
     Reference:
         Wenlin Chen et al., "Compressing Neural Networks with the Hashing Trick",
@@ -110,116 +178,43 @@ class HashedDense(keras.layers.Layer):
     Example:
 
     >>> import keras, tfcomp
+{_EXAMPLES[base.__name__]}
+    """
+    return keras.saving.register_keras_serializable("tfcomp")(cls)
+
+
+_EXAMPLES = {
+    "Dense": """\
     >>> layer = tfcomp.layers.HashedDense(100, compression=1 / 8)
     >>> layer.build((None, 64))
     >>> layer.count_params()
-    900
-    """
+    900""",
+    **{
+        f"Conv{rank}D": f"""\
+    >>> layer = tfcomp.layers.HashedConv{rank}D(16, 3, compression=1 / 8)
+    >>> layer.build((None, {rank * "9, "}4))
+    >>> layer.count_params()
+    {3**rank * 4 * 16 // 8 + 16}"""
+        for rank in (1, 2, 3)
+    },
+}
 
-    def __init__(
-        self,
-        units,
-        compression=1 / 8,
-        buckets=None,
-        seed=0,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if not isinstance(units, int) or units < 1:
-            raise invalid("units", units, "a positive integer")
-        if buckets is None and not 0 < compression <= 1:
-            raise invalid("compression", compression, "a float in (0, 1]")
-        if buckets is not None and not 0 < buckets <= _MOST_BUCKETS:
-            raise invalid("buckets", buckets, f"an integer from 1 to {_MOST_BUCKETS}")
-        if not isinstance(seed, int) or not 0 <= seed < 2**31:
-            raise invalid("seed", seed, "an integer in [0, 2**31)")
-        self.units = units
-        self.compression = compression
-        self.buckets = buckets
-        self.seed = seed
-        self.activation = keras.activations.get(activation)
-        self.use_bias = use_bias
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
-    def build(self, input_shape):
-        self._rows = input_shape[-1]
-        size = self._rows * self.units
-        buckets = self.buckets
-        if buckets is None:
-            buckets = max(1, round(self.compression * size))
-        if buckets > min(size, _MOST_BUCKETS):
-            raise invalid("buckets", buckets, f"at most {min(size, _MOST_BUCKETS)} in this layer")
+@_hashed
+class HashedDense(HashedMixin, keras.layers.Dense):
+    pass
 
-        def initializer(shape, dtype=None):
-            kernel = self.kernel_initializer((self._rows, self.units), dtype=dtype)
-            return ops.reshape(kernel, (-1,))[: shape[0]]
 
-        self.hashed_kernel = self.add_weight(
-            name="hashed_kernel",
-            shape=(buckets,),
-            initializer=initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.units,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
-        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: self._rows})
+@_hashed
+class HashedConv1D(HashedMixin, keras.layers.Conv1D):
+    pass
 
-    @property
-    def kernel(self):
-        """The whole matrix of weights, shape `(features, units)`."""
-        buckets = self.hashed_kernel.shape[0]
-        index, sign = buckets_and_signs(self._rows, self.units, buckets, self.seed)
-        # The product is dense, so that TensorFlow sums the gradient over each bucket right here
-        # and optimizers do not get a list of slices.
-        weights = ops.convert_to_tensor(self.hashed_kernel) * 1.0
-        return ops.take(weights, index, axis=0) * ops.cast(sign, weights.dtype)
 
-    def call(self, inputs):
-        outputs = ops.matmul(inputs, self.kernel)
-        if self.bias is not None:
-            outputs = ops.add(outputs, self.bias)
-        return outputs if self.activation is None else self.activation(outputs)
+@_hashed
+class HashedConv2D(HashedMixin, keras.layers.Conv2D):
+    pass
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "compression": self.compression,
-            "buckets": self.buckets,
-            "seed": self.seed,
-            "activation": keras.activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-        }
+@_hashed
+class HashedConv3D(HashedMixin, keras.layers.Conv3D):
+    pass

@@ -8,6 +8,8 @@ import math
 
 from keras import layers
 
+from tfcomp.layers.decoded import DecodedKernel
+
 
 def _named(layer):
     return {variable.name: variable for variable in layer.variables}
@@ -68,9 +70,11 @@ def _attention(layer, call):
     return [(None, layer.num_heads * products * (layer.key_dim + layer.value_dim))]
 
 
-def _hashed_dense(layer, call):
-    buckets = _named(layer)["hashed_kernel"]
-    return [(buckets, math.prod(call.inputs[1:]) * layer.units)]
+def _decoded(layer, call):
+    kernel = math.prod(layer.kernel_shape)
+    if isinstance(layer, layers.Dense):
+        return [(layer.parts[0], math.prod(call.inputs[1:-1]) * kernel)]
+    return [(layer.parts[0], _positions(call.output, layer.filters) * kernel)]
 
 
 def _factorized(layer, call):
@@ -87,6 +91,7 @@ def _none(layer, call):
 
 # The first type that matches counts.
 _RULES = [
+    (DecodedKernel, _decoded),
     (layers.EinsumDense, _einsum_dense),
     (layers.Dense, _dense),
     ((layers.SeparableConv1D, layers.SeparableConv2D), _separable_conv),
@@ -100,7 +105,6 @@ _RULES = [
 
 # Those of tfcomp.layers, which a report need not import.
 _OWN_RULES = {
-    "HashedDense": _hashed_dense,
     "FactorizedDense": _factorized,
     "FactorizedConv1D": _factorized,
     "FactorizedConv2D": _factorized,
