@@ -87,6 +87,7 @@ LAYERS = {
     "ShiftBatchNormalization": (lambda: layers.ShiftBatchNormalization(), IMAGE),
     "XNORBlock": (lambda: layers.XNORBlock(4, 3, pool_size=2), IMAGE),
     "GradientQuantization": (lambda: layers.GradientQuantization(4, seed=1), IMAGE),
+    "HashCode": (lambda: layers.HashCode(6, initial_beta=0.5), ROWS),
     "HashedDense": (lambda: layers.HashedDense(6, compression=0.5, activation="relu"), ROWS),
     "FactorizedDense": (lambda: layers.FactorizedDense(5, rank=7, activation="relu"), ROWS),
     "FactorizedConv1D": (lambda: layers.FactorizedConv1D(4, 3, rank=5), SEQUENCE),

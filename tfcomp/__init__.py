@@ -1,6 +1,16 @@
 """Small and fast neural networks for Keras 3."""
 
-from tfcomp import callbacks, hardware, layers, optimizers, quantizers, schedules, targets
+from tfcomp import (
+    callbacks,
+    hardware,
+    layers,
+    losses,
+    optimizers,
+    quantizers,
+    retrieval,
+    schedules,
+    targets,
+)
 from tfcomp.archive import ArchiveError, load, save
 from tfcomp.exporters import export
 from tfcomp.posttraining.activations import quantize_activations
@@ -24,12 +34,14 @@ __all__ = [
     "hardware",
     "layers",
     "load",
+    "losses",
     "optimizers",
     "prune_obs",
     "quantize",
     "quantize_activations",
     "quantizers",
     "release",
+    "retrieval",
     "save",
     "schedules",
     "sensitivity",

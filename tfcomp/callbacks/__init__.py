@@ -3,6 +3,7 @@
 from tfcomp.callbacks.binary_relax import BinaryRelax
 from tfcomp.callbacks.dynamic_network_surgery import DynamicNetworkSurgery
 from tfcomp.callbacks.gradual_pruning import GradualPruning
+from tfcomp.callbacks.hash_continuation import HashContinuation
 from tfcomp.callbacks.incremental_quantization import IncrementalQuantization
 from tfcomp.callbacks.magnitude_pruning import MagnitudePruning
 from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
@@ -15,6 +16,7 @@ __all__ = [
     "BinaryRelax",
     "DynamicNetworkSurgery",
     "GradualPruning",
+    "HashContinuation",
     "IncrementalQuantization",
     "MagnitudePruning",
     "PreserveSparsity",

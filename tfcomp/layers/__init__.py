@@ -18,6 +18,7 @@ from tfcomp.layers.factorized import (
 )
 from tfcomp.layers.fire import FireModule
 from tfcomp.layers.gradient import GradientQuantization
+from tfcomp.layers.hash_code import HashCode
 from tfcomp.layers.hashed import HashedConv1D, HashedConv2D, HashedConv3D, HashedDense
 from tfcomp.layers.horq import HORQConv1D, HORQConv2D, HORQConv3D, HORQDense
 from tfcomp.layers.quantized import (
@@ -69,6 +70,7 @@ __all__ = [
     "HORQConv2D",
     "HORQConv3D",
     "HORQDense",
+    "HashCode",
     "HashedConv1D",
     "HashedConv2D",
     "HashedConv3D",
