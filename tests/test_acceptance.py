@@ -97,6 +97,16 @@ LAYERS = {
     "HashedConv1D": (lambda: layers.HashedConv1D(4, 3, padding="causal"), SEQUENCE),
     "HashedConv2D": (lambda: layers.HashedConv2D(4, 3, buckets=9, padding="same"), IMAGE),
     "HashedConv3D": (lambda: layers.HashedConv3D(4, 3, compression=0.2), VOLUME),
+    "ProductQuantizedDense": (lambda: layers.ProductQuantizedDense(9, codewords=4), ROWS),
+    "ProductQuantizedConv1D": (
+        lambda: layers.ProductQuantizedConv1D(4, 3, codewords=4, lookup=True),
+        SEQUENCE,
+    ),
+    "ProductQuantizedConv2D": (
+        lambda: layers.ProductQuantizedConv2D(4, 3, subvector_size=2, codewords=4),
+        IMAGE,
+    ),
+    "ProductQuantizedConv3D": (lambda: layers.ProductQuantizedConv3D(4, 3, codewords=4), VOLUME),
     "FireModule": (lambda: layers.FireModule(2, 4), IMAGE),
     "ChannelShuffle": (lambda: layers.ChannelShuffle(3), IMAGE),
     "ShuffleUnit": (lambda: layers.ShuffleUnit(12, groups=3, strides=2), IMAGE),

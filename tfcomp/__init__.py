@@ -16,6 +16,7 @@ from tfcomp.exporters import export
 from tfcomp.posttraining.activations import quantize_activations
 from tfcomp.posttraining.deep_compression import deep_compression
 from tfcomp.posttraining.factorize import factorize
+from tfcomp.posttraining.product_quantize import product_quantize
 from tfcomp.posttraining.prune_obs import prune_obs
 from tfcomp.posttraining.quantize import quantize
 from tfcomp.posttraining.sensitivity import sensitivity
@@ -36,6 +37,7 @@ __all__ = [
     "load",
     "losses",
     "optimizers",
+    "product_quantize",
     "prune_obs",
     "quantize",
     "quantize_activations",

@@ -21,6 +21,12 @@ from tfcomp.layers.gradient import GradientQuantization
 from tfcomp.layers.hash_code import HashCode
 from tfcomp.layers.hashed import HashedConv1D, HashedConv2D, HashedConv3D, HashedDense
 from tfcomp.layers.horq import HORQConv1D, HORQConv2D, HORQConv3D, HORQDense
+from tfcomp.layers.product_quantized import (
+    ProductQuantizedConv1D,
+    ProductQuantizedConv2D,
+    ProductQuantizedConv3D,
+    ProductQuantizedDense,
+)
 from tfcomp.layers.quantized import (
     QuantizedConv1D,
     QuantizedConv1DTranspose,
@@ -75,6 +81,10 @@ __all__ = [
     "HashedConv2D",
     "HashedConv3D",
     "HashedDense",
+    "ProductQuantizedConv1D",
+    "ProductQuantizedConv2D",
+    "ProductQuantizedConv3D",
+    "ProductQuantizedDense",
     "QuantizedConv1D",
     "QuantizedConv1DTranspose",
     "QuantizedConv2D",

@@ -121,7 +121,7 @@ def prune_obs(
         check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
         _check_free(target)
         amounts[target.path] = amount
-    maps = _in_call_order(model, data, maps, batch_size)
+    maps = in_call_order(model, data, maps, batch_size)
 
     results = []
     bar = keras.utils.Progbar(len(maps), verbose=verbose, unit_name="weight")
@@ -164,7 +164,7 @@ def _check_free(target):
             )
 
 
-def _in_call_order(model, data, maps, batch_size):
+def in_call_order(model, data, maps, batch_size):
     order = {}
     with contextlib.ExitStack() as stack:
         for layer in {id(linear.layer): linear.layer for linear in maps}.values():

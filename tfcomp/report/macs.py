@@ -71,10 +71,14 @@ def _attention(layer, call):
 
 
 def _decoded(layer, call):
-    kernel = math.prod(layer.kernel_shape)
-    if isinstance(layer, layers.Dense):
-        return [(layer.parts[0], math.prod(call.inputs[1:-1]) * kernel)]
-    return [(layer.parts[0], _positions(call.output, layer.filters) * kernel)]
+    axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
+    positions = _positions(call.output, call.output[axis])
+    if layer.calls_kernel:
+        return [(layer.parts[0], positions * math.prod(layer.kernel_shape))]
+    # Every input times every codeword of its sub-space, and an addition for each code.
+    codebooks, codes = layer.parts
+    tables = math.prod(call.inputs[1:]) * layer.codewords
+    return [(codebooks, tables), (codes, positions * _size(codes))]
 
 
 def _factorized(layer, call):
