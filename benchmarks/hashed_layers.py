@@ -1,11 +1,12 @@
-"""Step and inference times of hashed layers beside Keras's own, in one run.
+"""Step and inference times of hashed and product-quantized layers beside Keras's own.
 
     python benchmarks/hashed_layers.py [--rounds 7] [--jit]
 
-A dense layer of 1024 by 1024 and a convolution of 3x3x128x128 on 16x16 images, each plain and
-hashed to an eighth, train on batches of 128 (the convolution: 32) by plain SGD, and predict. All
-are timed in turn, round after round, and the median over the rounds is printed. With TensorFlow,
-inference is also timed in the exported SavedModel.
+A dense layer of 1024 by 1024 and a convolution of 3x3x128x128 on 16x16 images, each plain, hashed
+to an eighth, and (the dense one) product-quantized, with and without look-up tables, train on
+batches of 128 (the convolution: 32) by plain SGD, and predict. All are timed in turn, round after
+round, and the median over the rounds is printed. With TensorFlow, inference is also timed in the
+exported SavedModel, for a batch and for one sample.
 """
 
 import argparse
@@ -26,12 +27,14 @@ STEPS = 20
 
 def models(jit):
     """Dict from name to model, number of inputs in a batch."""
-    layers, hashed = keras.layers, tfcomp.layers
+    layers, ours = keras.layers, tfcomp.layers
     made = {
         "Dense": (layers.Dense(1024), (1024,), 128),
-        "HashedDense": (hashed.HashedDense(1024), (1024,), 128),
+        "HashedDense": (ours.HashedDense(1024), (1024,), 128),
+        "PQ Dense": (ours.ProductQuantizedDense(1024), (1024,), 128),
+        "PQ look-up": (ours.ProductQuantizedDense(1024, lookup=True), (1024,), 128),
         "Conv2D": (layers.Conv2D(128, 3), (16, 16, 128), 32),
-        "HashedConv2D": (hashed.HashedConv2D(128, 3), (16, 16, 128), 32),
+        "HashedConv2D": (ours.HashedConv2D(128, 3), (16, 16, 128), 32),
     }
     found = {}
     for name, (layer, shape, batch) in made.items():
@@ -76,6 +79,8 @@ def main():
         loaded, one = served(model), keras.ops.convert_to_tensor(x[:batch])
         if loaded is not None:
             work[name, "exported"] = lambda m=loaded, x=one: [m.serve(x) for _ in range(STEPS)]
+            single = lambda m=loaded, x=one[:1]: [m.serve(x) for _ in range(STEPS)]  # noqa: E731
+            work[name, "one sample"] = single
     for call in work.values():
         call()
     times = {key: [] for key in work}
