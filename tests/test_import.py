@@ -38,9 +38,9 @@ def test_import_does_not_bring_in_tfmot():
 def test_import_adds_little_to_keras():
     code = (
         "import time, keras\n"
-        "begin = time.perf_counter()\n"
+        "begin = time.process_time()\n"
         "import tfcomp\n"
-        "print(time.perf_counter() - begin)"
+        "print(time.process_time() - begin)"
     )
-    # The best of three, since the machine may be busy.
+    # Time of the processor, and the best of three, since the machine may be busy.
     assert min(float(run(code)) for _ in range(3)) < 0.2
