@@ -44,7 +44,7 @@ def test_loaded_saved_model_is_sparse_and_quantized(tmp_path):
         verbose=0,
         callbacks=[tfcomp.callbacks.GradualPruning(schedule)],
     )
-    model.fit(x, y, epochs=4, verbose=0, callbacks=[tfcomp.callbacks.IncrementalQuantization(4)])
+    model.fit(x, y, epochs=6, verbose=0, callbacks=[tfcomp.callbacks.IncrementalQuantization(4)])
     tfcomp.export(model, tmp_path / "small", verbose=False)
     kernel = kernel_of(tf.saved_model.load(tmp_path / "small"))
     np.testing.assert_array_equal(kernel, model.get_layer("conv").kernel.numpy())

@@ -111,8 +111,8 @@ def product_quantize(
     >>> model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(64)])
     >>> x = np.random.default_rng(0).normal(size=(128, 16))
     >>> small = tfcomp.product_quantize(model, x, subvector_size=2, codewords=8, verbose=0)
-    >>> small.layers[0].codebooks.shape, small.layers[0].codes.shape
-    ((8, 8, 2), (8, 64))
+    >>> [tuple(v.shape) for v in (small.layers[0].codebooks, small.layers[0].codes)]
+    [(8, 8, 2), (8, 64)]
     """
     if type(sweeps) is not int or sweeps < 1:
         raise invalid("sweeps", sweeps, "a positive integer")
