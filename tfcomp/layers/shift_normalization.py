@@ -40,10 +40,10 @@ class ShiftBatchNormalization(keras.layers.BatchNormalization):
 
     Example:
 
-    >>> import numpy as np, tfcomp
+    >>> import keras, numpy as np, tfcomp
     >>> x = np.array([[1.0], [-1.0], [3.0], [-3.0]])
     >>> normalize = tfcomp.layers.ShiftBatchNormalization(epsilon=0.0)
-    >>> np.array(normalize(x, training=True)).ravel().tolist()
+    >>> keras.ops.convert_to_numpy(normalize(x, training=True)).ravel().tolist()
     [0.5, -0.5, 1.5, -1.5]
     """
 

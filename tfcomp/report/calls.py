@@ -80,11 +80,14 @@ class _Recorder:
 
 
 class _Forward(keras.Operation):
-    def __init__(self, model):
+    def __init__(self, model, recorder):
         super().__init__()
         self.model = model
+        self.recorder = recorder
 
     def call(self, *args):
+        # PyTorch's shapes come from further runs where the first one meets what has none.
+        self.recorder.calls.clear()
         return self.model(*args)
 
 
@@ -95,7 +98,7 @@ def _trace(model, specs, probe):
 
     recorder = _Recorder(model)
     with recorder.watching():
-        _Forward(model)(*keras.tree.map_structure(tensor, specs))
+        _Forward(model, recorder)(*keras.tree.map_structure(tensor, specs))
     return recorder.calls
 
 
