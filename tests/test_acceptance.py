@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from killing import Kill, Killed
 
 import tfcomp
 from tfcomp import layers
@@ -213,16 +214,6 @@ def check_mixed_float16(name, folder):
     assert_same_weights(model, loaded)
     x, _ = data(model)
     np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 2:
-            raise Killed
 
 
 def check_backup_and_restore(name, folder):

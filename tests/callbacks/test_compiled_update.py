@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from killing import Kill, Killed
 
 import tfcomp
 from tfcomp.projections import fuse
@@ -90,14 +91,9 @@ def test_killed_and_resumed_is_bit_identical(arguments, small, make_model, fit, 
     def backup():
         return keras.callbacks.BackupAndRestore(tmp_path)
 
-    class Kill(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
-                raise InterruptedError
-
     unbroken = make()
     fit(unbroken, [pruning()])
-    with pytest.raises(InterruptedError):
+    with pytest.raises(Killed):
         fit(make(), [backup(), pruning(), Kill()])
     resumed = make()
     fit(resumed, [backup(), pruning()])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras.src.testing import TestCase
+from killing import Kill, Killed
 
 import tfcomp
 from tfcomp.callbacks import HashContinuation
@@ -79,16 +80,6 @@ def test_beta_is_saved(tmp_path):
     assert float(loaded.get_layer("code").beta.value) == 7
     x = np.random.default_rng(0).normal(size=(5, 6))
     np.testing.assert_array_equal(numpy(model(x)), numpy(loaded(x)))
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 2:
-            raise Killed
 
 
 @pytest.mark.parametrize("arguments", [{"gamma": 0.5}, {"stages": (1, 9), "steps_per_stage": 6}])

@@ -5,26 +5,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from killing import Kill, Killed
 
 import tfcomp
 from tfcomp.callbacks import GradualPruning, IncrementalQuantization, PreserveSparsity
 from tfcomp.schedules import ConstantSparsity, PolynomialDecay
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(keras.callbacks.Callback):
-    """Ends a run the hard way when an epoch begins."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise Killed
 
 
 def prune(sparsity, **arguments):
