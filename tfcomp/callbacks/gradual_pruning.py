@@ -151,7 +151,7 @@ class GradualPruning(ProjectionCallback):
             value, state = entry.read()
             gates = self._gates(entry.target)
             score = self.score(entry.target.path, value, state)
-            items.append((entry, value, state, gates))
+            items.append((entry, state["mask"], gates))
             scores += np.split(score, gates, axis=-1) if gates > 1 else [score]
             alive += np.split(state["mask"], gates, axis=-1) if gates > 1 else [state["mask"]]
             shapes += [self._pattern(entry.target.options)] * gates
@@ -165,11 +165,11 @@ class GradualPruning(ProjectionCallback):
             chosen = zip(scores, alive, shapes)
             masks = [choose_masks([s], [a], [p], amount)[0] for s, a, p in chosen]
         masks = iter(masks)
-        for entry, value, state, gates in items:
+        for entry, before, gates in items:
             parts = list(itertools.islice(masks, gates))
             mask = parts[0] if gates == 1 else np.concatenate(parts, axis=-1)
-            new = {**state, "mask": mask & state["mask"]}
-            entry.write(entry.projection.settle(value, new), new)
+            entry.write_state({"mask": mask & before})
+            entry.project()
 
     def _gates(self, target):
         if not target.options.get("per_gate", self._options["per_gate"]):

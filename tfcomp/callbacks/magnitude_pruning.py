@@ -146,13 +146,11 @@ class MagnitudePruning(ProjectionCallback):
         }
         if not self._links or not kernels:
             return
-        read = {key: entry.read() for key, entry in kernels.items()}
-        before = {key: state["mask"] for key, (_, state) in read.items()}
+        before = {key: entry.read()[1]["mask"] for key, entry in kernels.items()}
         for key, mask in neurons.drop_dead(self._links, before).items():
             if mask is not before[key]:
-                value, state = read[key]
-                new = {**state, "mask": mask}
-                kernels[key].write(kernels[key].projection.settle(value, new), new)
+                kernels[key].write_state({"mask": mask})
+                kernels[key].project()
 
     def _dropouts(self):
         """Pairs of a `Dropout` and the entries of the layers behind it."""

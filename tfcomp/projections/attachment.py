@@ -56,7 +56,7 @@ class Entry:
         return {name: keras.ops.convert_to_tensor(v) for name, v in self.state.items()}
 
     def read(self):
-        """Returns value and state as numpy arrays."""
+        """Returns value and state as numpy arrays, to look at and not to write into."""
         state = {name: _numpy(variable) for name, variable in self.state.items()}
         return _numpy(self.variable), state
 
@@ -70,8 +70,17 @@ class Entry:
         for name, array in state.items():
             self.state[name].assign(array)
 
+    def project(self):
+        """Puts the variable through the projection where it is, by way of the device."""
+        value, _ = self.projection(keras.ops.convert_to_tensor(self.variable), self.tensors())
+        self.variable.assign(value)
+
 
 def _numpy(variable):
+    if keras.backend.backend() == "tensorflow":
+        # Keras copies the value three times; the memory of a tensor, unlike that of a variable, can
+        # be looked at as it is.
+        return np.asarray(keras.ops.reshape(variable.value, variable.shape))
     return keras.ops.convert_to_numpy(variable.value)
 
 
