@@ -73,10 +73,19 @@ def assert_same_weights(first, second):
         np.testing.assert_array_equal(a, b)
 
 
-def test_files(make_callback, make, fit, data, tmp_path):
+def check_resumed(model, make_callback, make, fit, folder):
+    """A run that was killed and resumed is the same to the last bit."""
+    with pytest.raises(Killed):
+        fit(make(), [keras.callbacks.BackupAndRestore(folder), make_callback(), Kill()])
+    resumed = make()
+    fit(resumed, [keras.callbacks.BackupAndRestore(folder), make_callback()])
+    assert_same_weights(model, resumed)
+    for a, b in zip(model.optimizer.variables, resumed.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(numpy(a.value), numpy(b.value))
+
+
+def check_files(model, make_callback, make, fit, x, folder):
     """What was compressed is so in each file, and stays so when training goes on."""
-    model = make()
-    fit(model, [make_callback()])
     pruned, found = zeros(model), levels(model)
     if "quantization" in make_callback.__name__:
         assert all(np.all(np.isin(np.frexp(v)[0], (0, 0.5))) for v in found.values())
@@ -89,36 +98,41 @@ def test_files(make_callback, make, fit, data, tmp_path):
         assert all(2 <= len(magnitudes) <= 8 for magnitudes in found.values())
     elif make_callback is not tfcomp.callbacks.PreserveSparsity:
         assert sum(count > 0 for count in pruned.values()) == len(pruned) == 20
-    model.save(tmp_path / "m.keras")
-    loaded = keras.models.load_model(tmp_path / "m.keras")
+    model.save(folder / "m.keras")
+    loaded = keras.models.load_model(folder / "m.keras")
     assert_same_weights(model, loaded)
-    x, _ = data
     expected = model.predict(x, verbose=0)
     np.testing.assert_array_equal(expected, loaded.predict(x, verbose=0))
-    model.save_weights(tmp_path / "m.weights.h5")
+    model.save_weights(folder / "m.weights.h5")
     fresh = make()
-    fresh.load_weights(tmp_path / "m.weights.h5")
+    fresh.load_weights(folder / "m.weights.h5")
     assert_same_weights(model, fresh)
     fit(fresh, [tfcomp.callbacks.PreserveSparsity()], epochs=1)
     assert list(zeros(fresh).values()) == list(pruned.values())
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tfcomp.export(model, tmp_path / "compact", verbose=False)
-        served = tf.saved_model.load(tmp_path / "compact")
+        tfcomp.export(model, folder / "compact", verbose=False)
+        served = tf.saved_model.load(folder / "compact")
         np.testing.assert_allclose(served.serve(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_killed_and_resumed_is_bit_identical(make_callback, make, fit, tmp_path):
-    unbroken = make()
-    fit(unbroken, [make_callback()])
-    with pytest.raises(Killed):
-        fit(make(), [keras.callbacks.BackupAndRestore(tmp_path), make_callback(), Kill()])
-    resumed = make()
-    fit(resumed, [keras.callbacks.BackupAndRestore(tmp_path), make_callback()])
-    assert_same_weights(unbroken, resumed)
-    for a, b in zip(unbroken.optimizer.variables, resumed.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(numpy(a.value), numpy(b.value))
+def check_then_quantized(model, fit):
+    """What is pruned stays so when quantization follows."""
+    pruned = zeros(model)
+    fit(model, [tfcomp.callbacks.IncrementalQuantization(bits=5)])
+    after = zeros(model)
+    assert all(after[path] >= count for path, count in pruned.items())
+    for values in levels(model).values():
+        assert np.all(np.isin(np.frexp(values)[0], (0, 0.5)))
+
+
+def test_resumed_saved_and_quantized(make_callback, make, fit, data, tmp_path):
+    model = make()
+    fit(model, [make_callback()])
+    check_resumed(model, make_callback, make, fit, tmp_path / "backup")
+    check_files(model, make_callback, make, fit, data[0], tmp_path)
+    check_then_quantized(model, fit)
 
 
 def test_mixed_precision(make_callback, make, fit, tmp_path):
@@ -132,14 +146,3 @@ def test_mixed_precision(make_callback, make, fit, tmp_path):
         assert history.history[make_callback().measures][-1] > 0.1
     model.save(tmp_path / "m.keras")
     assert_same_weights(model, keras.models.load_model(tmp_path / "m.keras"))
-
-
-def test_then_quantized_keeps_zeros(make_callback, make, fit):
-    model = make()
-    fit(model, [make_callback()])
-    pruned = zeros(model)
-    fit(model, [tfcomp.callbacks.IncrementalQuantization(bits=5)])
-    after = zeros(model)
-    assert all(after[path] >= count for path, count in pruned.items())
-    for values in levels(model).values():
-        assert np.all(np.isin(np.frexp(values)[0], (0, 0.5)))

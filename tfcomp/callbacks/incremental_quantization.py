@@ -41,8 +41,11 @@ class IncrementalQuantization(ProjectionCallback):
             the others when an equal part of it has begun, the last before it ends.
         partition: `"magnitude"` freezes the largest weights first, `"random"` any.
         seed: Seed of the random partition.
+        clip: Bound on the size that the largest level is made for, in root mean squares of the
+            weights. The paper has none: the largest weight decides. With 2 or 3 bits, where a
+            tensor has few weights much larger than the rest, all but those would round to zero.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
-            kernel-like weight. In a dict, `bits` and `partition` can be overridden.
+            kernel-like weight. In a dict, `bits`, `partition` and `clip` can be overridden.
         verbose: 1 to print a line at every portion.
 
     Raises:
@@ -63,7 +66,7 @@ class IncrementalQuantization(ProjectionCallback):
     [0.5]
     """
 
-    overrides = ("bits", "partition")
+    overrides = ("bits", "partition", "clip")
     measures = "quantized"
     fits_run = True
 
@@ -74,12 +77,13 @@ class IncrementalQuantization(ProjectionCallback):
         steps=None,
         partition="magnitude",
         seed=0,
+        clip=None,
         targets=None,
         verbose=0,
     ):
         super().__init__(targets=targets, verbose=verbose)
         self.portions = None if portions is None else schedules.check_portions(portions)
-        self._options = {"bits": bits, "partition": partition}
+        self._options = {"bits": bits, "partition": partition, "clip": clip}
         self.seed = seed
         PowersOfTwo(**self._options)
         self._fixed = None

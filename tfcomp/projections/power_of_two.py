@@ -11,9 +11,18 @@ from tfcomp.scoring.patterns import count, keep_largest
 from tfcomp.validation import invalid
 
 
-def top_exponent(value):
-    """`n1 = floor(log2(4 s / 3))` with `s = max |w|`: the exponent of the largest level."""
-    mantissa, exponent = np.frexp(np.float64(np.max(np.abs(value), initial=0)))
+def top_exponent(value, clip=None):
+    """`n1 = floor(log2(4 s / 3))` with `s = max |w|`: the exponent of the largest level.
+
+    Args:
+        value: Array of floats.
+        clip: Bound on `s`, in root mean squares of the weights that are not zero.
+    """
+    size = np.float64(np.max(np.abs(value), initial=0))
+    if clip is not None and size:
+        wide = value[value != 0].astype(np.float64)
+        size = min(size, clip * np.sqrt(np.mean(wide**2)))
+    mantissa, exponent = np.frexp(size)
     return int(exponent) - (0 if mantissa >= 0.75 else 1)
 
 
@@ -50,23 +59,27 @@ class PowersOfTwo(Projection):
         partition: `"magnitude"` freezes the largest weights first (the paper's pruning-inspired
             strategy), `"random"` any (its baseline).
         seed: Seed of the random partition.
+        clip: See `top_exponent`.
     """
 
     kind = "powers_of_two"
 
-    def __init__(self, bits=5, partition="magnitude", seed=0):
+    def __init__(self, bits=5, partition="magnitude", seed=0, clip=None):
         if isinstance(bits, bool) or bits not in range(2, 9):
             raise invalid("bits", bits, "an integer from 2 to 8")
         if partition not in ("magnitude", "random"):
             raise invalid("partition", partition, "'magnitude' or 'random'")
+        if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
+            raise invalid("clip", clip, "a positive number or None")
         self.bits = int(bits)
+        self.clip = clip
         self.partition = partition
         self.seed = seed
 
     def init(self, value):
         return {
             "fixed": np.full(value.shape, np.nan, value.dtype),
-            "top": np.array(top_exponent(value), np.int32),
+            "top": np.array(top_exponent(value, self.clip), np.int32),
             "live": np.array(value.size, np.int32),
         }
 
@@ -79,7 +92,7 @@ class PowersOfTwo(Projection):
             return state
         fixed = np.where(zero, value, state["fixed"])
         power = ~zero & (np.abs(np.frexp(wide)[0]) == 0.5)
-        top = top_exponent(wide)
+        top = top_exponent(wide, self.clip)
         # Weights in training hit a power of two by chance once in millions.
         if np.count_nonzero(power) > 0.01 * live:
             top = int(np.frexp(np.max(np.abs(wide[power])))[1]) - 1

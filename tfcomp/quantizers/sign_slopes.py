@@ -3,14 +3,6 @@
 from keras import ops
 
 
-def hard_tanh(inputs):
-    """1: what remains is the clip.
-
-    Itay Hubara, Matthieu Courbariaux et al., "Binarized Neural Networks", arXiv:1602.02830.
-    """
-    return ops.ones_like(inputs)
-
-
 def approx(inputs):
     """`2 - 2 |x|` where `|x| <= 1`, 0 elsewhere: the derivative of a piecewise parabola.
 
