@@ -107,7 +107,8 @@ class Bench:
 
 def scheduled(bench, own, method):
     """Pruning by magnitude or sensitivity on a schedule, to a given sparsity of each layer."""
-    model = bench.compiled(bench.start(own["l2"]), adam, own["rate"], own["epochs"])
+    model = bench.start(own["l2"], own.get("dropout", 0.0))
+    bench.compiled(model, adam, own["rate"], own["epochs"])
     end = bench.steps(own["epochs"]) * 6 // 10
 
     def schedule(sparsity):
@@ -141,6 +142,13 @@ NETS = {
         "make": lenet300,
         "epochs": 20,
         "dropout": 0.3,
+        "careful": {
+            "l2": 3e-5,
+            "rate": 2e-3,
+            "epochs": 40,
+            "dropout": 0.1,
+            "kept": dense(0.05, 0.12, 0.6),
+        },
         "magnitude": {
             "l2": 1e-4,
             "epochs": 40,
@@ -165,6 +173,13 @@ NETS = {
         "make": lenet5,
         "epochs": 12,
         "dropout": 0.5,
+        "careful": {
+            "l2": 5e-5,
+            "rate": 2e-3,
+            "epochs": 20,
+            "dropout": 0.3,
+            "kept": {"conv1": 0.5, "conv2": 0.12, **dense(0.04, 0.15)},
+        },
         "magnitude": {
             "l2": 3e-5,
             "epochs": 20,

@@ -107,6 +107,8 @@ WEIGHTS = {
     "INQ, 4 bits": (weights(lambda: IncrementalQuantization(bits=4)), ""),
     "INQ, 3 bits": (weights(lambda: IncrementalQuantization(bits=3)), ""),
     "INQ, 2 bits": (weights(lambda: IncrementalQuantization(bits=2)), ""),
+    "INQ, 3 bits, clip=2": (weights(lambda: IncrementalQuantization(bits=3, clip=2)), ""),
+    "INQ, 2 bits, clip=1.5": (weights(lambda: IncrementalQuantization(bits=2, clip=1.5)), ""),
     "TWN": (weights(lambda: QuantizedTraining(Ternary())), "(paper, LeNet-5: 0.65)"),
     "TTQ": (trained_ternary, ""),
     "FGQ, N=4, 8-bit inputs, not trained": (fine_grained, ""),
@@ -126,7 +128,8 @@ ACTIVATIONS = {
     "DoReFa 8-8-8": (dorefa(8, 8, 8), ""),
 }
 METHODS = {"lenet300": WEIGHTS, "lenet5": WEIGHTS, "lenet5_bn": ACTIVATIONS}
-EPOCHS = {"lenet300": 15, "lenet5": 8}
+EPOCHS = {"lenet300": 30, "lenet5": 5}
+DROPOUT = {"lenet300": 0.1, "lenet5": 0.3}
 
 
 class Start(Bench):
@@ -135,7 +138,7 @@ class Start(Bench):
     def __init__(self, name, data, seed):
         settings = NETS[name]
         super().__init__(settings, data, seed)
-        self.dropout, self.epochs, self.scratch = settings["dropout"], EPOCHS[name], 10
+        self.dropout, self.epochs, self.scratch = DROPOUT[name], EPOCHS[name], 6
 
     def kinds(self):
         return self.make().layers
