@@ -73,6 +73,26 @@ def test_portions_by_hand():
     assert not np.isnan(state["fixed"]).any()
 
 
+def test_clip_by_hand():
+    """A root mean square of 2.066, 0.3 of which makes 2**-1 the largest level, and not 2**2."""
+    value = np.array([[4.1, 0.3, 0.0, -0.3, 0.3]], "float32")
+    for clip, top, levels in (
+        (None, 2, [[4, 0, 0, 0, 0]]),
+        (0.3, -1, [[0.5, 0.25, 0, -0.25, 0.25]]),
+    ):
+        projection = PowersOfTwo(bits=3, clip=clip)
+        state = projection.init(value)
+        assert int(state["top"]) == top
+        assert int(projection.adopt(value, state)["top"]) == top
+        np.testing.assert_array_equal(projection.update(value, state, 1.0)[0], np.float32(levels))
+
+
+@pytest.mark.parametrize("clip", [0, -1.0, "2"])
+def test_bad_clip(clip):
+    with pytest.raises(ValueError, match="`clip`"):
+        IncrementalQuantization(clip=clip)
+
+
 @pytest.mark.parametrize("partition", ["magnitude", "random"])
 @pytest.mark.parametrize("bits", [2, 5])
 def test_every_weight_ends_at_a_level(make_model, fit, kernels, partition, bits):
