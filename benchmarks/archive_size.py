@@ -243,9 +243,8 @@ def scale(millions):
     for part in np.split(kernel, millions):
         part[:] = integers((1000, 1000), 0.9, 5, rng) * STEP
     contents = container.Contents("", "{}", {"kernel": {"0": kernel}}, {})
-    times = 3 if millions < 100 else 1
-    encoding, data = best(lambda: container.to_bytes(contents), times)
-    decoding, _ = best(lambda: container.Archive(data, 1 << 40).contents(), times)
+    encoding, data = best(lambda: container.to_bytes(contents))
+    decoding, _ = best(lambda: container.Archive(data, 1 << 40).contents())
     row = {
         "weights": kernel.size,
         "archive": len(data),
