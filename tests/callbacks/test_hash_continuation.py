@@ -96,6 +96,20 @@ def test_killed_and_resumed_is_bit_identical(arguments, tmp_path):
         np.testing.assert_array_equal(numpy(a.value), numpy(b.value))
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    model = make_model()
+    history = fit(model, 3, [HashContinuation(stages=(1, 1e6), steps_per_stage=5)])
+    assert np.all(np.isfinite(history["loss"]))
+    x = np.random.default_rng(1).normal(size=(9, 6)).astype("float32")
+    codes = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(np.abs(codes.astype("float32")), 1)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(codes, loaded.predict(x, verbose=0))
+
+
 def test_bad_arguments():
     for name, value in [("bits", 0), ("bits", 2.5), ("initial_beta", 0), ("activation", "relu")]:
         with pytest.raises(ValueError, match=f"argument `{name}`"):
