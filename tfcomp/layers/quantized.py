@@ -183,6 +183,36 @@ class _PaddedMixin(QuantizedMixin):
         return {**super().get_config(), "pad_value": self.pad_value}
 
 
+class _BorderMixin(_PaddedMixin):
+    """The same for layers with a `convolution_op`: what lies outside is added to the outputs.
+
+    Keras's padding with zeros costs nothing; the share of the border is the same for all samples,
+    so it is the convolution of one image, zero but for its border.
+    """
+
+    padding = ReadInCall(lambda layer, name, stored: stored())
+    pads_inputs = False
+
+    def convolution_op(self, inputs, kernel):
+        outputs = super().convolution_op(inputs, kernel)
+        if self.pad_value == 0 or self.padding != "same":
+            return outputs
+        shape = [1, *keras.ops.shape(inputs)[1:]]
+        border = keras.ops.pad(
+            keras.ops.zeros(shape, inputs.dtype),
+            pad_widths(self, shape),
+            constant_values=self.pad_value,
+        )
+        return outputs + keras.ops.conv(
+            border,
+            kernel,
+            strides=list(self.strides),
+            padding="valid",
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )
+
+
 def _serializable(cls):
     base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
     weights = "\n".join(
@@ -222,12 +252,12 @@ class QuantizedConv1D(_KernelMixin, _PaddedMixin, keras.layers.Conv1D):
 
 
 @_serializable
-class QuantizedConv2D(_KernelMixin, _PaddedMixin, keras.layers.Conv2D):
+class QuantizedConv2D(_KernelMixin, _BorderMixin, keras.layers.Conv2D):
     pass
 
 
 @_serializable
-class QuantizedConv3D(_KernelMixin, _PaddedMixin, keras.layers.Conv3D):
+class QuantizedConv3D(_KernelMixin, _BorderMixin, keras.layers.Conv3D):
     pass
 
 
