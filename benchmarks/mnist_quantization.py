@@ -22,7 +22,7 @@ from lenets import NETS, Bench, adam, load, write
 import tfcomp
 from tfcomp import layers as tf_layers
 from tfcomp.callbacks import BinaryRelax, IncrementalQuantization, QuantizedTraining
-from tfcomp.quantizers import Binary, DoReFa, FineGrainedTernary, Ternary
+from tfcomp.quantizers import Binary, DoReFa, FineGrainedTernary, Ternary, TrainedTernary
 
 
 def tuned(bench, model, *callbacks, rate=5e-4, epochs=None):
@@ -39,9 +39,12 @@ def weights(callback, **arguments):
 
 
 def trained_ternary(bench):
+    def rule(kind):
+        return lambda layer: kind(kernel_quantizer=TrainedTernary(0.15), **layer.get_config())
+
     rules = {
-        keras.layers.Dense: tf_layers.TrainedTernaryDense,
-        keras.layers.Conv2D: tf_layers.TrainedTernaryConv2D,
+        keras.layers.Dense: rule(tf_layers.TrainedTernaryDense),
+        keras.layers.Conv2D: rule(tf_layers.TrainedTernaryConv2D),
     }
     rules = {kind: to for kind, to in rules.items() if any(type(x) is kind for x in bench.kinds())}
     return tuned(bench, tfcomp.swap_layers(bench.start(1e-5, bench.dropout), rules))
