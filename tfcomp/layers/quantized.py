@@ -152,14 +152,8 @@ class _KernelMixin(QuantizedMixin):
         super().__init__(*args, kernel_quantizer=kernel_quantizer, **kwargs)
 
 
-def _padding(layer, name, stored):
-    return "valid" if layer.pad_value != 0 else stored()
-
-
-class _PaddedMixin(QuantizedMixin):
-    """Adds `pad_value` to a convolution: inputs are padded before Keras's call, with no rest."""
-
-    padding = ReadInCall(_padding)
+class _PadValueMixin(QuantizedMixin):
+    """Adds `pad_value` to a convolution."""
 
     def __init__(self, *args, pad_value=0, **kwargs):
         super().__init__(*args, **kwargs)
@@ -167,31 +161,33 @@ class _PaddedMixin(QuantizedMixin):
             raise invalid("pad_value", pad_value, "a number")
         self.pad_value = pad_value
 
-    @property
-    def pads_inputs(self):
-        """Whether the layer pads by itself, since Keras pads with zeros only."""
-        return self.pad_value != 0 and self.padding != "valid"
-
-    def _prepare(self, inputs, training):
-        inputs = super()._prepare(inputs, training)
-        if not self.pads_inputs:
-            return inputs
-        widths = pad_widths(self, keras.ops.shape(inputs))
-        return keras.ops.pad(inputs, widths, constant_values=self.pad_value)
-
     def get_config(self):
         return {**super().get_config(), "pad_value": self.pad_value}
 
 
-class _BorderMixin(_PaddedMixin):
-    """The same for layers with a `convolution_op`: what lies outside is added to the outputs.
+def _padding(layer, name, stored):
+    return "valid" if layer.pad_value != 0 else stored()
+
+
+class _PaddedMixin(_PadValueMixin):
+    """Pads the inputs before Keras's call, with no rest for that."""
+
+    padding = ReadInCall(_padding)
+
+    def _prepare(self, inputs, training):
+        inputs = super()._prepare(inputs, training)
+        if self.pad_value == 0 or self.padding == "valid":
+            return inputs
+        widths = pad_widths(self, keras.ops.shape(inputs))
+        return keras.ops.pad(inputs, widths, constant_values=self.pad_value)
+
+
+class _BorderMixin(_PadValueMixin):
+    """Adds what lies outside to the outputs, in layers with a `convolution_op`.
 
     Keras's padding with zeros costs nothing; the share of the border is the same for all samples,
     so it is the convolution of one image, zero but for its border.
     """
-
-    padding = ReadInCall(lambda layer, name, stored: stored())
-    pads_inputs = False
 
     def convolution_op(self, inputs, kernel):
         outputs = super().convolution_op(inputs, kernel)
@@ -222,7 +218,7 @@ def _serializable(cls):
     padded = (
         "        pad_value: What `padding='same'` and `'causal'` pad quantized inputs with; a\n"
         "            binary input has no zero, so 1 or -1 suits it.\n"
-        if issubclass(cls, _PaddedMixin)
+        if issubclass(cls, _PadValueMixin)
         else ""
     )
     cls.__doc__ = f"""`keras.layers.{base.__name__}` with quantized weights and inputs.
