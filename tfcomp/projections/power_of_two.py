@@ -8,7 +8,7 @@ import numpy as np
 
 from tfcomp.projections.base import Projection
 from tfcomp.scoring.patterns import count, keep_largest
-from tfcomp.validation import invalid
+from tfcomp.validation import check_number, invalid
 
 
 def top_exponent(value, clip=None):
@@ -20,8 +20,8 @@ def top_exponent(value, clip=None):
     """
     size = np.float64(np.max(np.abs(value), initial=0))
     if clip is not None and size:
-        wide = value[value != 0].astype(np.float64)
-        size = min(size, clip * np.sqrt(np.mean(wide**2)))
+        squares = np.sum(value.astype(np.float64) ** 2)
+        size = min(size, clip * np.sqrt(squares / np.count_nonzero(value)))
     mantissa, exponent = np.frexp(size)
     return int(exponent) - (0 if mantissa >= 0.75 else 1)
 
@@ -69,8 +69,8 @@ class PowersOfTwo(Projection):
             raise invalid("bits", bits, "an integer from 2 to 8")
         if partition not in ("magnitude", "random"):
             raise invalid("partition", partition, "'magnitude' or 'random'")
-        if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
-            raise invalid("clip", clip, "a positive number or None")
+        if clip is not None:
+            check_number("clip", clip, above=0)
         self.bits = int(bits)
         self.clip = clip
         self.partition = partition
