@@ -193,7 +193,8 @@ def test_tiny_weights_keep_their_sign_in_half_precision():
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (1, 2), (2, 1), (3, 1)])
-def test_pad_value_follows_same_padding(data_format, stride, dilation):
+@pytest.mark.parametrize("training", [False, True])
+def test_pad_value_follows_same_padding(data_format, stride, dilation, training):
     if data_format == "channels_first" and keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow has no such convolution on CPU")
     arguments = {
@@ -208,7 +209,7 @@ def test_pad_value_follows_same_padding(data_format, stride, dilation):
     x = batch((2, 7, 8, 3))
     if data_format == "channels_first":
         x = np.moveaxis(x, -1, 1)
-    outputs = numpy(layer(x))
+    outputs = numpy(layer(x, training=training))
     # Padding with v is padding x - v with zeros and adding v to everything.
     plain = keras.layers.Conv2D(**arguments, use_bias=False)
     plain.build(x.shape)
@@ -220,12 +221,16 @@ def test_pad_value_follows_same_padding(data_format, stride, dilation):
 
 
 @pytest.mark.tensorflow
-def test_pad_value_where_the_size_is_not_known_before_the_call():
+@pytest.mark.parametrize("training", [False, True])
+def test_pad_value_where_the_size_is_not_known_before_the_call(training):
+    import functools
+
     import tensorflow as tf
 
     layer = layers.BinaryConv2D(1, 3, strides=2, padding="same", kernel_initializer="ones")
     model = keras.Sequential([keras.Input((None, None, 2)), layer])
-    run = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 2))])
+    call = functools.partial(model, training=training)
+    run = tf.function(call, input_signature=[tf.TensorSpec((None, None, None, 2))])
     for size in ((7, 8), (4, 5)):
         outputs = run(np.ones((1, *size, 2), "float32")).numpy()
         assert outputs.shape == (1, -(-size[0] // 2), -(-size[1] // 2), 1)

@@ -183,24 +183,26 @@ class _PaddedMixin(_PadValueMixin):
 
 
 class _BorderMixin(_PadValueMixin):
-    """Adds what lies outside to the outputs, in layers with a `convolution_op`.
+    """Pads by itself in layers with a `convolution_op`.
 
-    Keras's padding with zeros costs nothing; the share of the border is the same for all samples,
-    so it is the convolution of one image, zero but for its border.
+    In training, what lies outside is added to the outputs: Keras's padding with zeros costs
+    nothing, and the share of the border is the same for all samples, so it is the convolution of
+    one image, zero but for its border. Inference may be of one image, and pads it.
     """
 
     def convolution_op(self, inputs, kernel):
-        outputs = super().convolution_op(inputs, kernel)
         if self.pad_value == 0 or self.padding != "same":
-            return outputs
-        shape = [1, *keras.ops.shape(inputs)[1:]]
-        border = keras.ops.pad(
-            keras.ops.zeros(shape, inputs.dtype),
-            pad_widths(self, shape),
-            constant_values=self.pad_value,
-        )
-        return outputs + keras.ops.conv(
-            border,
+            return super().convolution_op(inputs, kernel)
+        if not training_in_call():
+            return self._padded_convolution(inputs, kernel)
+        empty = keras.ops.zeros([1, *keras.ops.shape(inputs)[1:]], inputs.dtype)
+        border = self._padded_convolution(empty, kernel)
+        return super().convolution_op(inputs, kernel) + border
+
+    def _padded_convolution(self, inputs, kernel):
+        widths = pad_widths(self, keras.ops.shape(inputs))
+        return keras.ops.conv(
+            keras.ops.pad(inputs, widths, constant_values=self.pad_value),
             kernel,
             strides=list(self.strides),
             padding="valid",
