@@ -103,10 +103,10 @@ def network(name, sparsity, bits, seed=1):
     return kernels, keras_state.Contents(keras.__version__, config, state, {})
 
 
-def best(call, times=3):
-    """Seconds of processor time and what the call returns."""
+def best(call):
+    """Least seconds of processor time of three calls, and what the call returns."""
     seconds = []
-    for _ in range(times):
+    for _ in range(3):
         begin = time.process_time()
         result = call()
         seconds.append(time.process_time() - begin)

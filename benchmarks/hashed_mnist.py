@@ -17,7 +17,7 @@ from functools import partial
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-from lenets import BATCH, load, write
+from lenets import BATCH, adam, compiled, error, load, steps, write
 
 from tfcomp.layers import HashedDense
 
@@ -55,18 +55,9 @@ def narrow(parameters):
 
 
 def trained(model, train, epochs):
-    steps = epochs * -(-len(train[0]) // BATCH)
-    model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, steps, alpha=0.01)),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    compiled(model, adam, RATE, steps(train, epochs))
     model.fit(*train, batch_size=BATCH, epochs=epochs, verbose=0)
     return model
-
-
-def error(model, data):
-    return 100 * (1 - model.evaluate(*data, batch_size=1000, verbose=0)[1])
 
 
 def main():

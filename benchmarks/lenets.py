@@ -65,6 +65,27 @@ def momentum(rate):
     return keras.optimizers.SGD(rate, momentum=0.9)
 
 
+def steps(train, epochs):
+    """Optimizer steps of so many epochs."""
+    return epochs * -(-len(train[0]) // BATCH)
+
+
+def compiled(model, optimizer, rate, number):
+    """Compiles for classification; the learning rate falls to a hundredth over `number` steps."""
+    decay = keras.optimizers.schedules.CosineDecay(rate, number, alpha=0.01)
+    model.compile(
+        optimizer(decay),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def error(model, data):
+    """In per cent."""
+    return 100 * (1 - model.evaluate(*data, batch_size=1000, verbose=0)[1])
+
+
 class Bench:
     """A trained network that every method starts from."""
 
@@ -80,13 +101,7 @@ class Bench:
         self.size = model.count_params()
 
     def compiled(self, model, optimizer, rate, epochs):
-        decay = keras.optimizers.schedules.CosineDecay(rate, self.steps(epochs), alpha=0.01)
-        model.compile(
-            optimizer(decay),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        return model
+        return compiled(model, optimizer, rate, self.steps(epochs))
 
     def start(self, l2=0.0, dropout=0.0):
         """The trained network."""
@@ -99,10 +114,9 @@ class Bench:
         model.fit(*self.train, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=callbacks)
 
     def steps(self, epochs):
-        return epochs * -(-len(self.train[0]) // BATCH)
+        return steps(self.train, epochs)
 
-    def error(self, model, data):
-        return 100 * (1 - model.evaluate(*data, batch_size=1000, verbose=0)[1])
+    error = staticmethod(error)
 
 
 def scheduled(bench, own, method):
