@@ -15,7 +15,7 @@ from tfcomp.validation import check_number, invalid
 
 def sign(inputs):
     """The sign, with `sign(0) = +1`: two levels and no third."""
-    # Two thirds of the time of a choice between two numbers, on TensorFlow.
+    # On TensorFlow a choice between two numbers, broadcast, is slower.
     return ops.sign(ops.sign(inputs) + 0.5)
 
 
