@@ -78,7 +78,7 @@ class Entry:
 
 def _numpy(variable):
     if keras.backend.backend() == "tensorflow":
-        # Keras copies. The memory of a tensor, unlike that of a variable, can be looked at as it is.
+        # Keras copies; the memory of a tensor, unlike that of a variable, can be looked at as is.
         return np.asarray(keras.ops.reshape(variable.value, variable.shape))
     return keras.ops.convert_to_numpy(variable.value)
 
