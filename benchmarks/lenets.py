@@ -86,29 +86,15 @@ def error(model, data):
     return 100 * (1 - model.evaluate(*data, batch_size=1000, verbose=0)[1])
 
 
-class Bench:
-    """A trained network that every method starts from."""
+class Task:
+    """MNIST for one seed."""
 
-    def __init__(self, settings, data, seed):
-        self.make, self.seed = settings["make"], seed
+    def __init__(self, data, seed):
         self.train, self.validation, self.test = data
-        epochs = settings["epochs"]
-        keras.utils.set_random_seed(seed)
-        model = self.make(1e-5, settings["dropout"])
-        self.compiled(model, adam, 1e-3, epochs)
-        self.fit(model, epochs)
-        self.weights = model.get_weights()
-        self.size = model.count_params()
+        self.seed = seed
 
     def compiled(self, model, optimizer, rate, epochs):
         return compiled(model, optimizer, rate, self.steps(epochs))
-
-    def start(self, l2=0.0, dropout=0.0):
-        """The trained network."""
-        keras.utils.set_random_seed(self.seed)
-        model = self.make(l2, dropout)
-        model.set_weights(self.weights)
-        return self.compiled(model, momentum, 0.0, 1)
 
     def fit(self, model, epochs, *callbacks):
         model.fit(*self.train, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=callbacks)
@@ -117,6 +103,27 @@ class Bench:
         return steps(self.train, epochs)
 
     error = staticmethod(error)
+
+
+class Bench(Task):
+    """A trained network that every method starts from."""
+
+    def __init__(self, settings, data, seed):
+        super().__init__(data, seed)
+        self.make, epochs = settings["make"], settings["epochs"]
+        keras.utils.set_random_seed(seed)
+        model = self.make(1e-5, settings["dropout"])
+        self.compiled(model, adam, 1e-3, epochs)
+        self.fit(model, epochs)
+        self.weights = model.get_weights()
+        self.size = model.count_params()
+
+    def start(self, l2=0.0, dropout=0.0):
+        """The trained network."""
+        keras.utils.set_random_seed(self.seed)
+        model = self.make(l2, dropout)
+        model.set_weights(self.weights)
+        return self.compiled(model, momentum, 0.0, 1)
 
 
 def scheduled(bench, own, method):

@@ -4,9 +4,10 @@
 
 Methods for weights alone begin at a trained LeNet-300-100 or Caffe's LeNet-5, and quantize all its
 kernels. Methods for activations, too, need batch normalization: they train that LeNet-5 with it
-from scratch (`lenet5_bn`), its first convolution and its last layer in float. Settings
-were chosen on the last 5,000 images of the training set, whose error is printed, too. The test set
-is looked at once, for the table.
+from scratch (`lenet5_bn`), its first convolution and its last layer in float. `mlp` is the network
+of BNN's paper, three layers of 4,096: all its weights are binary, and all inputs but the image.
+Settings were chosen on the last 5,000 images of the training set, whose error is printed, too. The
+test set is looked at once, for the table.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-from lenets import NETS, Bench, adam, load, write
+from lenets import NETS, Bench, Task, adam, load, write
 
 import tfcomp
 from tfcomp import layers as tf_layers
@@ -25,17 +26,15 @@ from tfcomp.callbacks import BinaryRelax, IncrementalQuantization, QuantizedTrai
 from tfcomp.quantizers import Binary, DoReFa, FineGrainedTernary, Ternary, TrainedTernary
 
 
-def tuned(bench, model, *callbacks, rate=5e-4, epochs=None):
-    """Trains a model that begins at the float network."""
-    epochs = epochs or bench.epochs
-    bench.compiled(model, adam, rate, epochs)
-    bench.fit(model, epochs, *callbacks)
+def trained(task, model, *callbacks, rate=5e-4):
+    task.compiled(model, adam, rate, task.epochs)
+    task.fit(model, task.epochs, *callbacks)
     return model
 
 
-def weights(callback, **arguments):
+def weights(callback):
     """A method that is a callback on the float network."""
-    return lambda bench: tuned(bench, bench.start(1e-5, bench.dropout), callback(), **arguments)
+    return lambda bench: trained(bench, bench.start(1e-5, bench.dropout), callback())
 
 
 def trained_ternary(bench):
@@ -46,8 +45,9 @@ def trained_ternary(bench):
         keras.layers.Dense: rule(tf_layers.TrainedTernaryDense),
         keras.layers.Conv2D: rule(tf_layers.TrainedTernaryConv2D),
     }
-    rules = {kind: to for kind, to in rules.items() if any(type(x) is kind for x in bench.kinds())}
-    return tuned(bench, tfcomp.swap_layers(bench.start(1e-5, bench.dropout), rules))
+    kinds = {type(layer) for layer in bench.make().layers}
+    rules = {kind: to for kind, to in rules.items() if kind in kinds}
+    return trained(bench, tfcomp.swap_layers(bench.start(1e-5, bench.dropout), rules))
 
 
 def fine_grained(bench):
@@ -59,14 +59,14 @@ def fine_grained(bench):
 
 
 def factorized(bench):
-    return tuned(bench, tfcomp.factorize(bench.start(1e-5, bench.dropout), rank=1.0, verbose=0))
+    return trained(bench, tfcomp.factorize(bench.start(1e-5, bench.dropout), rank=1.0, verbose=0))
 
 
 def normalized(conv, dense):
     """LeNet-5 with batch normalization; its middle layers are made by `conv` and `dense`."""
 
-    def train(bench):
-        keras.utils.set_random_seed(bench.seed)
+    def train(task):
+        keras.utils.set_random_seed(task.seed)
         layers = keras.layers
         model = keras.Sequential(
             [
@@ -84,7 +84,7 @@ def normalized(conv, dense):
                 layers.Dense(10),
             ]
         )
-        return tuned(bench, model, rate=2e-3, epochs=bench.scratch)
+        return trained(task, model, rate=2e-3)
 
     return train
 
@@ -104,8 +104,31 @@ def binary(**arguments):
     )
 
 
+def perceptron(first, others, activation=None):
+    """The network of BNN's paper; a binary layer makes its inputs binary by itself."""
+
+    def train(task):
+        keras.utils.set_random_seed(task.seed)
+        model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+        for i in range(3):
+            model.add((others if i else first)(4096, use_bias=False))
+            model.add(keras.layers.BatchNormalization(momentum=0.9))
+            if activation:
+                model.add(keras.layers.Activation(activation))
+        model.add(others(10, use_bias=False))
+        model.add(keras.layers.BatchNormalization(momentum=0.9))
+        return trained(task, model, rate=2e-3)
+
+    return train
+
+
+def unsigned(*args, **arguments):
+    return tf_layers.BinaryDense(*args, input_quantizer=None, **arguments)
+
+
 XNOR = Binary(clip_value=None, scale=True)
 WEIGHTS = {
+    "float": (lambda bench: bench.start(), ""),
     "INQ, 5 bits": (weights(lambda: IncrementalQuantization(bits=5)), ""),
     "INQ, 4 bits": (weights(lambda: IncrementalQuantization(bits=4)), ""),
     "INQ, 3 bits": (weights(lambda: IncrementalQuantization(bits=3)), ""),
@@ -130,28 +153,38 @@ ACTIVATIONS = {
     "DoReFa 1-4-6": (dorefa(1, 4, 6), ""),
     "DoReFa 8-8-8": (dorefa(8, 8, 8), ""),
 }
-METHODS = {"lenet300": WEIGHTS, "lenet5": WEIGHTS, "lenet5_bn": ACTIVATIONS}
-EPOCHS = {"lenet300": 30, "lenet5": 5}
+PERCEPTRON = {
+    "float": (perceptron(keras.layers.Dense, keras.layers.Dense, "relu"), ""),
+    "BNN": (perceptron(unsigned, tf_layers.BinaryDense), "(paper: 0.96)"),
+}
+METHODS = {
+    "lenet300": WEIGHTS,
+    "lenet5": WEIGHTS,
+    "lenet5_bn": ACTIVATIONS,
+    "mlp": PERCEPTRON,
+}
+EPOCHS = {"lenet300": 30, "lenet5": 5, "lenet5_bn": 6, "mlp": 12}
 DROPOUT = {"lenet300": 0.1, "lenet5": 0.3}
 
 
-class Start(Bench):
-    """The float network, and how long methods may train."""
+def begun(net, data, seed):
+    """What methods begin with, and how long they may train."""
+    if net in NETS:
+        task = Bench(NETS[net], data, seed)
+        task.dropout = DROPOUT[net]
+    else:
+        task = Task(data, seed)
+    task.epochs = EPOCHS[net]
+    return task
 
-    def __init__(self, name, data, seed):
-        settings = NETS[name]
-        super().__init__(settings, data, seed)
-        self.dropout, self.epochs, self.scratch = DROPOUT[name], EPOCHS[name], 6
 
-    def kinds(self):
-        return self.make().layers
-
-
-def measured(bench, model, begin):
+def measured(task, train):
+    begin = time.perf_counter()
+    model = train(task)
     return {
-        "seed": bench.seed,
-        "validation error": bench.error(model, bench.validation),
-        "test error": bench.error(model, bench.test),
+        "seed": task.seed,
+        "validation error": task.error(model, task.validation),
+        "test error": task.error(model, task.test),
         "seconds": time.perf_counter() - begin,
     }
 
@@ -176,27 +209,17 @@ def main():
     parser.add_argument("--json", default="mnist_quantization.json")
     given = parser.parse_args()
     data = load(given.data)
-    results, starts = {"seeds": given.seeds, "keras": keras.__version__}, {}
+    results = {"seeds": given.seeds, "keras": keras.__version__}
     for net in given.nets:
-        base = net.removesuffix("_bn")
-        for seed in given.seeds:
-            if (base, seed) not in starts:
-                begin = time.perf_counter()
-                bench = starts[base, seed] = Start(base, data, seed)
-                bench.float = measured(bench, bench.start(), begin)
-        benches = [starts[base, seed] for seed in given.seeds]
-        print(f"{net}, seeds {given.seeds}")
+        print(f"{net}, seeds {given.seeds}", flush=True)
+        tasks = [begun(net, data, seed) for seed in given.seeds]
         rows = results[net] = {}
-        if net == base:
-            rows["float"] = [bench.float for bench in benches]
-            line("float", rows["float"], "")
         for method, (train, paper) in METHODS[net].items():
             if given.methods and not method.startswith(tuple(given.methods)):
                 continue
             rows[method] = []
-            for bench in benches:
-                begin = time.perf_counter()
-                rows[method].append(measured(bench, train(bench), begin))
+            for task in tasks:
+                rows[method].append(measured(task, train))
                 keras.backend.clear_session()
             line(method, rows[method], paper)
             write(given.json, results)
