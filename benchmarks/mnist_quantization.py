@@ -167,14 +167,14 @@ EPOCHS = {"lenet300": 30, "lenet5": 5, "lenet5_bn": 6, "mlp": 12}
 DROPOUT = {"lenet300": 0.1, "lenet5": 0.3}
 
 
-def begun(net, data, seed):
+def begun(net, data, seed, epochs):
     """What methods begin with, and how long they may train."""
     if net in NETS:
         task = Bench(NETS[net], data, seed)
         task.dropout = DROPOUT[net]
     else:
         task = Task(data, seed)
-    task.epochs = EPOCHS[net]
+    task.epochs = epochs or EPOCHS[net]
     return task
 
 
@@ -206,13 +206,14 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--nets", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--methods", nargs="+", help="beginnings of the names of methods")
+    parser.add_argument("--epochs", type=int, help=f"of every method; else {EPOCHS}")
     parser.add_argument("--json", default="mnist_quantization.json")
     given = parser.parse_args()
     data = load(given.data)
-    results = {"seeds": given.seeds, "keras": keras.__version__}
+    results = {"seeds": given.seeds, "epochs": given.epochs, "keras": keras.__version__}
     for net in given.nets:
         print(f"{net}, seeds {given.seeds}", flush=True)
-        tasks = [begun(net, data, seed) for seed in given.seeds]
+        tasks = [begun(net, data, seed, given.epochs) for seed in given.seeds]
         rows = results[net] = {}
         for method, (train, paper) in METHODS[net].items():
             if given.methods and not method.startswith(tuple(given.methods)):
