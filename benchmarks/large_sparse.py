@@ -7,28 +7,26 @@ sparsity stands a dense one, narrower, that has as many parameters and trains fo
 """
 
 import argparse
-import json
 import os
 import statistics
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import lenets
 import numpy as np
 
 import tfcomp
 
-BATCH = 128
 WIDE = 500
 SPARSITIES = (0.8, 0.9, 0.95, 0.975)
 
 
 def load(path):
-    with np.load(path) as data:
-        return tuple(
-            (data[f"x_{part}"].reshape(-1, 784) / np.float32(255), data[f"y_{part}"])
-            for part in ("train", "test")
-        )
+    """All images of the training set, and those of the test set, in rows."""
+    train, held_out, (x, y) = lenets.load(path)
+    images, labels = map(np.concatenate, zip(train, held_out))
+    return (images.reshape(-1, 784), labels), (x.reshape(-1, 784), y)
 
 
 def network(width):
@@ -49,23 +47,17 @@ def narrow(parameters):
 
 def train(model, data, epochs, sparsity=None):
     """Trains, prunes on the way if asked to; returns the error in per cent, and parameters."""
-    (x, y), test = data
-    steps = epochs * -(-len(x) // BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps, alpha=0.01)
-    model.compile(
-        keras.optimizers.Adam(rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    images, test = data
+    steps = lenets.steps(images, epochs)
+    lenets.compiled(model, lenets.adam, 1e-3, steps)
     callbacks = []
     if sparsity is not None:
         schedule = tfcomp.schedules.PolynomialDecay(
             0.0, sparsity, steps // 10, steps * 6 // 10, frequency=100
         )
         callbacks = [tfcomp.callbacks.GradualPruning(schedule)]
-    model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=callbacks)
-    error = 100 * (1 - model.evaluate(*test, batch_size=1000, verbose=0)[1])
-    return error, sum(int(np.count_nonzero(weight)) for weight in model.get_weights())
+    model.fit(*images, batch_size=lenets.BATCH, epochs=epochs, verbose=0, callbacks=callbacks)
+    return lenets.error(model, test), sum(int(np.count_nonzero(weight)) for weight in model.get_weights())
 
 
 def main():
@@ -106,8 +98,7 @@ def main():
             f"small dense, width {narrow(kept)}, {parameters:,} parameters, error {small:.2f} %",
             flush=True,
         )
-    with open(arguments.json, "w") as file:
-        json.dump({"seeds": arguments.seeds, "rows": rows}, file, indent=2)
+    lenets.write(arguments.json, {"seeds": arguments.seeds, "rows": rows})
 
 
 if __name__ == "__main__":
