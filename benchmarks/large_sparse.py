@@ -57,7 +57,9 @@ def train(model, data, epochs, sparsity=None):
         )
         callbacks = [tfcomp.callbacks.GradualPruning(schedule)]
     model.fit(*images, batch_size=lenets.BATCH, epochs=epochs, verbose=0, callbacks=callbacks)
-    return lenets.error(model, test), sum(int(np.count_nonzero(weight)) for weight in model.get_weights())
+    return lenets.error(model, test), sum(
+        int(np.count_nonzero(weight)) for weight in model.get_weights()
+    )
 
 
 def main():
