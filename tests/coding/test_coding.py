@@ -5,33 +5,12 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from arrays import DTYPES, SPECIAL, assert_same_bits, named
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfcomp import coding
 from tfcomp.coding import stream
-
-DTYPES = [
-    "float32",
-    "float16",
-    "float64",
-    "bfloat16",
-    "float8_e4m3fn",
-    "bool",
-    "int8",
-    "uint8",
-    "int16",
-    "uint16",
-    "int32",
-    "uint32",
-    "int64",
-    "uint64",
-]
-
-
-def assert_same_bits(actual, wanted):
-    assert actual.shape == wanted.shape and actual.dtype == wanted.dtype
-    assert actual.tobytes() == wanted.tobytes()
 
 
 def round_trip(array, codings=None):
@@ -90,24 +69,7 @@ def test_every_coding_and_dtype(name, dtype):
     round_trip(array, name and [name])
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.float32(3.5),
-        np.zeros((), "int8"),
-        np.zeros((0,), "float32"),
-        np.zeros((3, 0, 2), "bfloat16"),
-        np.zeros(100_000, "float32"),
-        np.full((7, 9), -0.0, "float32"),
-        np.ones((300, 300), "float16"),
-        np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 3.4e38], "float32"),
-        np.array([0x7FC00001, 0xFFC12345, 0x7F800001], "uint32").view("float32"),
-        np.asfortranarray(np.arange(12, dtype="float32").reshape(3, 4)),
-        np.arange(24, dtype=">f4").reshape(2, 3, 4).astype("<f4")[:, ::-1],
-        np.arange(70_000, dtype="int32"),
-    ],
-    ids=lambda array: f"{array.dtype}{array.shape}",
-)
+@pytest.mark.parametrize("array", SPECIAL, ids=named)
 def test_special_arrays(array):
     round_trip(array)
 
