@@ -73,6 +73,43 @@ def test_portions_by_hand():
     assert not np.isnan(state["fixed"]).any()
 
 
+def rounded(dtype, size=(30, 10)):
+    return np.random.default_rng(0).normal(size=size).astype(dtype)
+
+
+@pytest.mark.parametrize("partition", ["magnitude", "random"])
+@pytest.mark.parametrize(
+    "value, top",
+    [
+        (np.float32([[1, 3], [5, 0.3]]), 2),
+        (np.round(rounded("float32", (50, 50)) * 4) / 2, 3),
+        (rounded("bfloat16", (50, 50)), 2),
+    ],
+    ids=["small", "fixed point", "bfloat16"],
+)
+def test_rounded_weights_are_not_taken_for_frozen(value, top, partition):
+    """Many are powers of two, but the largest is none: the rule goes by that."""
+    value = value.copy()
+    value[0, 1] = 1.375 * 2.0**top
+    assert np.abs(value).argmax() == 1
+    projection = PowersOfTwo(bits=5, partition=partition)
+    state = projection.adopt(value, projection.init(value))
+    assert int(state["top"]) == top
+    if partition == "magnitude":
+        assert np.isnan(state["fixed"][value != 0].astype("float32")).all()
+
+
+@pytest.mark.parametrize("partition", ["magnitude", "random"])
+def test_frozen_weights_are_found_again(partition):
+    value = rounded("float32")
+    projection = PowersOfTwo(bits=5, partition=partition)
+    value, state = projection.update(value, projection.init(value), 0.5)
+    free = np.isnan(state["fixed"])
+    found = projection.adopt(value, projection.init(value))
+    assert int(found["top"]) == int(state["top"])
+    np.testing.assert_array_equal(np.isnan(found["fixed"]), free)
+
+
 def test_clip_by_hand():
     """A root mean square of 2.066, 0.3 of which makes 2**-1 the largest level, and not 2**2."""
     value = np.array([[4.1, 0.3, 0.0, -0.3, 0.3]], "float32")

@@ -145,13 +145,15 @@ EVERY = {
     "fixed": quantizers.FixedPoint(0, 3),
     "dynamic": quantizers.DynamicFixedPoint(4),
     "int8": quantizers.Int8(),
+    "integer": quantizers.LeastSquaresInteger(3),
+    "integer_by_channel": quantizers.LeastSquaresInteger(4, per_channel=True),
 }
 
 
 def sets(kernel, quantizer):
     """Parts of a kernel that share their levels."""
     if isinstance(quantizer, quantizers.FineGrainedTernary):
-        return np.moveaxis(kernel, -2, -1).reshape(-1, quantizer.group_size)
+        return np.moveaxis(kernel, -1, 0).reshape(-1, quantizer.group_size)
     axis = quantizer.for_kernel((-1,)).axis
     return kernel.reshape(-1, kernel.shape[-1]).T if axis else kernel.reshape(1, -1)
 
@@ -176,6 +178,31 @@ def test_every_quantizers_set_in_one_file(tmp_path):
             found = keras.ops.convert_to_numpy(loaded.get_layer(f"{name}_{kind}").kernel.value)
             assert max(len(np.unique(part)) for part in sets(found, quantizer)) <= 2**quantizer.bits
             assert quantizer.levels is None or np.isin(found, np.float32(quantizer.levels)).all()
+
+
+@pytest.mark.parametrize("callback", [QuantizedTraining, BinaryRelax])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_latent_weights_have_the_precision_of_small_numbers(callback, dtype):
+    """Steps that are lost next to ±1 move a latent weight of 0.05, until its sign is another."""
+    dense = keras.layers.Dense(1, use_bias=False, dtype=dtype, kernel_initializer="ones")
+    model = keras.Sequential([keras.Input((1,), dtype=dtype), dense])
+    dense.kernel.assign([[0.05]])
+    model.compile(keras.optimizers.SGD(1e-3), lambda target, output: output, jit_compile=False)
+    ones = np.ones((80, 1), dtype="float32")
+    model.fit(ones, ones, batch_size=1, verbose=0, callbacks=[callback("binary")])
+    assert kernel(model).tolist() == [[-1.0]]
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.AdamW])
+def test_weight_decay_is_that_of_latent_weights(optimizer):
+    """Without a gradient they shrink by the same factor every step, and not what is shown."""
+    model = linear()
+    model.compile(optimizer(0.01, weight_decay=0.1), lambda target, output: 0.0 * output)
+    before = kernel(model)
+    fit(model, (np.ones((50, 6), "float32"), np.ones((50, 4))), QuantizedTraining("binary"))
+    state = tfcomp.projections.attachment.find(model).entries[0].read()[1]
+    np.testing.assert_allclose(state["latent"], before * (1 - 0.001) ** 50, rtol=1e-4)
+    np.testing.assert_array_equal(kernel(model), np.sign(before))
 
 
 def test_what_is_pruned_stays_zero(data):

@@ -215,6 +215,7 @@ def test_swapped_in_and_summed_up():
         ({"product_format": "Q10.17"}, "products"),
         ({"weight_format": "Q9.9", "sum_format": "Q9.9"}, "sums"),
         ({"rounding": "up"}, "rounding"),
+        ({"dtype": "mixed_bfloat16"}, "dtype"),
     ],
 )
 def test_bad_arguments(arguments, name):

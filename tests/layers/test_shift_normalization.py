@@ -39,6 +39,8 @@ def test_ap2():
     wide = (RNG.normal(size=2000) * 10.0 ** RNG.uniform(-30, 30, 2000)).astype("float32")
     np.testing.assert_array_equal(numpy(ap2(keras.ops.convert_to_tensor(wide))), nearest(wide))
     np.testing.assert_array_equal(gradient(ap2, x), np.ones_like(x))
+    nothing = np.float32([np.nan, np.inf, -np.inf])
+    np.testing.assert_array_equal(numpy(ap2(keras.ops.convert_to_tensor(nothing))), nothing)
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((6, 3), -1), ((2, 4, 4, 3), -1), ((2, 3, 4, 4), 1)])

@@ -1,6 +1,7 @@
 """DoReFa: the formulas of the paper written in numpy, gradients by finite differences."""
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from gradients import gradient
@@ -89,6 +90,20 @@ def test_gradients_are_on_the_grid_and_right_on_average():
     np.testing.assert_allclose(found.mean(0)[inside], upstream[inside], atol=0.25)
     assert abs(np.mean(found.mean(0)[inside] - upstream[inside])) < 0.02
     assert len(np.unique(found[:, 0, 0])) > 1
+
+
+def test_gradients_of_half_precision_are_on_the_grid():
+    """Eight bits of precision would put noise of its own on a grid of 63 steps."""
+    layer, bits = GradientQuantization(6, seed=1, dtype="bfloat16"), 6
+    upstream = np.linspace(-1, 1, 300, dtype="float32")[None]
+
+    def run(x):
+        return layer(x, training=True) * keras.ops.cast(upstream, "bfloat16")
+
+    zeros = keras.ops.cast(np.zeros((1, 300)), "bfloat16")
+    found = gradient(run, zeros, compiled=False).astype("float32")
+    levels = (2 * np.arange(2**bits) / (2**bits - 1) - 1).astype(ml_dtypes.bfloat16)
+    assert np.isin(found, levels.astype("float32")).all()
 
 
 def test_gradients_pass_where_there_is_nothing_to_quantize():

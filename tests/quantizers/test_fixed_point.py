@@ -43,6 +43,7 @@ def test_calibration():
     q = FixedPoint.calibrated([0.0, 5.0], bits=8)
     assert not q.signed and q.integer_bits == 3 and q.fraction_bits == 5
     assert FixedPoint.calibrated(np.zeros(3)).bits == 8
+    assert FixedPoint.calibrated([1e-25]).fraction_bits == 64
     for bad in ([], [np.nan]):
         with pytest.raises(ValueError, match="argument `values`"):
             FixedPoint.calibrated(bad)
@@ -91,6 +92,22 @@ def test_int8_is_kerass():
     theirs = 1 / keras.ops.convert_to_numpy(layer.kernel_scale.value)
     np.testing.assert_allclose(theirs, scales + 1e-7 / 127, rtol=1e-6)
     np.testing.assert_allclose(found, integers * theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype, size", [("float32", 1e-37), ("float32", 1e-45), ("float16", 1e-6)])
+def test_int8_of_almost_nothing(dtype, size):
+    """A scale below the smallest normal number counts as zero."""
+    x = np.array([[size, -size], [1.0, 0.5]], dtype)
+    found = keras.ops.convert_to_numpy(Int8().for_kernel((-2,))(x)).astype("float32")
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found[0], x[0].astype("float32"), atol=1e-6)
+    np.testing.assert_allclose(found[1], x[1], rtol=1e-2)
+
+
+def test_many_fraction_bits_in_half_precision():
+    x = np.array([1.0, 0.1, -3.5, 100.0], "float16")
+    found = keras.ops.convert_to_numpy(FixedPoint(2, 20)(x))
+    assert found.tolist() == [*x[:3].tolist(), 4.0]
 
 
 @pytest.mark.tensorflow

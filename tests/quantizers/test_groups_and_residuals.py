@@ -51,6 +51,23 @@ def test_groups_lie_along_the_input_channels():
     np.testing.assert_array_equal(gradient(FineGrainedTernary(4), w), np.ones_like(w))
 
 
+@pytest.mark.parametrize(
+    "shape, axis",
+    [((5, 5, 1, 6), (-1,)), ((3, 3, 6, 1), (-2, -1)), ((7, 3, 6), (-1,)), ((6, 9), (-2,))],
+)
+def test_groups_of_few_channels_go_on_at_the_next_position(shape, axis):
+    """One input channel, depthwise, no multiple of the group size, outputs first."""
+    w = RNG.normal(size=shape).astype("float32")
+    found = values(FineGrainedTernary(4).for_kernel(axis), w)
+    outputs = [a % len(shape) for a in axis]
+    inputs = [a for a in range(len(shape)) if a not in outputs]
+    filters, theirs = (np.transpose(v, outputs + inputs).reshape(6, -1) for v in (w, found))
+    for row, levels in zip(filters.astype(np.float64), theirs):
+        for start in range(0, len(row), 4):
+            expected = nearest_ternary(row[start : start + 4])
+            np.testing.assert_allclose(levels[start : start + 4], expected, atol=1e-6)
+
+
 def test_a_threshold_and_scale_for_each_sign():
     q = FineGrainedTernary(4, symmetric=False)
     # 4 and 3 are kept as 3.5; -1 stands for itself.
@@ -78,8 +95,8 @@ def test_residuals_by_hand():
     # beta1 = 2: rest [-1, 0, -2, 3]; beta2 = 1.5: [-1.5, 1.5, -1.5, 1.5].
     assert values(ResidualBinary(1), x).tolist() == [[2, -2, 2, 2]]
     assert values(ResidualBinary(2), x).tolist() == [[0.5, -0.5, 0.5, 3.5]]
-    # 3.5 where |x| <= 1, and a quarter everywhere.
-    assert gradient(ResidualBinary(2), x).tolist() == [[3.75, 0.25, 3.75, 0.25]]
+    # 2 where |x| <= 1, 1.5 where the rest is, and a quarter everywhere.
+    assert gradient(ResidualBinary(2), x).tolist() == [[3.75, 1.75, 2.25, 0.25]]
 
 
 def test_residuals_shrink_for_each_sample():

@@ -6,7 +6,17 @@ import pytest
 from gradients import gradient
 
 from tfcomp import quantizers
-from tfcomp.quantizers import Binary, Ternary
+from tfcomp.quantizers import (
+    Binary,
+    DoReFa,
+    FineGrainedTernary,
+    FixedPoint,
+    Int8,
+    LeastSquaresInteger,
+    ResidualBinary,
+    Ternary,
+    TrainedTernary,
+)
 
 
 def values(quantizer, x):
@@ -104,6 +114,30 @@ def test_half_precision_keeps_its_dtype():
         x = keras.ops.cast(X, dtype)
         for quantizer in (Binary(), Binary(scale=True), Ternary()):
             assert keras.backend.standardize_dtype(quantizer(x).dtype) == dtype
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        Ternary(),
+        Binary(scale=True),
+        TrainedTernary(),
+        DoReFa(8),
+        FixedPoint(2, 7),
+        Int8(),
+        FineGrainedTernary(4),
+        LeastSquaresInteger(4),
+        ResidualBinary(2, axis=()),
+    ],
+)
+def test_half_precision_rounds_what_single_precision_finds(quantizer, dtype):
+    """More weights than half precision counts to, whose sum is beyond its range."""
+    x = np.random.default_rng(0).normal(size=(300, 300)).astype(dtype)
+    expected = values(quantizer, x).astype(x.dtype)
+    found = keras.ops.convert_to_numpy(quantizer(keras.ops.convert_to_tensor(x)))
+    assert found.dtype == x.dtype
+    np.testing.assert_array_equal(found.astype("float32"), expected.astype("float32"))
 
 
 def test_identifiers():

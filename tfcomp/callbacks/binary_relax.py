@@ -18,11 +18,13 @@ class BinaryRelax(QuantizedTraining):
     `growth` twice an epoch; in a last phase `w` is exactly `q`. `logs` gets `quantized` and
     `quantized/<path>`, the share of `q` in `w`, `λ / (λ + 1)`.
 
-    See `QuantizedTraining` for what happens after `fit`, in files, and with pruning.
+    See `QuantizedTraining` for what happens after `fit`, in files, and with pruning. Unlike there,
+    latent weights are not clipped.
 
     Args:
         quantizer: `"ternary"` or any other, see `QuantizedTraining`. The paper's binary set is that
-            of `tfcomp.quantizers.Binary(clip_value=None, scale=True)`.
+            of `tfcomp.quantizers.Binary(scale=True)`, and those of more bits that of
+            `tfcomp.quantizers.LeastSquaresInteger(bits)`.
         strength: λ at the beginning.
         growth: By how much λ is multiplied every half epoch.
         exact: Fraction of the run, in (0, 1), after which the weights are exactly quantized.
@@ -58,7 +60,8 @@ class BinaryRelax(QuantizedTraining):
         self._relaxation = None
 
     def projection(self, quantizer, clip):
-        return Relaxed(quantizer, clip)
+        # The paper's latent weights go where gradients lead.
+        return Relaxed(quantizer)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from tfcomp.layers.random_source import RandomSource
-from tfcomp.quantizers.base import check_bits, with_gradient
+from tfcomp.quantizers.base import check_bits, widened, with_gradient
 from tfcomp.quantizers.dorefa import to_grid
 
 
@@ -45,7 +45,7 @@ class GradientQuantization(keras.layers.Layer):
         if not training or self.bits == 32:
             return inputs
         noise = keras.random.uniform(
-            ops.shape(inputs), -0.5, 0.5, dtype=inputs.dtype, seed=self.noise.generator
+            ops.shape(inputs), -0.5, 0.5, dtype=widened(inputs).dtype, seed=self.noise.generator
         )
         return with_gradient(inputs, lambda x: x + 0, lambda x, g: self._rounded(g, noise))
 

@@ -7,6 +7,7 @@ arXiv:1606.05487.
 import math
 
 import keras
+import ml_dtypes
 from keras import ops
 
 from tfcomp.hardware import yodann
@@ -123,6 +124,12 @@ class YodaConv2D(keras.layers.Layer):
         self.input_quantizer = FixedPoint(*self.data_path.activations)
         self.scale_quantizer = FixedPoint(*self.data_path.weights)
         self.input_spec = keras.layers.InputSpec(ndim=4)
+        if ml_dtypes.finfo(self.compute_dtype).nmant + 1 < sum(self.data_path.activations):
+            raise invalid(
+                "dtype",
+                self.dtype_policy.name,
+                f"one that computes in enough bits for {activation_format}, such as 'float32'",
+            )
 
     def build(self, input_shape):
         axis = -1 if self.data_format == "channels_last" else 1

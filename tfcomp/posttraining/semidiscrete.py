@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A full-precision factor stays this far inside of what rounds to its ternary value.
-_REACH = 0.499
+# How far a full-precision factor may be from its ternary value: in half precision, too, it rounds
+# to that.
+_REACH = 0.49
 
 
 class Semidiscrete(NamedTuple):

@@ -276,6 +276,12 @@ def _show_gradients(held):
                 before = keras.ops.copy(keras.ops.convert_to_tensor(entry.variable))
                 held.steps[id(entry)] = (before, keras.ops.convert_to_tensor(original))
                 grads[place] = _transformed(entry, grads[place], before, scale)
+        for entry in held.entries:
+            if id(entry) in held.steps:
+                before, _ = held.steps[id(entry)]
+                trained = entry.projection.trained(before, entry.tensors())
+                if trained is not before:
+                    entry.variable.assign(trained)
         try:
             return apply(grads, trainable_variables)
         finally:

@@ -17,7 +17,8 @@ class Projection:
             projection of a kind; a second one of the same kind takes the place of the first.
         order: Where it stands among the projections of a variable, lowest first. Masks come last,
             so that what is pruned is zero whatever else is done.
-        needs_gradient: Whether `transform_gradient` and `observe` are to be called in every step.
+        needs_gradient: Whether `transform_gradient`, `trained` and `observe` are to be called in
+            every step.
         compilable: Whether XLA knows everything that is done in the train step.
     """
 
@@ -64,6 +65,21 @@ class Projection:
             whatever does not depend on it; so batches and replicas can be added up afterwards.
         """
         return gradient
+
+    def trained(self, value, state):
+        """Says what the optimizer is to update, where that is not the compressed value.
+
+        Called after `transform_gradient`; part of the compiled train step. `observe` gets the
+        updated one.
+
+        Args:
+            value: Backend tensor, the value before the optimizer update.
+            state: Dict of backend tensors.
+
+        Returns:
+            A backend tensor of the same shape and dtype.
+        """
+        return value
 
     def observe(self, before, gradient, value, state):
         """Learns from a step, ahead of `__call__`; part of the compiled train step.

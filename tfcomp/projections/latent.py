@@ -10,9 +10,10 @@ from tfcomp.quantizers import Quantizer
 class Latent(Projection):
     """The variable is `quantizer(y)`, and `y` is trained.
 
-    The gradient is the one at the variable, and what the optimizer makes of it moves `y`.
+    The gradient is the one at the variable; the optimizer changes `y`, and its weight decay and its
+    averages are those of `y`.
 
-    State: `latent`, which is `y`; `active`, false until the first update.
+    State: `latent`, which is `y`; `share`, that of the quantized value in the variable.
 
     Args:
         quantizer: Function from tensor to tensor of the same shape.
@@ -36,13 +37,13 @@ class Latent(Projection):
     def adopt(self, value, state):
         return {**state, "latent": np.array(value)}
 
+    def trained(self, value, state):
+        return state["latent"]
+
     def observe(self, before, gradient, value, state):
-        ops = keras.ops
-        # The change is that of the value shown, which a mask may have set to zero.
-        latent = state["latent"] + (value - before)
         if self.clip is not None:
-            latent = ops.clip(latent, -self.clip, self.clip)
-        return {**state, "latent": latent}
+            value = keras.ops.clip(value, -self.clip, self.clip)
+        return {**state, "latent": value}
 
     def __call__(self, value, state):
         return self.shown(state["latent"], state["share"]), state
@@ -75,5 +76,6 @@ class Relaxed(Latent):
 
     def shown(self, latent, share):
         quantized = self.quantizer(latent)
-        blend = share * quantized + (1 - share) * latent
+        part = keras.ops.cast(share, latent.dtype)
+        blend = part * quantized + (1 - part) * latent
         return keras.ops.where(share >= 1, quantized, blend)

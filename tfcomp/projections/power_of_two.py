@@ -10,6 +10,9 @@ from tfcomp.projections.base import Projection
 from tfcomp.scoring.patterns import count, keep_largest
 from tfcomp.validation import check_number, invalid
 
+# Share of the weights that may be powers of two, or none, whatever was done to them.
+_CHANCE = 0.05
+
 
 def top_exponent(value, clip=None):
     """`n1 = floor(log2(4 s / 3))` with `s = max |w|`: the exponent of the largest level.
@@ -84,7 +87,7 @@ class PowersOfTwo(Projection):
         }
 
     def adopt(self, value, state):
-        """Takes zeros for pruned, and exact powers of two for frozen if there are many of them."""
+        """Takes zeros for pruned, and powers of two for frozen if an earlier run froze them."""
         wide = value.astype(np.promote_types(value.dtype, np.float32), copy=False)
         zero = wide == 0
         live = value.size - np.count_nonzero(zero)
@@ -93,15 +96,29 @@ class PowersOfTwo(Projection):
         fixed = np.where(zero, value, state["fixed"])
         power = ~zero & (np.abs(np.frexp(wide)[0]) == 0.5)
         top = top_exponent(wide, self.clip)
-        # Weights in training hit a power of two by chance once in millions.
-        if np.count_nonzero(power) > 0.01 * live:
-            top = int(np.frexp(np.max(np.abs(wide[power])))[1]) - 1
+        earlier = self._earlier_top(np.abs(wide), power, live)
+        if earlier is not None:
+            # The largest weight may be free, still, in a random partition.
+            top = earlier if self.partition == "magnitude" else max(top, earlier)
             fixed = np.where(power & (quantize(wide, top, self.bits) == wide), value, fixed)
         return {
             "fixed": fixed,
             "top": np.array(top, np.int32),
             "live": np.array(live, np.int32),
         }
+
+    def _earlier_top(self, size, power, live):
+        """The largest exponent that an earlier run has frozen weights at, or `None`.
+
+        Weights that were rounded to few bits for another reason hit powers of two, too: one in 128
+        does in bfloat16. But then the largest ones are no powers.
+        """
+        if np.count_nonzero(power) <= _CHANCE * live:
+            return None
+        largest = np.max(size[power])
+        if self.partition == "magnitude" and np.mean(power[size >= largest]) < 1 - _CHANCE:
+            return None
+        return int(np.frexp(largest)[1]) - 1
 
     def __call__(self, value, state):
         fixed = state["fixed"]

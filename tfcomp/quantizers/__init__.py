@@ -12,6 +12,7 @@ from tfcomp.quantizers.binary import Binary
 from tfcomp.quantizers.dorefa import DoReFa
 from tfcomp.quantizers.fine_grained import FineGrainedTernary
 from tfcomp.quantizers.fixed_point import DynamicFixedPoint, FixedPoint, Int8
+from tfcomp.quantizers.least_squares_integer import LeastSquaresInteger
 from tfcomp.quantizers.residual import ResidualBinary
 from tfcomp.quantizers.rounded_ternary import RoundedTernary
 from tfcomp.quantizers.ternary import Ternary
@@ -24,6 +25,7 @@ __all__ = [
     "FineGrainedTernary",
     "FixedPoint",
     "Int8",
+    "LeastSquaresInteger",
     "Quantizer",
     "ResidualBinary",
     "RoundedTernary",

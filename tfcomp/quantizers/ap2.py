@@ -23,4 +23,5 @@ def _nearest(x):
     # Half a power up, then down to a power: in single precision, all but sign and exponent is cut
     # off. Logarithm and power would not be exact on every backend.
     bits = ops.view(ops.cast(x, "float32") * math.sqrt(2), "int32")
-    return ops.cast(ops.view(ops.bitwise_and(bits, -(2**23)), "float32"), x.dtype)
+    power = ops.cast(ops.view(ops.bitwise_and(bits, -(2**23)), "float32"), x.dtype)
+    return ops.where(ops.isfinite(x), power, x)

@@ -64,6 +64,9 @@ class Quantizer(Configured):
 def with_gradient(inputs, levels, gradient):
     """Returns `levels(inputs)`, differentiated as `gradient` says.
 
+    Both are computed in single precision or higher: sums, counts and large powers of two leave the
+    range of half precision.
+
     Args:
         inputs: Tensor.
         levels: Function from a tensor to its quantized values, exact to the last bit.
@@ -74,11 +77,18 @@ def with_gradient(inputs, levels, gradient):
     def quantized(x):
         def grad(*args, upstream=None):
             # Some backends pass the upstream gradient by position, others by name.
-            return gradient(x, args[0] if upstream is None else upstream)
+            upstream = args[0] if upstream is None else upstream
+            return keras.ops.cast(gradient(widened(x), widened(upstream)), x.dtype)
 
-        return levels(x), grad
+        return keras.ops.cast(levels(widened(x)), x.dtype), grad
 
     return quantized(inputs)
+
+
+def widened(inputs):
+    """A tensor of half precision in single precision, any other as it is."""
+    half = keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16")
+    return keras.ops.cast(inputs, "float32") if half else inputs
 
 
 def check_bits(bits, name="bits"):

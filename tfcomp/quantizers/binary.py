@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from tfcomp.quantizers import sign_slopes
-from tfcomp.quantizers.base import Quantizer, alias, register, with_gradient
+from tfcomp.quantizers.base import Quantizer, alias, register, widened, with_gradient
 from tfcomp.quantizers.scales import other_axes
 from tfcomp.validation import check_number, invalid
 
@@ -106,7 +106,7 @@ class Binary(Quantizer):
         return self._signed(inputs, sign)
 
     def draw(self, inputs, seed_generator):
-        shape, dtype = ops.shape(inputs), inputs.dtype
+        shape, dtype = ops.shape(inputs), widened(inputs).dtype
         uniform = keras.random.uniform(shape, dtype=dtype, seed=seed_generator)
         return self._signed(inputs, lambda x: random_sign(x, uniform))
 

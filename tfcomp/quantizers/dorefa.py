@@ -6,7 +6,7 @@ Bitwidth Gradients", arXiv:1606.06160.
 
 from keras import ops
 
-from tfcomp.quantizers.base import Quantizer, check_bits, register, with_gradient
+from tfcomp.quantizers.base import Quantizer, check_bits, register, widened, with_gradient
 from tfcomp.quantizers.binary import sign
 from tfcomp.validation import invalid
 
@@ -69,12 +69,13 @@ class DoReFa(Quantizer):
             )
         if self.bits == 1:
             return with_gradient(inputs, lambda x: ops.mean(ops.abs(x)) * sign(x), lambda x, g: g)
-        squashed = ops.tanh(inputs)
+        squashed = ops.tanh(widened(inputs))
         largest = ops.max(ops.abs(squashed))
         # A tensor of zeros stands in the middle.
         largest = ops.where(largest > 0, largest, ops.ones_like(largest))
         unit = squashed / (2 * largest) + 0.5
-        return with_gradient(unit, self._nearest_level, lambda x, g: 2 * g)
+        levels = with_gradient(unit, self._nearest_level, lambda x, g: 2 * g)
+        return ops.cast(levels, inputs.dtype)
 
     def _nearest_level(self, unit):
         # From a table: compilers divide by a constant in ways that differ in the last bit.

@@ -4,27 +4,30 @@ Naveen Mellempudi et al., "Ternary Neural Networks with Fine-Grained Quantizatio
 arXiv:1705.01462.
 """
 
+import math
+
 import numpy as np
 from keras import ops
 
 from tfcomp.quantizers.base import Quantizer, register, with_gradient
+from tfcomp.quantizers.scales import other_axes
 from tfcomp.validation import invalid
 
 
 @register("fine_grained_ternary")
 class FineGrainedTernary(Quantizer):
-    """`α sign(x)` or zero, with a threshold and an α for every `group_size` input channels.
+    """`α sign(x)` or zero, with a threshold and an α for every `group_size` weights of a filter.
 
-    In each group of consecutive input channels of one filter, at one position, the `k` largest
-    magnitudes are kept, and α is their mean; `k` is the one that leaves the least squared error:
-    `(sum of the k largest)**2 / k` is maximal. The last group may be smaller. The gradient is that
-    of the identity. With one α for both signs, thresholds of their own for positive and negative
-    weights would gain nothing: for any α the nearest level of `w` is zero where `|w| < α / 2`. So
-    `symmetric=False` gives each sign both, a threshold and an α.
+    In each group of consecutive weights the `k` largest magnitudes are kept, and α is their mean;
+    `k` is the one that leaves the least squared error: `(sum of the k largest)**2 / k` is maximal.
+    The gradient is that of the identity. With one α for both signs, thresholds of their own for
+    positive and negative weights would gain nothing: for any α the nearest level of `w` is zero
+    where `|w| < α / 2`. So `symmetric=False` gives each sign both, a threshold and an α.
 
-    On a layer's kernel the groups lie along the input channels; elsewhere along the last axis.
-    Applied once to the weights of a trained network it is the paper's conversion without training:
-    `tfcomp.quantize` does that for a model.
+    On a layer's kernel, groups lie along the input channels. Where their number is no multiple of
+    `group_size`, groups go on at the next position of the filter, and its last one may be smaller.
+    Elsewhere groups lie along the last axis. Applied once to the weights of a trained network it
+    is the paper's conversion without training: `tfcomp.quantize` does that for a model.
 
     Args:
         group_size: Weights in a group, 4 to 64 in the paper.
@@ -45,28 +48,31 @@ class FineGrainedTernary(Quantizer):
             raise invalid("group_size", group_size, "a positive integer")
         self.group_size = group_size
         self.symmetric = bool(symmetric)
-        self._along = -1
 
     def for_kernel(self, axis):
         copy = FineGrainedTernary(self.group_size, self.symmetric)
-        # Input channels come right before the output channels, or after those of a transpose.
-        copy._along = -1 if -1 not in axis else min(axis) - 1
+        copy.axis = tuple(axis)
         return copy
 
     def quantize(self, inputs):
         return with_gradient(inputs, self._levels, lambda x, g: g)
 
-    def _levels(self, inputs):
-        rank = len(inputs.shape)
-        along = self._along if -self._along <= rank else -1
-        moved = ops.moveaxis(inputs, along, -1)
-        shape, length = ops.shape(moved), inputs.shape[along]
+    def _levels(self, x):
+        rank = len(x.shape)
+        inputs = (rank - 1,) if self.axis is None else other_axes(x, self.axis)
+        order = [axis for axis in range(rank) if axis not in inputs] + list(inputs)
+        moved = ops.transpose(x, order)
+        shape = ops.shape(moved)
+        # A filter is a row: its positions, and the input channels of each.
+        length = math.prod(x.shape[axis] for axis in inputs)
+        rows = ops.reshape(moved, (-1, length))
         rest = -length % self.group_size
         if rest:
-            moved = ops.pad(moved, [(0, 0)] * (rank - 1) + [(0, rest)])
-        groups = ops.reshape(moved, (-1, self.group_size))
-        levels = ops.reshape(self._best(groups), (*shape[:-1], length + rest))
-        return ops.moveaxis(levels[..., :length], -1, along)
+            rows = ops.pad(rows, [(0, 0), (0, rest)])
+        levels = self._best(ops.reshape(rows, (-1, self.group_size)))
+        levels = ops.reshape(levels, (-1, length + rest))[:, :length]
+        levels = ops.reshape(levels, shape)
+        return ops.transpose(levels, np.argsort(order).tolist())
 
     def _best(self, groups):
         if self.symmetric:

@@ -7,6 +7,9 @@ from tfcomp.quantizers.base import Quantizer, register, with_gradient
 from tfcomp.quantizers.scales import other_axes
 from tfcomp.validation import invalid
 
+# Largest exponent of a step.
+_MOST = 64
+
 
 @register("fixed_point")
 class FixedPoint(Quantizer):
@@ -31,8 +34,8 @@ class FixedPoint(Quantizer):
 
     def __init__(self, integer_bits=2, fraction_bits=5, signed=True):
         for name, value in (("integer_bits", integer_bits), ("fraction_bits", fraction_bits)):
-            if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 64:
-                raise invalid(name, value, "an integer from -64 to 64")
+            if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST:
+                raise invalid(name, value, f"an integer from -{_MOST} to {_MOST}")
         if not 1 <= integer_bits + fraction_bits <= 23:
             raise invalid(
                 "fraction_bits", fraction_bits, "1 to 23 bits together with `integer_bits`"
@@ -62,6 +65,8 @@ class FixedPoint(Quantizer):
         signed = bool(values.min() < 0) if signed is None else signed
         largest = max(values.max(), -values.min() if signed else 0)
         exponent = int(np.ceil(np.log2(largest))) if largest > 0 else 0
+        # Of the finest step there is, where values are all but zero.
+        exponent = max(exponent, bits - signed - _MOST)
         found = cls(exponent, bits - signed - exponent, signed)
         if values.max() > found.largest + 0.5 * found.step:
             # The largest positive value rounds up to a power of two.
@@ -137,19 +142,16 @@ class DynamicFixedPoint(Quantizer):
     def quantize(self, inputs):
         return with_gradient(inputs, self._round, lambda x, g: g)
 
-    def _round(self, inputs):
-        # In single precision, for the powers' sake.
-        x = ops.cast(inputs, "float32")
+    def _round(self, x):
         powers = 2.0 ** np.arange(-64, 65)
         # The largest positive value may round to the largest level, half a step above it.
         reach = powers * (1 - 2.0**-self.bits)
         index = ops.maximum(_first_above(reach, ops.max(x)), _first_above(powers, -ops.min(x)))
         index = ops.minimum(index, len(powers) - 1)
-        largest = ops.take(ops.convert_to_tensor(powers, "float32"), index)
+        largest = ops.take(ops.convert_to_tensor(powers, x.dtype), index)
         step = largest * 2.0 ** (1 - self.bits)
         # Powers of two scale exactly.
-        rounded = ops.clip(ops.round(x / step) * step, -largest, largest - step)
-        return ops.cast(rounded, inputs.dtype)
+        return ops.clip(ops.round(x / step) * step, -largest, largest - step)
 
     def get_config(self):
         return {"bits": self.bits}
@@ -157,7 +159,7 @@ class DynamicFixedPoint(Quantizer):
 
 def _first_above(ascending, value):
     """Index of the first of some numbers that is not below a value."""
-    below = ops.convert_to_tensor(ascending, "float32") < value
+    below = ops.convert_to_tensor(ascending, value.dtype) < value
     return ops.sum(ops.cast(below, "int32"))
 
 
@@ -193,7 +195,9 @@ class Int8(Quantizer):
 
     def _round(self, x):
         largest = ops.max(ops.abs(x), axis=other_axes(x, self.axis), keepdims=True)
-        scale = ops.where(largest > 0, largest, ops.ones_like(largest)) / 127
+        scale = largest / 127
+        # A smaller one would be no normal number, and zero on some devices.
+        scale = ops.where(scale > np.finfo("float32").tiny, scale, ops.ones_like(scale))
         return ops.round(x / scale) * scale
 
     def get_config(self):

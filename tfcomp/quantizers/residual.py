@@ -16,9 +16,9 @@ from tfcomp.validation import invalid
 class ResidualBinary(Quantizer):
     """`β1 sign(r0) + β2 sign(r1) + ...`: what one sign leaves over, the next one approximates.
 
-    `r0 = x`, `βi = mean |r(i-1)|`, `ri = r(i-1) - βi sign(r(i-1))`. The gradient is that of
-    XNOR-Net, `β1 1(|x| <= clip_value) + 1 / n` with `n` entries to a scale, where β counts as the
-    sum of all βi: each sign passes the gradient on, as in the first.
+    `r0 = x`, `βi = mean |r(i-1)|`, `ri = r(i-1) - βi sign(r(i-1))`. The gradient goes
+    straight through each sign, `Σ βi 1(|r(i-1)| <= clip_value) + 1 / n` with `n` entries to a
+    scale; of first order it is XNOR-Net's.
 
     Args:
         order: How many signs, 2 in the paper.
@@ -57,21 +57,22 @@ class ResidualBinary(Quantizer):
         return with_gradient(inputs, lambda x: self._expand(x)[0], self._gradient)
 
     def _expand(self, x):
-        """The value, and the sum of the scales."""
-        total = scales = 0
+        """The value, and the sum of the scales of the signs that pass a gradient on."""
+        total = slope = 0
         rest = x
         for _ in range(self.order):
             beta = ops.mean(ops.abs(rest), axis=self._axes(x), keepdims=True)
             step = beta * sign(rest)
-            total, scales, rest = total + step, scales + beta, rest - step
-        return total, scales
+            slope = slope + beta * inside(rest, self.clip_value)
+            total, rest = total + step, rest - step
+        return total, slope
 
     def _gradient(self, x, g):
         entries = 1
         for axis in self._axes(x):
             entries = entries * ops.shape(x)[axis]
-        _, scales = self._expand(x)
-        return g * (scales * inside(x, self.clip_value) + 1 / ops.cast(entries, x.dtype))
+        _, slope = self._expand(x)
+        return g * (slope + 1 / ops.cast(entries, x.dtype))
 
     def get_config(self):
         return {"order": self.order, "clip_value": self.clip_value, "axis": self.axis}

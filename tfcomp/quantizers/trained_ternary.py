@@ -7,7 +7,7 @@ arXiv:1612.01064.
 import keras
 from keras import ops
 
-from tfcomp.quantizers.base import Quantizer, register
+from tfcomp.quantizers.base import Quantizer, register, widened
 from tfcomp.validation import check_number
 
 
@@ -64,10 +64,11 @@ class TrainedTernary(Quantizer):
         """Mean magnitudes above Δ and below -Δ; 1 where there is no such weight."""
         inputs = ops.stop_gradient(inputs)
         delta = self._delta(inputs)
+        inputs = widened(inputs)
         return _mean(inputs, inputs > delta), _mean(-inputs, inputs < -delta)
 
     def _delta(self, inputs):
-        return self.threshold * ops.max(ops.abs(inputs))
+        return self.threshold * ops.max(ops.abs(widened(inputs)))
 
     def get_config(self):
         return {"threshold": self.threshold}
@@ -82,7 +83,7 @@ def trained_ternary(inputs, delta, positive, negative):
         positive: `W_p`, a scalar tensor.
         negative: `W_n`, a scalar tensor.
     """
-    above, below = inputs > delta, inputs < -delta
+    above, below = widened(inputs) > delta, widened(inputs) < -delta
     positive, negative = ops.cast(positive, inputs.dtype), ops.cast(negative, inputs.dtype)
     levels = positive * ops.cast(above, inputs.dtype) - negative * ops.cast(below, inputs.dtype)
     share = ops.where(above, positive, ops.where(below, negative, ops.ones_like(inputs)))
