@@ -14,7 +14,7 @@ import keras
 from tfcomp.validation import invalid
 
 # Weights of these names have two axes or more in some layers without being kernels.
-_NOT_KERNELS = re.compile(r"(^|_)(bias|gamma|beta|alpha|mean|variance|scale)$")
+_NOT_KERNELS = re.compile(r"(^|_)(bias|gamma|beta|alpha|mean|variance|scale)$|^lora_")
 
 # How precisely a rule names its match; the most precise rule of a dict wins.
 _EXACT, _PATTERN, _CALLABLE, _TYPE, _REST = 5, 4, 3, 2, 1
@@ -109,7 +109,7 @@ def weight_quantizers(layer):
 
 
 def is_kernel(variable):
-    """Whether a variable is kernel-like: floating point, two axes or more, and no bias or scale."""
+    """Whether a variable is kernel-like: floating, two axes or more, no bias, scale or LoRA's."""
     return (
         keras.backend.is_float_dtype(variable.dtype)
         and len(variable.shape) >= 2

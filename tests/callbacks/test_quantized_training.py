@@ -1,12 +1,14 @@
 """Weights quantized in every step, against a training loop written in numpy."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
 
 import tfcomp
 from tfcomp import quantizers
-from tfcomp.callbacks import BinaryRelax, GradualPruning, QuantizedTraining
+from tfcomp.callbacks import BinaryRelax, GradualPruning, IncrementalQuantization, QuantizedTraining
 from tfcomp.quantizers import Binary, Ternary
 
 RATE, STEPS = 0.05, 12
@@ -229,9 +231,108 @@ def test_later_fit_stays_quantized_until_released(data):
     assert len(np.unique(np.abs(kernel(model)))) > 2
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_quantized_where_data_end_unforeseen(data, known):
+    """A step that finds no more data leaves quantized weights alone."""
+
+    def samples():
+        for row, wanted in zip(*data):
+            yield row[None], wanted[None]
+
+    model = linear()
+    model.fit(
+        samples(),
+        steps_per_epoch=STEPS if known else None,
+        verbose=0,
+        callbacks=[QuantizedTraining("ternary")],
+    )
+    assert len(np.unique(np.abs(kernel(model)))) == 2
+
+
+def test_trains_on_after_compiling_anew(data):
+    """With no callback in the later fit, latent weights go on as they would have."""
+    kernels = []
+    for recompile in (False, True):
+        model = linear()
+        fit(model, data, QuantizedTraining("ternary"))
+        if recompile:
+            model.compile(keras.optimizers.SGD(RATE), "mse")
+        model.fit(*data, batch_size=1, epochs=3, shuffle=False, verbose=0)
+        assert len(np.unique(np.abs(kernel(model)))) == 2
+        kernels.append(kernel(model))
+    np.testing.assert_array_equal(*kernels)
+
+
+def test_weights_that_were_set_are_where_a_later_fit_begins(data):
+    model, callback = linear(), QuantizedTraining("ternary")
+    fit(model, data, callback)
+    best = model.get_weights()
+    fit(model, data, callback, epochs=5)
+    assert (kernel(model) != best[0]).any()
+    model.set_weights(best)
+    model.optimizer.learning_rate = 0.0
+    fit(model, data, callback)
+    np.testing.assert_allclose(kernel(model), best[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        lambda: BinaryRelax("ternary"),
+        lambda: QuantizedTraining("ternary"),
+        lambda: IncrementalQuantization(2),
+    ],
+)
+def test_weights_of_an_earlier_epoch_are_quantized(data, callback):
+    """The best epoch is the first, when most weights are not quantized."""
+    model = linear()
+    best = keras.callbacks.EarlyStopping(
+        "quantized", patience=9, mode="min", restore_best_weights=True
+    )
+    callback = callback()
+    relaxed = type(callback) is not QuantizedTraining
+    # It reads what the callback before it has logged.
+    first = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(quantized=epoch)
+    )
+    with pytest.warns(UserWarning, match="compressed without") if relaxed else nullcontext():
+        model.fit(*data, batch_size=1, epochs=4, verbose=0, callbacks=[first, best, callback])
+    assert len(np.unique(np.abs(kernel(model)))) == 2
+
+
+def test_averages_are_those_of_latent_weights(data):
+    """Keras's average over the run, quantized in the end."""
+    model = linear()
+    model.compile(keras.optimizers.SGD(RATE, use_ema=True, ema_momentum=0.5), "mse")
+    start = kernel(model).astype(np.float64)
+    fit(model, data, QuantizedTraining("ternary"))
+    y, average = start, start
+    for row, wanted in zip(data[0].astype(np.float64), data[1]):
+        error = row @ ternary(y) - wanted
+        y = y - RATE * 2 / 4 * np.outer(row, error)
+        average = 0.5 * average + 0.5 * y
+    np.testing.assert_allclose(kernel(model), ternary(average), rtol=1e-4)
+
+
+def test_used_again_on_other_layers(data):
+    """What trains now, and did not before, is quantized, too."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(4)])
+    model.layers[0].trainable = False
+    model.compile("sgd", "mse")
+    callback = QuantizedTraining("binary")
+    fit(model, data, callback)
+    model.layers[0].trainable = True
+    model.compile("sgd", "mse")
+    fit(model, data, callback)
+    for layer in model.layers:
+        values = np.unique(keras.ops.convert_to_numpy(layer.kernel.value))
+        assert values.tolist() == [-1.0, 1.0]
+
+
 def test_bad_arguments_name_themselves(data):
     for make, name in [
-        (lambda: QuantizedTraining("septary"), "identifier"),
+        (lambda: QuantizedTraining("septary"), "quantizer"),
         (lambda: QuantizedTraining(None), "quantizer"),
         (lambda: BinaryRelax("ternary", strength=-1), "strength"),
         (lambda: BinaryRelax("ternary", growth=0.9), "growth"),

@@ -4,6 +4,7 @@ import warnings
 import weakref
 
 import keras
+import numpy as np
 
 from tfcomp import targets as targets_lib
 from tfcomp.projections import attachment
@@ -86,13 +87,13 @@ class ProjectionCallback(keras.callbacks.Callback):
         for target in targets:
             self._check_options(target)
             check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
-        if self._bound is None:
-            projections = [self.make_projection(target) for target in targets]
-        else:
-            projections = [entry.projection for entry in self._entries]
+        # What trains, and so is a target, may be another choice than at an earlier run.
+        known = {id(entry.variable): entry.projection for entry in self._entries}
         self._entries = [
-            attachment.attach(model, target, projection)
-            for target, projection in zip(targets, projections, strict=True)
+            attachment.attach(
+                model, target, known.get(id(target.variable)) or self.make_projection(target)
+            )
+            for target in targets
         ]
         self._bound = weakref.ref(model)
 
@@ -127,12 +128,29 @@ class ProjectionCallback(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         for track in self._tracks or ():
             track.warn_if_unfinished(self)
+        if self._tracks is not None:
+            self._settle()
+
+    def _settle(self):
+        """Compresses what others have put into the variables at the end of the run."""
+        changed = []
+        for entry in self._entries:
+            value, state = entry.read()
+            if entry.projection.is_stale(value, state):
+                entry.write_state(entry.projection.adopt(value, state))
+            settled = entry.settled(value)
+            if not np.array_equal(settled, value):
+                entry.variable.assign(settled)
+                changed.append(entry.target.path)
+        # Keras itself puts averages over the run there.
         optimizer = attachment.innermost(self.model.optimizer)
-        if getattr(optimizer, "use_ema", False):
-            # Keras has just put averages over the run into the variables.
-            for entry in self._entries:
-                value, state = entry.read()
-                entry.variable.assign(entry.projection.settle(value, state))
+        if changed and not getattr(optimizer, "use_ema", False):
+            warnings.warn(
+                f"{type(self).__name__}: when the run ended, weights were set that are not "
+                f"compressed as they were to be ({', '.join(changed)}), from an earlier epoch if "
+                "EarlyStopping restored its best. They have been compressed without training.",
+                stacklevel=2,
+            )
 
     def report(self, entries=None):
         """Returns the measures of all targets and their total, as they appear in `logs`."""
@@ -150,10 +168,10 @@ class ProjectionCallback(keras.callbacks.Callback):
             # A run that was broken off keeps its plan, whatever steps it has left out.
             run.begin, run.end = map(int, keras.ops.convert_to_numpy(self._entries[0].run.value))
         for entry in self._entries:
-            entry.restored = False
+            restored, entry.restored = entry.restored, False
             entry.run.assign([run.begin, run.end])
-            if entry.fresh:
-                value, state = entry.read()
+            value, state = entry.read()
+            if entry.fresh or (not restored and entry.projection.is_stale(value, state)):
                 entry.write_state(entry.projection.adopt(value, state))
                 entry.fresh = False
         tracks = {}

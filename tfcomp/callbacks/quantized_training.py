@@ -58,7 +58,7 @@ class QuantizedTraining(ProjectionCallback):
         self._always = schedules.StepPortions([0], [1.0])
 
     def _get(self, identifier):
-        quantizer = quantizers.get(identifier)
+        quantizer = quantizers.get(identifier, "quantizer")
         if quantizer is None:
             raise invalid("quantizer", identifier, "a quantizer")
         if isinstance(quantizer, quantizers.TrainedTernary):

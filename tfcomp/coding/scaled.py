@@ -46,8 +46,13 @@ def _smallest(size, others):
     return np.where(size > 0, size, np.inf).min(others, keepdims=True)
 
 
+def _largest_of_int8(size, others):
+    # As 8-bit quantizers have it: a ratio of a 127th is no number to the last bit.
+    return _largest(size, others) / np.float32(127)
+
+
 # What the scale may be, and what the units may have been rounded to, most natural first.
-_SCALES = (_largest, _smallest)
+_SCALES = (_largest, _smallest, _largest_of_int8)
 _ROUNDINGS = (np.round, lambda ratio: np.round(ratio * 2**20) / 2**20, lambda ratio: ratio)
 _WAYS = [(scale, rounding) for scale in _SCALES for rounding in _ROUNDINGS]
 

@@ -56,7 +56,7 @@ class QuantizedMixin:
         super().__init__(*args, **kwargs)
         chosen["input_quantizer"] = input_quantizer
         for name, identifier in chosen.items():
-            quantizer = quantizers.get(identifier)
+            quantizer = quantizers.get(identifier, name)
             setattr(self, name, quantizer)
             if getattr(quantizer, "stochastic", False):
                 source = RandomSource(quantizer.seed, name=_source_name(name))

@@ -89,7 +89,8 @@ def _check(choice, argument):
 def _quantized_class(layer):
     """The class that can quantize the inputs of a layer, or `None`."""
     if isinstance(layer, QuantizedMixin):
-        return type(layer)
+        # A DoReFa layer makes its own quantizers.
+        return None if hasattr(layer, "activation_bits") else type(layer)
     found = getattr(layers_lib, f"Quantized{type(layer).__name__}", None)
     return found if found is not None and type(layer) in found.__mro__ else None
 
@@ -133,7 +134,8 @@ def _ranges(model, data, layers, batch_size, verbose):
     found = {}
 
     def see(args, kwargs, layer):
-        inputs = np.asarray(keras.ops.convert_to_numpy(args[0]), np.float32)
+        inputs = args[0] if args else kwargs["inputs"]
+        inputs = np.asarray(keras.ops.convert_to_numpy(inputs), np.float32)
         low, high = found.get(id(layer), (np.inf, -np.inf))
         found[id(layer)] = (min(low, inputs.min()), max(high, inputs.max()))
 

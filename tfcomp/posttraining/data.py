@@ -20,6 +20,8 @@ def batches(data, batch_size=32, argument="data"):
     Raises:
         ValueError: If there is not one batch.
     """
+    if type(batch_size) is not int or batch_size < 1:
+        raise invalid("batch_size", batch_size, "a positive integer")
     one = None
     for one in _pairs(data, batch_size, argument):
         yield one

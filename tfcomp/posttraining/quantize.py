@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 
 from tfcomp import quantizers
 from tfcomp import targets as targets_lib
@@ -10,6 +11,9 @@ from tfcomp.axes import output_axes
 from tfcomp.posttraining.data import batches
 from tfcomp.projections.base import check_weights
 from tfcomp.validation import invalid
+
+# What is changed in `BatchNormalization` while its statistics are taken.
+_NORM = ("momentum", "trainable")
 
 
 def quantize(model, quantizer, targets=None, data=None, batch_size=32, verbose=1):
@@ -51,52 +55,88 @@ def quantize(model, quantizer, targets=None, data=None, batch_size=32, verbose=1
             raise invalid(
                 "targets", target.options, f"overrides for {target.path} among ['quantizer']"
             )
-        function = quantizers.get(target.options.get("quantizer", quantizer))
+        function = quantizers.get(target.options.get("quantizer", quantizer), "quantizer")
         if function is None:
             raise invalid("quantizer", quantizer, "a quantizer")
         if isinstance(function, quantizers.Quantizer):
             function = function.for_kernel(output_axes(target.layer, target.variable.name))
         check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
         chosen.append((target, function))
-    if data is not None:
-        next(batches(data, batch_size))
     errors = {}
-    for target, function in chosen:
-        # By way of numpy, since TensorFlow casts a variable to its own dtype by handing it back.
-        before = keras.ops.convert_to_tensor(keras.ops.convert_to_numpy(target.variable.value))
-        before = keras.ops.cast(before, "float32")
-        after = keras.ops.cast(function(before), "float32")
-        target.variable.assign(after)
-        whole = float(keras.ops.sum(before**2))
-        errors[target.path] = float(keras.ops.sum((after - before) ** 2)) / whole if whole else 0.0
-    if data is not None:
-        _estimate_statistics(model, data, batch_size, verbose)
+    with _all_or_nothing(model):
+        for target, function in chosen:
+            before = keras.ops.cast(_tensor(target.variable), "float32")
+            after = keras.ops.cast(function(before), "float32")
+            if tuple(after.shape) != tuple(before.shape):
+                raise invalid("quantizer", quantizer, f"a function that keeps {before.shape}")
+            target.variable.assign(after)
+            whole = float(keras.ops.sum(before**2))
+            error = float(keras.ops.sum((after - before) ** 2))
+            errors[target.path] = error / whole if whole else 0.0
+        if data is not None:
+            _estimate_statistics(model, data, batch_size, verbose)
     return errors
 
 
+def _tensor(variable):
+    # By way of numpy, since TensorFlow casts a variable to its own dtype by handing it back.
+    return keras.ops.convert_to_tensor(keras.ops.convert_to_numpy(variable.value))
+
+
+@contextlib.contextmanager
+def _all_or_nothing(model):
+    """Gives all variables their values back where something goes wrong."""
+    kept = [(v, np.array(keras.ops.convert_to_numpy(v.value))) for v in model.variables]
+    try:
+        yield
+    except BaseException:
+        for variable, value in kept:
+            variable.assign(value)
+        raise
+
+
 def _estimate_statistics(model, data, batch_size, verbose):
+    """Means and variances over all samples, each batch normalized by its own meanwhile."""
     layers = [site.layer for site in targets_lib.layer_sites(model)]
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if not norms:
-        return
+    sums, samples = [(0.0, 0.0)] * len(norms), 0
+    bar = keras.utils.Progbar(None, verbose=verbose and bool(norms))
     with _settings(layers, norms):
-        bar = keras.utils.Progbar(None, verbose=verbose)
-        for seen, (batch, _) in enumerate(batches(data, batch_size)):
-            for layer in norms:
-                # The mean over the batches so far.
-                layer.momentum = seen / (seen + 1)
-            model(batch, training=True)
+        for batch, _ in batches(data, batch_size):
+            model(batch, training=bool(norms))
+            if not norms:
+                return
+            size = len(keras.tree.flatten(batch)[0])
+            samples += size
+            for i, (layer, (total, squares)) in enumerate(zip(norms, sums)):
+                # Momentum is zero: these are the statistics of the batch.
+                mean, variance = (_moment(v) for v in (layer.moving_mean, layer.moving_variance))
+                sums[i] = total + size * mean, squares + size * (variance + mean**2)
             bar.add(1)
+    for layer, (total, squares) in zip(norms, sums):
+        mean = total / samples
+        variance = np.maximum(squares / samples - mean**2, 0)
+        if not np.isfinite(mean + variance).all():
+            raise invalid("data", "NaN or infinity", f"finite inputs of {layer.name!r}")
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(variance)
+
+
+def _moment(variable):
+    return np.asarray(keras.ops.convert_to_numpy(variable.value), np.float64)
 
 
 @contextlib.contextmanager
 def _settings(layers, norms):
-    """Trains normalization alone: no dropout, and momentum comes back afterwards."""
+    """Normalization alone as in training, by the batch at hand, and no dropout."""
     drops = [layer for layer in layers if isinstance(getattr(layer, "rate", None), (int, float))]
     kept = [(layer, "rate", layer.rate) for layer in drops]
-    kept += [(layer, "momentum", layer.momentum) for layer in norms]
+    kept += [(layer, name, getattr(layer, name)) for name in _NORM for layer in norms]
     for layer in drops:
         layer.rate = 0.0
+    for layer in norms:
+        # A frozen one would go by its old statistics.
+        layer.momentum, layer.trainable = 0.0, True
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ from tfcomp.projections.base import Projection
 _ATTRIBUTE = "tfcomp_state"
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """One projection on one variable.
 
@@ -69,6 +69,14 @@ class Entry:
         """Assigns the state."""
         for name, array in state.items():
             self.state[name].assign(array)
+
+    def settled(self, value):
+        """The value, a numpy array, as the variable's projections from this one on leave it."""
+        entries = getattr(self.variable.constraint, "entries", [])
+        for entry in entries[entries.index(self) :] if self in entries else []:
+            state = {name: _numpy(variable) for name, variable in entry.state.items()}
+            value = entry.projection.settle(value, state)
+        return value
 
     def project(self):
         """Puts the variable through the projection where it is, by way of the device."""
@@ -229,6 +237,7 @@ def _find_or_create(model):
         for optimizer in {id(o): o for o in (outer, inner)}.values():
             _save_plainly(optimizer, state._held.state_variables)
         fuse.install(state._held)
+        _follow(model)
     _bring_along(model, state._held)
     return state._held
 
@@ -246,6 +255,25 @@ def _bring_along(model, held):
                     held.entries.append(entry)
                     if entry.projection.needs_gradient and not held.shows_gradients:
                         _show_gradients(held)
+
+
+def _follow(model):
+    """Lets a later `fit` find what is attached, although the model was recompiled in between."""
+    if "make_train_function" in vars(model):
+        return
+    make = model.make_train_function
+
+    def make_train_function(force=False):
+        if model.optimizer is not None and find(model) is None and _has_projections(model):
+            _find_or_create(model)
+        return make(force)
+
+    # Not by `setattr`, which tracks what a model is given.
+    object.__setattr__(model, "make_train_function", make_train_function)
+
+
+def _has_projections(model):
+    return any(isinstance(variable.constraint, Constraint) for variable in model.variables)
 
 
 def _save_plainly(optimizer, hidden):
@@ -276,12 +304,13 @@ def _show_gradients(held):
                 before = keras.ops.copy(keras.ops.convert_to_tensor(entry.variable))
                 held.steps[id(entry)] = (before, keras.ops.convert_to_tensor(original))
                 grads[place] = _transformed(entry, grads[place], before, scale)
-        for entry in held.entries:
-            if id(entry) in held.steps:
-                before, _ = held.steps[id(entry)]
-                trained = entry.projection.trained(before, entry.tensors())
-                if trained is not before:
-                    entry.variable.assign(trained)
+        with _once_known(grads):
+            for entry in held.entries:
+                if id(entry) in held.steps:
+                    before, _ = held.steps[id(entry)]
+                    trained = entry.projection.trained(before, entry.tensors())
+                    if trained is not before:
+                        entry.variable.assign(trained)
         try:
             return apply(grads, trainable_variables)
         finally:
@@ -289,6 +318,19 @@ def _show_gradients(held):
 
     optimizer.apply = apply_shown
     held.shows_gradients = True
+
+
+def _once_known(gradients):
+    """Context of operations that wait for the gradients.
+
+    In a graph of TensorFlow, assignments run as soon as they can: in a step, too, that finds out
+    that there are no more data, and that does not come to the update.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.control_dependencies([g for g in gradients if g is not None])
 
 
 def _transformed(entry, gradient, value, scale):

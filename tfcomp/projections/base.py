@@ -124,6 +124,15 @@ class Projection:
         """The host's version of `__call__`: the value as the projection would leave it."""
         return value
 
+    def is_stale(self, value, state):
+        """Whether the state belongs to another value: somebody has set the weights since.
+
+        Args:
+            value: Numpy array.
+            state: Dict of numpy arrays.
+        """
+        return False
+
 
 def check_weights(path, value):
     """Raises unless an array can be compressed: floating point and without NaN or infinity."""

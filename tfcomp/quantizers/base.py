@@ -115,12 +115,14 @@ def alias(name, make):
     _KNOWN[name] = make
 
 
-def get(identifier):
+def get(identifier, name="identifier"):
     """Returns a quantizer from a name, a config, a quantizer or any callable.
 
     Args:
         identifier: `None`, a name such as `"binary"`, a `Quantizer`, a config dict as `serialize`
             makes it, or a callable from tensor to tensor.
+
+        name: Name of the argument, for the error message.
 
     Raises:
         ValueError: If it is none of these.
@@ -133,14 +135,14 @@ def get(identifier):
     """
     if identifier is None or isinstance(identifier, Quantizer):
         return identifier
-    if isinstance(identifier, dict):
+    if isinstance(identifier, dict) and identifier:
         return keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, str) and identifier in _KNOWN:
         return _KNOWN[identifier]()
     if callable(identifier) and not isinstance(identifier, type):
         return identifier
     raise invalid(
-        "identifier",
+        name,
         identifier,
         f"a quantizer, a callable, or one of the names {sorted(_KNOWN)}",
     )

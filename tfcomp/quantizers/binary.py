@@ -9,7 +9,7 @@ from keras import ops
 
 from tfcomp.quantizers import sign_slopes
 from tfcomp.quantizers.base import Quantizer, alias, register, widened, with_gradient
-from tfcomp.quantizers.scales import other_axes
+from tfcomp.quantizers.scales import as_axes, other_axes
 from tfcomp.validation import check_number, invalid
 
 
@@ -77,19 +77,17 @@ class Binary(Quantizer):
         stochastic=False,
         seed=None,
     ):
-        if clip_value is not None and not clip_value > 0:
-            raise invalid("clip_value", clip_value, "a number > 0, or None")
+        if clip_value is not None:
+            check_number("clip_value", clip_value, above=0)
         if isinstance(scale, str) and scale != "constant":
             raise invalid("scale", scale, "True, False or 'constant'")
         if gradient not in ("hard_tanh", "approx", "swish"):
             raise invalid("gradient", gradient, "'hard_tanh', 'approx' or 'swish'")
-        check_number("beta", beta)
-        if beta <= 0:
-            raise invalid("beta", beta, "a number > 0")
+        check_number("beta", beta, above=0)
         self.clip_value = clip_value
         self.scale = scale if scale == "constant" else bool(scale)
         self.gradient, self.beta = gradient, beta
-        self.axis = (axis,) if isinstance(axis, int) else axis if axis is None else tuple(axis)
+        self.axis = as_axes(axis)
         self.stochastic = bool(stochastic)
         self.seed = seed
 

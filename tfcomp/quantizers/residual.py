@@ -8,8 +8,8 @@ from keras import ops
 
 from tfcomp.quantizers.base import Quantizer, register, with_gradient
 from tfcomp.quantizers.binary import inside, sign
-from tfcomp.quantizers.scales import other_axes
-from tfcomp.validation import invalid
+from tfcomp.quantizers.scales import as_axes, other_axes
+from tfcomp.validation import check_number, invalid
 
 
 @register("residual_binary")
@@ -37,11 +37,11 @@ class ResidualBinary(Quantizer):
     def __init__(self, order=2, clip_value=1.0, axis=None):
         if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= 8:
             raise invalid("order", order, "an integer from 1 to 8")
-        if clip_value is not None and not clip_value > 0:
-            raise invalid("clip_value", clip_value, "a number > 0, or None")
+        if clip_value is not None:
+            check_number("clip_value", clip_value, above=0)
         self.order = order
         self.clip_value = clip_value
-        self.axis = (axis,) if isinstance(axis, int) else axis if axis is None else tuple(axis)
+        self.axis = as_axes(axis)
 
     @property
     def bits(self):

@@ -8,7 +8,7 @@ from keras import ops
 from tfcomp.quantizers.base import Quantizer, alias, register, with_gradient
 from tfcomp.quantizers.binary import inside
 from tfcomp.quantizers.scales import other_axes
-from tfcomp.validation import invalid
+from tfcomp.validation import check_number
 
 
 @register("ternary")
@@ -36,11 +36,10 @@ class Ternary(Quantizer):
     bits = 2
 
     def __init__(self, threshold=0.7, scale=True, per_channel=False, delta=None, clip_value=None):
-        if not threshold > 0:
-            raise invalid("threshold", threshold, "a number > 0")
+        check_number("threshold", threshold, above=0)
         for name, value in (("delta", delta), ("clip_value", clip_value)):
-            if value is not None and not value > 0:
-                raise invalid(name, value, "a number > 0, or None")
+            if value is not None:
+                check_number(name, value, above=0)
         self.delta, self.clip_value = delta, clip_value
         self.threshold = threshold
         self.scale = bool(scale)

@@ -21,8 +21,11 @@ def _parameters(cls):
         for parameter in parameters:
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 found.setdefault(parameter.name, parameter)
-        # A class that takes *args has the signature of the class it extends.
-        if not any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        # A class that takes *args has the signature of the class it extends, and ours may take more
+        # arguments for the class they extend.
+        kinds = {parameter.kind for parameter in parameters}
+        passes_on = inspect.Parameter.VAR_KEYWORD in kinds and base.__module__.startswith("tfcomp.")
+        if inspect.Parameter.VAR_POSITIONAL not in kinds and not passes_on:
             break
     return found
 
@@ -77,20 +80,33 @@ def carry_weights(old, new):
     """Copies the weights that both layers have, by path inside the layer and by shape.
 
     Trained scales that only the new layer has begin at the best ones for the weights it is given.
+    Where the old layer has LoRA, the new one gets the sum of its weight and the low-rank product.
 
     Returns:
         The numbers of weights copied, of those in `new`, and of those in `old`.
     """
-    values = {site.path: site.variable for site in targets.variable_sites(old)}
-    sites = targets.variable_sites(new)
+    old_sites, sites = targets.variable_sites(old), targets.variable_sites(new)
+    values = {site.path: site.variable.value for site in old_sites}
+    if not getattr(new, "lora_enabled", False):
+        values.update(_merged(old_sites))
     copied, fitted = 0, []
     for site in sites:
         source = values.get(site.path)
         if source is not None and tuple(source.shape) == tuple(site.variable.shape):
-            site.variable.assign(keras.ops.convert_to_numpy(source.value))
+            site.variable.assign(keras.ops.convert_to_numpy(source))
             copied += 1
         elif isinstance(site.layer, TernaryScales):
             fitted.append(site.layer)
     for scales in fitted:
         scales.fit_to_weight()
     return copied, len(sites), len(values)
+
+
+def _merged(sites):
+    """Dict from path to the value of a weight that LoRA adds to."""
+    return {
+        site.path: getattr(site.layer, site.variable.name)
+        for site in sites
+        if getattr(site.layer, "lora_enabled", False)
+        and site.variable.name in ("kernel", "embeddings")
+    }

@@ -114,6 +114,8 @@ class _Swap:
         cls = value.func if isinstance(value, functools.partial) else value
         if isinstance(cls, type) and issubclass(cls, keras.layers.Layer):
             preset = value.keywords if isinstance(value, functools.partial) else {}
+            if getattr(value, "args", ()):
+                raise invalid("rules", value, "keyword arguments alone in a functools.partial")
             if type(layer) is cls and not preset:
                 return None
             return convert(layer, cls, preset)
