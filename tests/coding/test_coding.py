@@ -182,6 +182,16 @@ def test_scales_are_taken_out_exactly(shape, scales, levels):
     assert coded.coding == "scaled" and coded.parts["scales"].shape == scales
 
 
+def test_scales_of_int8_are_taken_out_exactly():
+    rng = np.random.default_rng(0)
+    largest = np.abs(rng.standard_normal((1, 40))).astype("float32")
+    units = rng.integers(-127, 128, (2000, 40)).astype("float32")
+    units[0] = 127
+    coded = round_trip(units * (largest / np.float32(127)))
+    assert coded.coding == "scaled" and coded.parts["scales"].shape == (1, 40)
+    assert len(coding.to_bytes(coded)) < 1.02 * units.size
+
+
 def test_numbers_that_a_multiplication_may_flush_keep_their_bits():
     array = np.outer([1, 0, -1, 1], np.float32([1e-40, 1, 2, 3])).astype("float32")
     assert round_trip(np.tile(array, (100, 1))).coding != "scaled"

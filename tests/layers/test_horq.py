@@ -109,8 +109,8 @@ def test_dense_by_hand():
     # Two signs tell two numbers apart: (1, -3) is (2, -2) and then (-1, -1).
     x = np.array([[1.0, -3.0]], "float32")
     np.testing.assert_allclose(numpy(layer(x)), [[0.375 * 4]], rtol=1e-6)
-    # (β1 + β2) 1(|x| <= 1) + 1/2, times α sign(w).
-    np.testing.assert_allclose(gradient(layer, x), [[0.375 * 3.5, -0.375 * 0.5]], rtol=1e-6)
+    # β1 1(|x| <= 1) + β2 1(1 <= 1) + 1/2, times α sign(w).
+    np.testing.assert_allclose(gradient(layer, x), [[0.375 * 3.5, -0.375 * 1.5]], rtol=1e-6)
 
 
 def test_a_sequence_has_scales_for_each_step():

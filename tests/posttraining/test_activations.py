@@ -119,6 +119,15 @@ def test_says_what_it_leaves(x):
     assert type(small.get_layer("out")) is layers.QuantizedDense
 
 
+def test_layers_that_make_their_own_quantizers_and_calls_by_keyword():
+    x = keras.Input((4,))
+    hidden = layers.DoReFaDense(3, activation_bits=32, name="hidden")(inputs=x)
+    model = keras.Model(x, keras.layers.Dense(2, name="out")(inputs=hidden))
+    with pytest.warns(UserWarning, match="hidden stay as they are"):
+        small = tfcomp.quantize_activations(model, np.ones((3, 4), "float32"), verbose=0)
+    assert quantizer_of(small, "out").bits == 8
+
+
 def test_bad_arguments(model, x):
     nan = np.full_like(x, np.nan)
     for arguments, name in [

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 import tfcomp
-from tfcomp.layers import BinaryConv2D, BinaryDense, HashedDense, QuantizedDense, TernaryDense
+from tfcomp.layers import (
+    BinaryConv2D,
+    BinaryDense,
+    FactorizedDense,
+    HashedDense,
+    QuantizedDense,
+    TernaryDense,
+)
 
 
 def numpy(tensor):
@@ -140,6 +147,31 @@ def test_partials_and_factories():
     swapped = tfcomp.swap_layers(model, {"hidden": HashedDense})
     np.testing.assert_array_equal(numpy(swapped.get_layer("hidden").bias), np.arange(5.0))
     assert type(swapped.get_layer("logits")) is keras.layers.Dense
+
+
+def test_partials_of_layers_that_pass_arguments_on():
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, activation="relu", use_bias=False, name="a")]
+    )
+    rule = functools.partial(FactorizedDense, rank=4)
+    swapped = tfcomp.swap_layers(model, {"a": rule}).get_layer("a")
+    assert swapped.activation is keras.activations.relu and not swapped.use_bias
+    with pytest.raises(ValueError, match=r"argument `rules`.*keyword arguments"):
+        tfcomp.swap_layers(model, {"a": functools.partial(BinaryDense, 20)})
+
+
+def test_lora_is_merged():
+    """A layer of another class computes with the sum; one that is kept keeps both."""
+    model = keras.Sequential([keras.Input((6,)), *(keras.layers.Dense(6, name=n) for n in "ab")])
+    for layer in model.layers:
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(np.ones((2, 6)))
+    swapped = tfcomp.swap_layers(model, {"a": tfcomp.layers.QuantizedDense})
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    np.testing.assert_allclose(numpy(swapped(x)), numpy(model(x)), rtol=1e-4, atol=1e-5)
+    assert not swapped.get_layer("a").lora_enabled and swapped.get_layer("b").lora_enabled
+    # Low-rank factors are not what is compressed by default.
+    assert [t.path for t in tfcomp.targets.find(swapped)] == ["a/kernel"]
 
 
 def test_layers_inside_wrappers():
