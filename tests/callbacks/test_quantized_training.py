@@ -1,7 +1,5 @@
 """Weights quantized in every step, against a training loop written in numpy."""
 
-from contextlib import nullcontext
-
 import keras
 import numpy as np
 import pytest
@@ -275,29 +273,33 @@ def test_weights_that_were_set_are_where_a_later_fit_begins(data):
     np.testing.assert_allclose(kernel(model), best[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "callback",
-    [
-        lambda: BinaryRelax("ternary"),
-        lambda: QuantizedTraining("ternary"),
-        lambda: IncrementalQuantization(2),
-    ],
-)
+def best_is_first(model, data, callback):
+    """Trains until EarlyStopping restores the first epoch; returns the weights it ended with."""
+    kernels = []
+    log = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: (logs.update(epoch=epoch), kernels.append(kernel(model)))
+    )
+    best = keras.callbacks.EarlyStopping("epoch", patience=9, mode="min", restore_best_weights=True)
+    model.fit(*data, batch_size=1, epochs=4, verbose=0, callbacks=[log, best, callback])
+    assert (kernels[0] != kernels[-1]).any()
+    return kernels[0]
+
+
+@pytest.mark.parametrize("callback", [BinaryRelax("ternary"), IncrementalQuantization(2)])
 def test_weights_of_an_earlier_epoch_are_quantized(data, callback):
     """The best epoch is the first, when most weights are not quantized."""
     model = linear()
-    best = keras.callbacks.EarlyStopping(
-        "quantized", patience=9, mode="min", restore_best_weights=True
-    )
-    callback = callback()
-    relaxed = type(callback) is not QuantizedTraining
-    # It reads what the callback before it has logged.
-    first = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: logs.update(quantized=epoch)
-    )
-    with pytest.warns(UserWarning, match="compressed without") if relaxed else nullcontext():
-        model.fit(*data, batch_size=1, epochs=4, verbose=0, callbacks=[first, best, callback])
+    with pytest.warns(UserWarning, match="compressed without"):
+        best_is_first(model, data, callback)
     assert len(np.unique(np.abs(kernel(model)))) == 2
+
+
+@pytest.mark.parametrize("quantizer", ["ternary", quantizers.DoReFa(8)])
+def test_weights_of_an_earlier_epoch_stay_as_they_were(data, quantizer):
+    """They were quantized, and would be others if they were once more."""
+    model = linear()
+    best = best_is_first(model, data, QuantizedTraining(quantizer))
+    np.testing.assert_array_equal(kernel(model), best)
 
 
 def test_averages_are_those_of_latent_weights(data):

@@ -41,6 +41,8 @@ class ProjectionCallback(keras.callbacks.Callback):
     measures = "sparsity"
     # Whether the amounts of a schedule are what `measure` comes to.
     amount_is_measure = True
+    # Whether weights are compressed as far in the first epoch as in the last.
+    compresses_at_once = False
 
     def __init__(self, targets=None, verbose=0):
         super().__init__()
@@ -133,18 +135,18 @@ class ProjectionCallback(keras.callbacks.Callback):
 
     def _settle(self):
         """Compresses what others have put into the variables at the end of the run."""
+        # Keras itself puts averages over the run there.
+        averaged = getattr(attachment.innermost(self.model.optimizer), "use_ema", False)
         changed = []
         for entry in self._entries:
             value, state = entry.read()
             if entry.projection.is_stale(value, state):
                 entry.write_state(entry.projection.adopt(value, state))
-            settled = entry.settled(value)
+            settled = entry.settled(value) if averaged or not self.compresses_at_once else value
             if not np.array_equal(settled, value):
                 entry.variable.assign(settled)
                 changed.append(entry.target.path)
-        # Keras itself puts averages over the run there.
-        optimizer = attachment.innermost(self.model.optimizer)
-        if changed and not getattr(optimizer, "use_ema", False):
+        if changed and not averaged:
             warnings.warn(
                 f"{type(self).__name__}: when the run ended, weights were set that are not "
                 f"compressed as they were to be ({', '.join(changed)}), from an earlier epoch if "

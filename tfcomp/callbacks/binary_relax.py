@@ -50,6 +50,7 @@ class BinaryRelax(QuantizedTraining):
     """
 
     fits_run = True
+    compresses_at_once = False
 
     def __init__(self, quantizer, strength=1.0, growth=1.02, exact=0.75, targets=None, verbose=0):
         super().__init__(quantizer, targets=targets, verbose=verbose)

@@ -51,6 +51,7 @@ class QuantizedTraining(ProjectionCallback):
 
     overrides = ("quantizer",)
     measures = "quantized"
+    compresses_at_once = True
 
     def __init__(self, quantizer, targets=None, verbose=0):
         super().__init__(targets=targets, verbose=verbose)

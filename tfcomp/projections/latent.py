@@ -54,11 +54,11 @@ class Latent(Projection):
         return keras.ops.where(share >= 1, self.quantizer(latent), latent)
 
     def settle(self, value, state):
-        shown = self._on_host(value, state["share"])
+        shown = self._on_host(state["latent"], state["share"])
         return shown if _differ(value, shown) else value
 
     def is_stale(self, value, state):
-        return _differ(value, self._on_host(state["latent"], state["share"]))
+        return self.settle(value, state) is not value
 
     def update(self, value, state, amount):
         """Shows `amount` of the quantized value from here on; 1 for nothing else."""
