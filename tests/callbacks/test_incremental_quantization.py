@@ -124,6 +124,12 @@ def test_clip_by_hand():
         np.testing.assert_array_equal(projection.update(value, state, 1.0)[0], np.float32(levels))
 
 
+@pytest.mark.parametrize("seed", ["2", -1, None])
+def test_bad_seed(seed):
+    with pytest.raises(ValueError, match="`seed`"):
+        IncrementalQuantization(partition="random", seed=seed)
+
+
 @pytest.mark.parametrize("clip", [0, -1.0, "2"])
 def test_bad_clip(clip):
     with pytest.raises(ValueError, match="`clip`"):

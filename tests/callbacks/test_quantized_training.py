@@ -348,4 +348,6 @@ def test_bad_arguments_name_themselves(data):
         model.fit(data[0][:1], data[1][:1], verbose=0, callbacks=[BinaryRelax("ternary")])
     with pytest.raises(ValueError, match="targets"):
         fit(model, data, QuantizedTraining("ternary", targets={"dense.*": {"bits": 2}}))
+    with pytest.raises(ValueError, match="quantizer"):
+        fit(model, data, QuantizedTraining(keras.ops.mean))
     np.testing.assert_array_equal(kernel(model), before)

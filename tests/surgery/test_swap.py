@@ -251,6 +251,8 @@ def test_what_cannot_be_done_is_said():
         tfcomp.swap_layers(convnet(), [BinaryDense])
     with pytest.raises(ValueError, match=r"argument `rules`.*each value"):
         tfcomp.swap_layers(convnet(), {"conv": 3})
+    with pytest.raises(ValueError, match=r"argument `rules`.*each value"):
+        tfcomp.swap_layers(convnet(), {"conv": tfcomp.quantizers.Binary})
     with pytest.raises(ValueError, match=r"'conv' cannot become a Dense.*padding"):
         tfcomp.swap_layers(convnet(), {"conv": keras.layers.Dense})
     with pytest.raises(ValueError, match=r"'hidden'.*cannot become a Conv2D.*units"):

@@ -85,7 +85,7 @@ class IncrementalQuantization(ProjectionCallback):
         self.portions = None if portions is None else schedules.check_portions(portions)
         self._options = {"bits": bits, "partition": partition, "clip": clip}
         self.seed = seed
-        PowersOfTwo(**self._options)
+        PowersOfTwo(**self._options, seed=seed)
         self._fixed = None
         if steps is not None:
             self._fixed = schedules.StepPortions(steps, self._portions_of(bits))

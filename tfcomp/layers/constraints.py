@@ -2,7 +2,7 @@
 
 import keras
 
-from tfcomp.validation import invalid
+from tfcomp.validation import check_number
 
 
 @keras.saving.register_keras_serializable("tfcomp")
@@ -14,8 +14,7 @@ class WeightClip(keras.constraints.Constraint):
     """
 
     def __init__(self, clip_value=1.0):
-        if not clip_value > 0:
-            raise invalid("clip_value", clip_value, "a number > 0")
+        check_number("clip_value", clip_value, above=0)
         self.clip_value = clip_value
 
     def __call__(self, value):

@@ -20,7 +20,7 @@ from tfcomp.layers.padding import pad_widths
 from tfcomp.layers.random_source import RandomSource
 from tfcomp.layers.ternary_scales import TernaryScales
 from tfcomp.quantizers.base import are_weights_as_stored
-from tfcomp.validation import invalid
+from tfcomp.validation import check_number
 
 
 def _quantized(layer, name, stored):
@@ -157,8 +157,7 @@ class _PadValueMixin(QuantizedMixin):
 
     def __init__(self, *args, pad_value=0, **kwargs):
         super().__init__(*args, **kwargs)
-        if not isinstance(pad_value, (int, float)):
-            raise invalid("pad_value", pad_value, "a number")
+        check_number("pad_value", pad_value)
         self.pad_value = pad_value
 
     def get_config(self):

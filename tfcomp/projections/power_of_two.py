@@ -74,6 +74,8 @@ class PowersOfTwo(Projection):
             raise invalid("partition", partition, "'magnitude' or 'random'")
         if clip is not None:
             check_number("clip", clip, above=0)
+        if type(seed) is not int or seed < 0:
+            raise invalid("seed", seed, "an integer >= 0")
         self.bits = int(bits)
         self.clip = clip
         self.partition = partition

@@ -119,7 +119,7 @@ class _Swap:
             if type(layer) is cls and not preset:
                 return None
             return convert(layer, cls, preset)
-        if not callable(value):
+        if not callable(value) or isinstance(cls, type):
             raise invalid("rules", value, "a layer class, a callable or None as each value")
         new = value(layer)
         if new is None or new is layer:
