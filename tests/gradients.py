@@ -27,4 +27,4 @@ def gradient(function, x, compiled=True):
 
     x = torch.tensor(x, requires_grad=True)
     keras.ops.sum(function(x)).backward()
-    return x.grad.numpy()
+    return keras.ops.convert_to_numpy(x.grad)

@@ -7,6 +7,7 @@ import pytest
 import tfcomp
 from tfcomp import quantizers
 from tfcomp.callbacks import BinaryRelax, GradualPruning, IncrementalQuantization, QuantizedTraining
+from tfcomp.projections.latent import Latent
 from tfcomp.quantizers import Binary, Ternary
 
 RATE, STEPS = 0.05, 12
@@ -252,13 +253,30 @@ def test_trains_on_after_compiling_anew(data):
     kernels = []
     for recompile in (False, True):
         model = linear()
+        first = model.optimizer
         fit(model, data, QuantizedTraining("ternary"))
-        if recompile:
-            model.compile(keras.optimizers.SGD(RATE), "mse")
-        model.fit(*data, batch_size=1, epochs=3, shuffle=False, verbose=0)
+        # Back to the first one, in the end.
+        for optimizer in (keras.optimizers.SGD(RATE), keras.optimizers.SGD(RATE), first):
+            if recompile:
+                model.compile(optimizer, "mse")
+            model.fit(*data, batch_size=1, epochs=3, shuffle=False, verbose=0)
         assert len(np.unique(np.abs(kernel(model)))) == 2
         kernels.append(kernel(model))
     np.testing.assert_array_equal(*kernels)
+
+
+def test_other_roundings_are_no_other_weights(data):
+    """One level up or down here and there, and the last bits of the scale; not half of them."""
+    projection = Latent(quantizers.LeastSquaresInteger(8))
+    latent = np.random.default_rng(0).normal(size=(100, 100)).astype("float32")
+    shown, state = projection.update(latent, {**projection.init(latent)}, 1.0)
+    value = shown * np.float32(1 + 1e-6)
+    value[:3, 0] *= 1.01
+    assert not projection.is_stale(value, state)
+    assert projection.is_stale(np.where(latent > 0, value, 1.01 * value), state)
+    random = Latent(lambda y: keras.random.normal(y.shape))
+    shown, state = random.update(latent, random.init(latent), 1.0)
+    assert not random.is_stale(shown, state)
 
 
 def test_weights_that_were_set_are_where_a_later_fit_begins(data):

@@ -58,6 +58,32 @@ def test_statistics_are_those_of_the_data(model):
     assert norm.momentum == 0.99 and not norm.trainable and model.layers[2].rate == 0.5
 
 
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_statistics_of_all_calls(axis):
+    """A normalization that is shared sees all its inputs, whatever their channels' axis."""
+    norm = keras.layers.BatchNormalization(axis=axis)
+    a, b = keras.Input((3, 4)), keras.Input((3, 4))
+    model = keras.Model([a, b], keras.layers.Dense(2)(norm(a) + norm(b)))
+    x = np.random.default_rng(0).normal(size=(2, 50, 3, 4)).astype("float32")
+    x[0] -= 5
+    tfcomp.quantize(model, "ternary", data=(list(x), None), batch_size=20, verbose=0)
+    others = (0, 1, 2) if axis == -1 else (0, 1, 3)
+    np.testing.assert_allclose(numpy(norm.moving_mean), x.mean(others), rtol=1e-4)
+    np.testing.assert_allclose(numpy(norm.moving_variance), x.var(others), rtol=1e-4)
+
+
+def test_statistics_leave_out_what_is_masked():
+    inputs = keras.Input((3, 2))
+    masked = keras.layers.Masking()(inputs)
+    norm = keras.layers.BatchNormalization()
+    model = keras.Model(inputs, keras.layers.Dense(2)(norm(masked)))
+    x = np.random.default_rng(0).normal(size=(9, 3, 2)).astype("float32")
+    x[:, 2] = 0
+    tfcomp.quantize(model, "ternary", data=x, batch_size=4, verbose=0)
+    np.testing.assert_allclose(numpy(norm.moving_mean), x[:, :2].mean((0, 1)), rtol=1e-4)
+    np.testing.assert_allclose(numpy(norm.moving_variance), x[:, :2].var((0, 1)), rtol=1e-4)
+
+
 def test_bad_arguments_change_nothing(model):
     before = model.get_weights()
     for arguments, name in [
@@ -68,7 +94,7 @@ def test_bad_arguments_change_nothing(model):
         ({"quantizer": "ternary", "data": np.ones((0, 6, 6, 4))}, "data"),
         ({"quantizer": "ternary", "data": np.full((3, 6, 6, 4), np.nan)}, "data"),
         ({"quantizer": "ternary", "data": np.ones((3, 6, 6, 4)), "batch_size": 0}, "batch_size"),
-        ({"quantizer": "ternary", "targets": {"out": {"quantizer": np.max}}}, "quantizer"),
+        ({"quantizer": "ternary", "targets": {"out": {"quantizer": keras.ops.max}}}, "quantizer"),
     ]:
         with pytest.raises(ValueError, match=f"argument `{name}`"):
             tfcomp.quantize(model, **arguments)

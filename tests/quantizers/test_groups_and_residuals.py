@@ -68,6 +68,13 @@ def test_groups_of_few_channels_go_on_at_the_next_position(shape, axis):
             np.testing.assert_allclose(levels[start : start + 4], expected, atol=1e-6)
 
 
+def test_groups_of_a_vector():
+    w = RNG.normal(size=8).astype("float32")
+    found = values(FineGrainedTernary(4).for_kernel((-1,)), w)
+    np.testing.assert_array_equal(found, values(FineGrainedTernary(4), w))
+    assert len(np.unique(np.abs(found[:4]))) == 2
+
+
 def test_a_threshold_and_scale_for_each_sign():
     q = FineGrainedTernary(4, symmetric=False)
     # 4 and 3 are kept as 3.5; -1 stands for itself.

@@ -143,7 +143,7 @@ class ProjectionCallback(keras.callbacks.Callback):
             if entry.projection.is_stale(value, state):
                 entry.write_state(entry.projection.adopt(value, state))
             settled = entry.settled(value) if averaged or not self.compresses_at_once else value
-            if not np.array_equal(settled, value):
+            if not np.array_equal(settled, value, equal_nan=True):
                 entry.variable.assign(settled)
                 changed.append(entry.target.path)
         if changed and not averaged:

@@ -66,7 +66,11 @@ def _split(array, axes, way):
     scales = np.where(np.isfinite(scales) & (scales > 0), scales, 1).astype(np.float32)
     units = rounding(array.astype(np.float64) / scales)
     units = np.copysign(units, array).astype(np.float32)
-    if _fragile(units) or not np.array_equal(bit_patterns(scales * units), bit_patterns(array)):
+    if (
+        _fragile(units)
+        or _fragile(scales)
+        or not np.array_equal(bit_patterns(scales * units), bit_patterns(array))
+    ):
         return None
     stats = Stats(units)
     if stats.table is None or len(stats.table) > _MAX_UNITS:

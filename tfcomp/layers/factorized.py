@@ -184,6 +184,8 @@ class FactorizedDense(Factorized):
     [(64, 40), (40, 10), (40,), (10,)]
     """
 
+    takes_arguments_of_base = True
+
     def __init__(self, units, rank, **kwargs):
         super().__init__(rank, **kwargs)
         if isinstance(units, bool) or not isinstance(units, int) or units < 1:
@@ -213,6 +215,7 @@ class _FactorizedConv(Factorized):
     """A convolution with `rank` ternary filters, a scale, and a ternary convolution 1×1."""
 
     plain = None
+    takes_arguments_of_base = True
 
     def __init__(
         self,

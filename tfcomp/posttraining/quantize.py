@@ -9,11 +9,9 @@ from tfcomp import quantizers
 from tfcomp import targets as targets_lib
 from tfcomp.axes import output_axes
 from tfcomp.posttraining.data import batches
+from tfcomp.posttraining.watching import watching
 from tfcomp.projections.base import check_weights
 from tfcomp.validation import invalid
-
-# What is changed in `BatchNormalization` while its statistics are taken.
-_NORM = ("momentum", "trainable")
 
 
 def quantize(model, quantizer, targets=None, data=None, batch_size=32, verbose=1):
@@ -96,34 +94,50 @@ def _all_or_nothing(model):
 
 
 def _estimate_statistics(model, data, batch_size, verbose):
-    """Means and variances over all samples, each batch normalized by its own meanwhile."""
+    """Means and variances over all samples and calls; a batch is normalized by its own."""
     layers = [site.layer for site in targets_lib.layer_sites(model)]
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    sums, samples = [(0.0, 0.0)] * len(norms), 0
+    moments = [_Moments(layer) for layer in norms]
     bar = keras.utils.Progbar(None, verbose=verbose and bool(norms))
-    with _settings(layers, norms):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_settings(layers, norms))
+        for each in moments:
+            stack.enter_context(watching(each.layer, each.add))
         for batch, _ in batches(data, batch_size):
             model(batch, training=bool(norms))
             if not norms:
                 return
-            size = len(keras.tree.flatten(batch)[0])
-            samples += size
-            for i, (layer, (total, squares)) in enumerate(zip(norms, sums)):
-                # Momentum is zero: these are the statistics of the batch.
-                mean, variance = (_moment(v) for v in (layer.moving_mean, layer.moving_variance))
-                sums[i] = total + size * mean, squares + size * (variance + mean**2)
             bar.add(1)
-    for layer, (total, squares) in zip(norms, sums):
-        mean = total / samples
-        variance = np.maximum(squares / samples - mean**2, 0)
+    for each in moments:
+        each.assign()
+
+
+class _Moments:
+    """What a `BatchNormalization` sees."""
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+
+    def add(self, args, kwargs):
+        x = np.asarray(keras.ops.convert_to_numpy(args[0] if args else kwargs["inputs"]), "f8")
+        x = np.moveaxis(x, self.layer.axis, -1)
+        mask = kwargs.get("mask")
+        if mask is not None:
+            x = x[np.asarray(keras.ops.convert_to_numpy(mask), bool)]
+        x = x.reshape(-1, x.shape[-1])
+        self.count += len(x)
+        self.sum, self.squares = self.sum + x.sum(0), self.squares + (x**2).sum(0)
+
+    def assign(self):
+        if not self.count:
+            return
+        mean = self.sum / self.count
+        variance = np.maximum(self.squares / self.count - mean**2, 0)
         if not np.isfinite(mean + variance).all():
-            raise invalid("data", "NaN or infinity", f"finite inputs of {layer.name!r}")
-        layer.moving_mean.assign(mean)
-        layer.moving_variance.assign(variance)
-
-
-def _moment(variable):
-    return np.asarray(keras.ops.convert_to_numpy(variable.value), np.float64)
+            raise invalid("data", "NaN or infinity", f"finite inputs of {self.layer.name!r}")
+        self.layer.moving_mean.assign(mean)
+        self.layer.moving_variance.assign(variance)
 
 
 @contextlib.contextmanager
@@ -131,12 +145,12 @@ def _settings(layers, norms):
     """Normalization alone as in training, by the batch at hand, and no dropout."""
     drops = [layer for layer in layers if isinstance(getattr(layer, "rate", None), (int, float))]
     kept = [(layer, "rate", layer.rate) for layer in drops]
-    kept += [(layer, name, getattr(layer, name)) for name in _NORM for layer in norms]
+    kept += [(layer, "trainable", layer.trainable) for layer in norms]
     for layer in drops:
         layer.rate = 0.0
     for layer in norms:
         # A frozen one would go by its old statistics.
-        layer.momentum, layer.trainable = 0.0, True
+        layer.trainable = True
     try:
         yield
     finally:

@@ -244,17 +244,15 @@ def _find_or_create(model):
 
 def _bring_along(model, held):
     """Moves to this optimizer what was attached under an earlier one: the model was recompiled."""
-    for variable in model.variables:
-        if isinstance(variable.constraint, Constraint):
-            for entry in variable.constraint.entries:
-                if entry.home is not held:
-                    arrays = {name: _numpy(old) for name, old in entry.owned.items()}
-                    entry.home.forget(entry)
-                    entry.state = _add_variables(held, entry.target, entry.projection, arrays)
-                    entry.run, entry.home = entry.state.pop("run"), held
-                    held.entries.append(entry)
-                    if entry.projection.needs_gradient and not held.shows_gradients:
-                        _show_gradients(held)
+    for entry in _entries_of(model):
+        if entry.home is not held:
+            arrays = {name: _numpy(old) for name, old in entry.owned.items()}
+            entry.home.forget(entry)
+            entry.state = _add_variables(held, entry.target, entry.projection, arrays)
+            entry.run, entry.home = entry.state.pop("run"), held
+            held.entries.append(entry)
+            if entry.projection.needs_gradient and not held.shows_gradients:
+                _show_gradients(held)
 
 
 def _follow(model):
@@ -264,16 +262,22 @@ def _follow(model):
     make = model.make_train_function
 
     def make_train_function(force=False):
-        if model.optimizer is not None and find(model) is None and _has_projections(model):
-            _find_or_create(model)
+        if model.optimizer is not None:
+            homes = {id(entry.home) for entry in _entries_of(model)}
+            state = find(model)
+            if homes - {id(state._held) if state else None}:
+                _find_or_create(model)
         return make(force)
 
     # Not by `setattr`, which tracks what a model is given.
     object.__setattr__(model, "make_train_function", make_train_function)
 
 
-def _has_projections(model):
-    return any(isinstance(variable.constraint, Constraint) for variable in model.variables)
+def _entries_of(model):
+    """Yields what is attached to the variables of a model, whichever optimizer it came with."""
+    for variable in model.variables:
+        if isinstance(variable.constraint, Constraint):
+            yield from list(variable.constraint.entries)
 
 
 def _save_plainly(optimizer, hidden):

@@ -59,7 +59,8 @@ class FineGrainedTernary(Quantizer):
 
     def _levels(self, x):
         rank = len(x.shape)
-        inputs = (rank - 1,) if self.axis is None else other_axes(x, self.axis)
+        inputs = () if self.axis is None else other_axes(x, self.axis)
+        inputs = inputs or (rank - 1,)
         order = [axis for axis in range(rank) if axis not in inputs] + list(inputs)
         moved = ops.transpose(x, order)
         shape = ops.shape(moved)

@@ -21,11 +21,9 @@ def _parameters(cls):
         for parameter in parameters:
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 found.setdefault(parameter.name, parameter)
-        # A class that takes *args has the signature of the class it extends, and ours may take more
-        # arguments for the class they extend.
-        kinds = {parameter.kind for parameter in parameters}
-        passes_on = inspect.Parameter.VAR_KEYWORD in kinds and base.__module__.startswith("tfcomp.")
-        if inspect.Parameter.VAR_POSITIONAL not in kinds and not passes_on:
+        # A class that takes *args has the signature of the class it extends; others say so.
+        passes_on = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+        if not passes_on and not vars(base).get("takes_arguments_of_base"):
             break
     return found
 
