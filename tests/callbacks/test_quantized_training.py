@@ -269,7 +269,7 @@ def test_other_roundings_are_no_other_weights(data):
     """One level up or down here and there, and the last bits of the scale; not half of them."""
     projection = Latent(quantizers.LeastSquaresInteger(8))
     latent = np.random.default_rng(0).normal(size=(100, 100)).astype("float32")
-    shown, state = projection.update(latent, {**projection.init(latent)}, 1.0)
+    shown, state = projection.update(latent, projection.init(latent), 1.0)
     value = shown * np.float32(1 + 1e-6)
     value[:3, 0] *= 1.01
     assert not projection.is_stale(value, state)

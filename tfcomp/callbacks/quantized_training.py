@@ -4,8 +4,6 @@ Matthieu Courbariaux, Yoshua Bengio, Jean-Pierre David, "BinaryConnect", arXiv:1
 binary weights; the papers of the quantizers for others.
 """
 
-import keras
-
 from tfcomp import quantizers, schedules
 from tfcomp.axes import output_axes
 from tfcomp.callbacks.base import ProjectionCallback
@@ -81,9 +79,6 @@ class QuantizedTraining(ProjectionCallback):
         quantizer = self._get(target.options.get("quantizer", self.quantizer))
         if isinstance(quantizer, quantizers.Quantizer):
             quantizer = quantizer.for_kernel(output_axes(target.layer, target.variable.name))
-        value = keras.ops.convert_to_tensor(keras.ops.convert_to_numpy(target.variable.value))
-        if tuple(quantizer(value).shape) != tuple(value.shape):
-            raise invalid("quantizer", quantizer, f"a function that keeps a shape of {value.shape}")
         return self.projection(quantizer, getattr(quantizer, "clip_value", None))
 
     def make_schedule(self, target, run):

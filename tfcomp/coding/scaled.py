@@ -52,9 +52,10 @@ def _largest_of_int8(size, others):
 
 
 # What the scale may be, and what the units may have been rounded to, most natural first.
-_SCALES = (_largest, _smallest, _largest_of_int8)
+_SCALES = (_largest, _smallest)
 _ROUNDINGS = (np.round, lambda ratio: np.round(ratio * 2**20) / 2**20, lambda ratio: ratio)
 _WAYS = [(scale, rounding) for scale in _SCALES for rounding in _ROUNDINGS]
+_WAYS.append((_largest_of_int8, np.round))
 
 
 def _split(array, axes, way):

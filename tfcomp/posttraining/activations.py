@@ -134,8 +134,7 @@ def _ranges(model, data, layers, batch_size, verbose):
     found = {}
 
     def see(args, kwargs, layer):
-        inputs = args[0] if args else kwargs["inputs"]
-        inputs = np.asarray(keras.ops.convert_to_numpy(inputs), np.float32)
+        inputs = np.asarray(keras.ops.convert_to_numpy(args[0]), np.float32)
         low, high = found.get(id(layer), (np.inf, -np.inf))
         found[id(layer)] = (min(low, inputs.min()), max(high, inputs.max()))
 

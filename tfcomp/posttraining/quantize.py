@@ -11,6 +11,7 @@ from tfcomp.axes import output_axes
 from tfcomp.posttraining.data import batches
 from tfcomp.posttraining.watching import watching
 from tfcomp.projections.base import check_weights
+from tfcomp.quantizers.base import applied
 from tfcomp.validation import invalid
 
 
@@ -63,10 +64,10 @@ def quantize(model, quantizer, targets=None, data=None, batch_size=32, verbose=1
     errors = {}
     with _all_or_nothing(model):
         for target, function in chosen:
-            before = keras.ops.cast(_tensor(target.variable), "float32")
-            after = keras.ops.cast(function(before), "float32")
-            if tuple(after.shape) != tuple(before.shape):
-                raise invalid("quantizer", quantizer, f"a function that keeps {before.shape}")
+            # By way of numpy: TensorFlow casts a variable to its own dtype by handing it back.
+            before = keras.ops.convert_to_numpy(target.variable.value)
+            before = keras.ops.cast(keras.ops.convert_to_tensor(before), "float32")
+            after = keras.ops.cast(applied(function, before), "float32")
             target.variable.assign(after)
             whole = float(keras.ops.sum(before**2))
             error = float(keras.ops.sum((after - before) ** 2))
@@ -74,11 +75,6 @@ def quantize(model, quantizer, targets=None, data=None, batch_size=32, verbose=1
         if data is not None:
             _estimate_statistics(model, data, batch_size, verbose)
     return errors
-
-
-def _tensor(variable):
-    # By way of numpy, since TensorFlow casts a variable to its own dtype by handing it back.
-    return keras.ops.convert_to_tensor(keras.ops.convert_to_numpy(variable.value))
 
 
 @contextlib.contextmanager
@@ -97,16 +93,18 @@ def _estimate_statistics(model, data, batch_size, verbose):
     """Means and variances over all samples and calls; a batch is normalized by its own."""
     layers = [site.layer for site in targets_lib.layer_sites(model)]
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not norms:
+        # One batch, to say what is wrong with data that are not needed.
+        model(next(batches(data, batch_size))[0])
+        return
     moments = [_Moments(layer) for layer in norms]
-    bar = keras.utils.Progbar(None, verbose=verbose and bool(norms))
+    bar = keras.utils.Progbar(None, verbose=verbose)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_settings(layers, norms))
         for each in moments:
             stack.enter_context(watching(each.layer, each.add))
         for batch, _ in batches(data, batch_size):
-            model(batch, training=bool(norms))
-            if not norms:
-                return
+            model(batch, training=True)
             bar.add(1)
     for each in moments:
         each.assign()
@@ -120,7 +118,7 @@ class _Moments:
         self.count, self.sum, self.squares = 0, 0.0, 0.0
 
     def add(self, args, kwargs):
-        x = np.asarray(keras.ops.convert_to_numpy(args[0] if args else kwargs["inputs"]), "f8")
+        x = np.asarray(keras.ops.convert_to_numpy(args[0]), np.float64)
         x = np.moveaxis(x, self.layer.axis, -1)
         mask = kwargs.get("mask")
         if mask is not None:

@@ -262,10 +262,10 @@ def _follow(model):
     make = model.make_train_function
 
     def make_train_function(force=False):
-        if model.optimizer is not None:
-            homes = {id(entry.home) for entry in _entries_of(model)}
-            state = find(model)
-            if homes - {id(state._held) if state else None}:
+        # Not in every `train_on_batch`: compiling takes the function away.
+        if model.optimizer is not None and (force or model.train_function is None):
+            held = getattr(find(model), "_held", None)
+            if any(entry.home is not held for entry in _entries_of(model)):
                 _find_or_create(model)
         return make(force)
 

@@ -47,9 +47,9 @@ def _pays(held):
         and not is_op_determinism_enabled()
         and sum(variable.value.shape.num_elements() for variable in weights.values())
         >= LEAST_WEIGHTS
-        and _known(held.optimizer)
+        and is_known(held.optimizer)
         and all(entry.projection.compilable for entry in held.entries)
-        and all(_known(_original(v)) for v in held.optimizer._trainable_variables)
+        and all(is_known(_original(v)) for v in held.optimizer._trainable_variables)
     )
 
 
@@ -58,5 +58,6 @@ def _original(variable):
     return getattr(variable.constraint, "original", variable.constraint)
 
 
-def _known(thing):
+def is_known(thing):
+    """Whether XLA compiles an object's operations: one of Keras's or tfcomp's own, or `None`."""
     return thing is None or type(thing).__module__.split(".")[0] in ("keras", "tfcomp")

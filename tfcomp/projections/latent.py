@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
+from tfcomp.projections import fuse
 from tfcomp.projections.base import Projection
-from tfcomp.quantizers import Quantizer
+from tfcomp.quantizers.base import Quantizer, applied
 
 
 class Latent(Projection):
@@ -29,8 +30,7 @@ class Latent(Projection):
 
     @property
     def compilable(self):
-        own = type(self.quantizer).__module__.split(".")[0] == "tfcomp"
-        return own and isinstance(self.quantizer, Quantizer)
+        return isinstance(self.quantizer, Quantizer) and fuse.is_known(self.quantizer)
 
     def init(self, value):
         return {"latent": np.array(value), "share": np.zeros((), np.float32)}
@@ -51,7 +51,7 @@ class Latent(Projection):
 
     def shown(self, latent, share):
         """The value that goes with a latent one."""
-        return keras.ops.where(share >= 1, self.quantizer(latent), latent)
+        return keras.ops.where(share >= 1, applied(self.quantizer, latent), latent)
 
     def settle(self, value, state):
         shown = self._on_host(state["latent"], state["share"])
@@ -83,7 +83,7 @@ class Relaxed(Latent):
     """
 
     def shown(self, latent, share):
-        quantized = self.quantizer(latent)
+        quantized = applied(self.quantizer, latent)
         part = keras.ops.cast(share, latent.dtype)
         blend = part * quantized + (1 - part) * latent
         return keras.ops.where(share >= 1, quantized, blend)

@@ -121,7 +121,6 @@ def get(identifier, name="identifier"):
     Args:
         identifier: `None`, a name such as `"binary"`, a `Quantizer`, a config dict as `serialize`
             makes it, or a callable from tensor to tensor.
-
         name: Name of the argument, for the error message.
 
     Raises:
@@ -146,6 +145,18 @@ def get(identifier, name="identifier"):
         identifier,
         f"a quantizer, a callable, or one of the names {sorted(_KNOWN)}",
     )
+
+
+def applied(quantizer, inputs):
+    """Returns `quantizer(inputs)`, whoever wrote the quantizer.
+
+    Raises:
+        ValueError: If its shape is not that of `inputs`.
+    """
+    outputs = quantizer(inputs)
+    if tuple(outputs.shape) != tuple(inputs.shape):
+        raise invalid("quantizer", quantizer, f"a function that keeps a shape of {inputs.shape}")
+    return outputs
 
 
 def serialize(quantizer):

@@ -62,9 +62,8 @@ class TrainedTernary(Quantizer):
 
     def best_scales(self, inputs):
         """Mean magnitudes above Δ and below -Δ; 1 where there is no such weight."""
-        inputs = ops.stop_gradient(inputs)
+        inputs = widened(ops.stop_gradient(inputs))
         delta = self._delta(inputs)
-        inputs = widened(inputs)
         return _mean(inputs, inputs > delta), _mean(-inputs, inputs < -delta)
 
     def _delta(self, inputs):
@@ -83,7 +82,8 @@ def trained_ternary(inputs, delta, positive, negative):
         positive: `W_p`, a scalar tensor.
         negative: `W_n`, a scalar tensor.
     """
-    above, below = widened(inputs) > delta, widened(inputs) < -delta
+    wide = widened(inputs)
+    above, below = wide > delta, wide < -delta
     positive, negative = ops.cast(positive, inputs.dtype), ops.cast(negative, inputs.dtype)
     levels = positive * ops.cast(above, inputs.dtype) - negative * ops.cast(below, inputs.dtype)
     share = ops.where(above, positive, ops.where(below, negative, ops.ones_like(inputs)))
