@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from tfcomp.sharing.kmeans import INITS, kmeans
+from tfcomp.methods.deep_compression.kmeans import INITS, kmeans
 
 
 def main():

@@ -20,6 +20,7 @@ if os.environ.get("KERAS_BACKEND") == "jax" and "XLA_FLAGS" not in os.environ:
 
 import keras
 import pytest
+from fixtures import data, every_layer, fit, kernels, make_callback, make_model  # noqa: F401
 
 # Programs that run in processes or environments of their own.
 collect_ignore_glob = ["*/mirrored.py", "*/golden/*"]

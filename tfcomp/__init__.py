@@ -6,21 +6,22 @@ from tfcomp import (
     layers,
     losses,
     optimizers,
+    projections,
     quantizers,
     retrieval,
     schedules,
     targets,
 )
 from tfcomp.archive import ArchiveError, load, save
+from tfcomp.core.attachment import release
 from tfcomp.exporters import export
-from tfcomp.posttraining.activations import quantize_activations
-from tfcomp.posttraining.deep_compression import deep_compression
-from tfcomp.posttraining.factorize import factorize
-from tfcomp.posttraining.product_quantize import product_quantize
-from tfcomp.posttraining.prune_obs import prune_obs
-from tfcomp.posttraining.quantize import quantize
-from tfcomp.posttraining.sensitivity import sensitivity
-from tfcomp.projections.attachment import release
+from tfcomp.methods.deep_compression.pipeline import deep_compression
+from tfcomp.methods.fixed_point_factorization.factorize import factorize
+from tfcomp.methods.product_quantization.product_quantize import product_quantize
+from tfcomp.post_training.prune_obs import prune_obs
+from tfcomp.post_training.quantize import quantize
+from tfcomp.post_training.quantize_activations import quantize_activations
+from tfcomp.post_training.sensitivity import sensitivity
 from tfcomp.report import summary
 from tfcomp.surgery import swap_layers
 
@@ -38,6 +39,7 @@ __all__ = [
     "losses",
     "optimizers",
     "product_quantize",
+    "projections",
     "prune_obs",
     "quantize",
     "quantize_activations",

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-import tfcomp.exporters.final_weights as final_weights
+import tfcomp.model.final_weights as final_weights
 from tfcomp.exporters import export
 
 tensorflow_only = pytest.mark.tensorflow

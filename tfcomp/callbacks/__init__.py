@@ -1,16 +1,17 @@
 """Callbacks for `model.fit`: each keeps chosen weights compressed while the model trains."""
 
-from tfcomp.callbacks.binary_relax import BinaryRelax
-from tfcomp.callbacks.dynamic_network_surgery import DynamicNetworkSurgery
-from tfcomp.callbacks.gradual_pruning import GradualPruning
-from tfcomp.callbacks.hash_continuation import HashContinuation
-from tfcomp.callbacks.incremental_quantization import IncrementalQuantization
-from tfcomp.callbacks.magnitude_pruning import MagnitudePruning
-from tfcomp.callbacks.preserve_sparsity import PreserveSparsity
-from tfcomp.callbacks.quantized_training import QuantizedTraining
-from tfcomp.callbacks.sensitivity_pruning import SensitivityPruning
-from tfcomp.callbacks.soft_weight_sharing import SoftWeightSharing
-from tfcomp.callbacks.weight_sharing import WeightSharing
+from tfcomp.core.callback import ProjectionCallback
+from tfcomp.methods.binary_relax import BinaryRelax
+from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
+from tfcomp.methods.dynamic_network_surgery import DynamicNetworkSurgery
+from tfcomp.methods.gradual_pruning import GradualPruning
+from tfcomp.methods.hashnet.continuation import HashContinuation
+from tfcomp.methods.incremental_quantization import IncrementalQuantization
+from tfcomp.methods.magnitude_pruning import MagnitudePruning
+from tfcomp.methods.preserve_sparsity import PreserveSparsity
+from tfcomp.methods.quantized_training import QuantizedTraining
+from tfcomp.methods.sensitivity_pruning import SensitivityPruning
+from tfcomp.methods.soft_weight_sharing.soft_weight_sharing import SoftWeightSharing
 
 __all__ = [
     "BinaryRelax",
@@ -20,6 +21,7 @@ __all__ = [
     "IncrementalQuantization",
     "MagnitudePruning",
     "PreserveSparsity",
+    "ProjectionCallback",
     "QuantizedTraining",
     "SensitivityPruning",
     "SoftWeightSharing",

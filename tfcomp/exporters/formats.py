@@ -4,7 +4,7 @@ import os
 
 import keras
 
-from tfcomp.exporters.final_weights import FinalWeights
+from tfcomp.model.final_weights import FinalWeights
 from tfcomp.validation import invalid
 
 # Written by Keras's own `model.export`, which finds the weights as they finally are.

@@ -7,12 +7,12 @@ import tensorflow as tf
 
 from tfcomp.exporters import folder
 from tfcomp.exporters.decode import is_decodable
-from tfcomp.exporters.final_weights import FinalWeights
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import input_specs
 from tfcomp.exporters.trace import substituted, variables_used
 from tfcomp.exporters.weights import Weights
-from tfcomp.layers.decoded import decoded_layers
+from tfcomp.layers.base.decoded import decoded_layers
+from tfcomp.model.final_weights import FinalWeights
 
 # Bytes of weights from which coding them takes long enough to watch.
 _LONG = 1 << 25

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfcomp.layers.decoded import decoded_kernels
+from tfcomp.layers.base.decoded import decoded_kernels
 
 
 class Substitution(keras.StatelessScope):

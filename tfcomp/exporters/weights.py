@@ -69,7 +69,7 @@ class Weights:
         """Adds the kernel of a layer that computes it from other variables, which are stored.
 
         Args:
-            layer: A `tfcomp.layers.decoded.DecodedKernel`.
+            layer: A `tfcomp.layers.base.decoded.DecodedKernel`.
             values: The values of its `parts`.
         """
         self.before += sum(value.nbytes for value in values)

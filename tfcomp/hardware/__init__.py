@@ -1,6 +1,7 @@
 """Accelerators: what they compute, number for number, and what it costs on them."""
 
-from tfcomp.hardware import formats, yodann
-from tfcomp.hardware.yodann_cost import ConvShape, LayerCost, YodannCost, yodann_cost
+from tfcomp.methods.yodann import datapath as yodann
+from tfcomp.methods.yodann import integers as formats
+from tfcomp.methods.yodann.cost import ConvShape, LayerCost, YodannCost, yodann_cost
 
 __all__ = ["ConvShape", "LayerCost", "YodannCost", "formats", "yodann", "yodann_cost"]

@@ -1,32 +1,7 @@
 """Layers that compress, and the blocks of small networks."""
 
-from tfcomp.layers.binary import (
-    BinaryConv1D,
-    BinaryConv2D,
-    BinaryConv3D,
-    BinaryDense,
-    BinaryDepthwiseConv2D,
-    BinarySeparableConv2D,
-)
 from tfcomp.layers.constraints import WeightClip
-from tfcomp.layers.dorefa import DoReFaConv1D, DoReFaConv2D, DoReFaConv3D, DoReFaDense
-from tfcomp.layers.factorized import (
-    FactorizedConv1D,
-    FactorizedConv2D,
-    FactorizedConv3D,
-    FactorizedDense,
-)
 from tfcomp.layers.fire import FireModule
-from tfcomp.layers.gradient import GradientQuantization
-from tfcomp.layers.hash_code import HashCode
-from tfcomp.layers.hashed import HashedConv1D, HashedConv2D, HashedConv3D, HashedDense
-from tfcomp.layers.horq import HORQConv1D, HORQConv2D, HORQConv3D, HORQDense
-from tfcomp.layers.product_quantized import (
-    ProductQuantizedConv1D,
-    ProductQuantizedConv2D,
-    ProductQuantizedConv3D,
-    ProductQuantizedDense,
-)
 from tfcomp.layers.quantized import (
     QuantizedConv1D,
     QuantizedConv1DTranspose,
@@ -41,9 +16,35 @@ from tfcomp.layers.quantized import (
     QuantizedSeparableConv1D,
     QuantizedSeparableConv2D,
 )
-from tfcomp.layers.shift_normalization import ShiftBatchNormalization
 from tfcomp.layers.shuffle import ChannelShuffle, ShuffleUnit
-from tfcomp.layers.ternary import (
+from tfcomp.methods.binary.layers import (
+    BinaryConv1D,
+    BinaryConv2D,
+    BinaryConv3D,
+    BinaryDense,
+    BinaryDepthwiseConv2D,
+    BinarySeparableConv2D,
+)
+from tfcomp.methods.binary.shift_normalization import ShiftBatchNormalization
+from tfcomp.methods.binary.xnor_block import XNORBlock
+from tfcomp.methods.dorefa.gradient import GradientQuantization
+from tfcomp.methods.dorefa.layers import DoReFaConv1D, DoReFaConv2D, DoReFaConv3D, DoReFaDense
+from tfcomp.methods.fixed_point_factorization.layers import (
+    FactorizedConv1D,
+    FactorizedConv2D,
+    FactorizedConv3D,
+    FactorizedDense,
+)
+from tfcomp.methods.hashed import HashedConv1D, HashedConv2D, HashedConv3D, HashedDense
+from tfcomp.methods.hashnet.layer import HashCode
+from tfcomp.methods.horq.layers import HORQConv1D, HORQConv2D, HORQConv3D, HORQDense
+from tfcomp.methods.product_quantization.layers import (
+    ProductQuantizedConv1D,
+    ProductQuantizedConv2D,
+    ProductQuantizedConv3D,
+    ProductQuantizedDense,
+)
+from tfcomp.methods.ternary.layers import (
     TernaryConv2D,
     TernaryDense,
     TrainedTernaryConv1D,
@@ -51,8 +52,7 @@ from tfcomp.layers.ternary import (
     TrainedTernaryConv3D,
     TrainedTernaryDense,
 )
-from tfcomp.layers.xnor import XNORBlock
-from tfcomp.layers.yoda import YodaConv2D
+from tfcomp.methods.yodann.layer import YodaConv2D
 
 __all__ = [
     "BinaryConv1D",

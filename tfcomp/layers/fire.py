@@ -5,7 +5,7 @@ Forrest Iandola et al., "SqueezeNet", arXiv:1602.07360.
 
 import keras
 
-from tfcomp.layers.composite import Composite
+from tfcomp.layers.base.composite import Composite
 from tfcomp.validation import invalid
 
 

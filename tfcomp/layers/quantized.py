@@ -14,11 +14,11 @@ import warnings
 import keras
 
 from tfcomp import quantizers
-from tfcomp.axes import einsum_output_axes
-from tfcomp.layers.in_call import ReadInCall, apply_as_stored, in_call, training_in_call
-from tfcomp.layers.padding import pad_widths
-from tfcomp.layers.random_source import RandomSource
-from tfcomp.layers.ternary_scales import TernaryScales
+from tfcomp.layers.base.in_call import ReadInCall, apply_as_stored, in_call, training_in_call
+from tfcomp.layers.base.padding import pad_widths
+from tfcomp.layers.base.random_source import RandomSource
+from tfcomp.methods.trained_ternary.scales import TernaryScales
+from tfcomp.model.axes import einsum_output_axes
 from tfcomp.quantizers.base import are_weights_as_stored
 from tfcomp.validation import check_number
 

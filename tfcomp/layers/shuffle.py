@@ -6,7 +6,7 @@ Xiangyu Zhang et al., "ShuffleNet", arXiv:1707.01083.
 import keras
 from keras import ops
 
-from tfcomp.layers.composite import Composite
+from tfcomp.layers.base.composite import Composite
 from tfcomp.validation import invalid
 
 

@@ -1,5 +1,5 @@
 """Optimizers and learning rates of compressed networks."""
 
-from tfcomp.optimizers.shift_adamax import Halving, ShiftBasedAdaMax
+from tfcomp.methods.binary.shift_adamax import Halving, ShiftBasedAdaMax
 
 __all__ = ["Halving", "ShiftBasedAdaMax"]

@@ -1,0 +1,7 @@
+"""What keeps a variable compressed at all times, to build methods of your own on."""
+
+from tfcomp.core.latent import Latent
+from tfcomp.core.mask import Mask
+from tfcomp.core.projection import Projection
+
+__all__ = ["Latent", "Mask", "Projection"]

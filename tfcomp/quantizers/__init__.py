@@ -1,5 +1,11 @@
 """Quantizers: from tensor to tensor of few values, each with the gradient it is trained by."""
 
+from tfcomp.methods.binary.quantizer import Binary
+from tfcomp.methods.dorefa.quantizer import DoReFa
+from tfcomp.methods.fixed_point_factorization.quantizer import RoundedTernary
+from tfcomp.methods.horq.quantizer import ResidualBinary
+from tfcomp.methods.ternary.quantizer import Ternary
+from tfcomp.methods.trained_ternary.quantizer import TrainedTernary
 from tfcomp.quantizers.base import (
     Quantizer,
     deserialize,
@@ -8,15 +14,9 @@ from tfcomp.quantizers.base import (
     serialize,
     weights_as_stored,
 )
-from tfcomp.quantizers.binary import Binary
-from tfcomp.quantizers.dorefa import DoReFa
 from tfcomp.quantizers.fine_grained import FineGrainedTernary
 from tfcomp.quantizers.fixed_point import DynamicFixedPoint, FixedPoint, Int8
 from tfcomp.quantizers.least_squares_integer import LeastSquaresInteger
-from tfcomp.quantizers.residual import ResidualBinary
-from tfcomp.quantizers.rounded_ternary import RoundedTernary
-from tfcomp.quantizers.ternary import Ternary
-from tfcomp.quantizers.trained_ternary import TrainedTernary
 
 __all__ = [
     "Binary",

@@ -8,10 +8,10 @@ from rich.table import Table
 
 from tfcomp import coding, targets
 from tfcomp.coding.coded import bit_patterns
-from tfcomp.exporters.final_weights import FinalWeights
-from tfcomp.layers.ternary_scales import TernaryScales
-from tfcomp.report import macs
-from tfcomp.report.calls import layer_calls
+from tfcomp.methods.trained_ternary.scales import TernaryScales
+from tfcomp.model import macs
+from tfcomp.model.calls import layer_calls
+from tfcomp.model.final_weights import FinalWeights
 from tfcomp.report.console import show
 
 

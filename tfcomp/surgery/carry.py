@@ -5,7 +5,7 @@ import inspect
 import keras
 
 from tfcomp import targets
-from tfcomp.layers.ternary_scales import TernaryScales
+from tfcomp.methods.trained_ternary.scales import TernaryScales
 
 # What is a layer's own rather than its class's.
 _OWN = ("name", "trainable", "dtype")

@@ -8,7 +8,7 @@ import keras
 from keras.src.models.functional import Functional
 
 from tfcomp import targets
-from tfcomp.layers.ternary_scales import TernaryScales
+from tfcomp.methods.trained_ternary.scales import TernaryScales
 from tfcomp.surgery.carry import carry_weights, convert
 from tfcomp.validation import invalid
 

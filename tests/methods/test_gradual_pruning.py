@@ -1,0 +1,313 @@
+"""Gradual pruning: masks against an independent reference, exact sparsity, every kind of layer."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+import tfcomp
+from tfcomp.callbacks import GradualPruning
+from tfcomp.methods.gradual_pruning import choose_masks
+from tfcomp.model import patterns
+from tfcomp.schedules import ConstantSparsity, PolynomialDecay
+
+
+def once(sparsity):
+    return ConstantSparsity(sparsity, begin_step=0, frequency=10**6)
+
+
+def masks(weights, amount, pattern=None, alive=None):
+    arrays = [np.asarray(w, "float32") for w in weights]
+    alive = alive or [np.ones(a.shape, bool) for a in arrays]
+    shapes = [pattern or patterns.Unstructured()] * len(arrays)
+    return choose_masks([np.abs(a) for a in arrays], alive, shapes, amount)
+
+
+def test_mask_by_hand():
+    weight = [[0.1, -0.5, 0.3], [-0.2, 0.4, -0.6]]
+    (mask,) = masks([weight], 0.5)
+    assert mask.tolist() == [[False, True, False], [False, True, True]]
+
+
+def test_global_masks_by_hand():
+    a, b = masks([[[0.1, 0.2], [0.3, 0.4]], [[1.0, 2.0], [0.05, 0.25]]], 0.5)
+    assert a.tolist() == [[False, False], [True, True]]
+    assert b.tolist() == [[True, True], [False, False]]
+
+
+def test_global_masks_leave_no_layer_empty():
+    small, large = masks([[[0.1, 0.2]], [[5.0, 6.0, 7.0, 8.0]]], 0.5)
+    assert small.sum() == 1 and small[0, 1]
+    assert large.sum() == 2
+
+
+def test_what_is_dead_stays_dead_and_counts():
+    alive = np.array([[True, False, True, True]])
+    (mask,) = masks([[[0.1, 0.0, 0.3, 0.4]]], 0.5, alive=[alive])
+    assert mask.tolist() == [[False, False, True, True]]
+    (mask,) = masks([[[0.1, 0.0, 0.3, 0.4]]], 0.0, alive=[alive])
+    assert mask.tolist() == alive.tolist()
+
+
+def test_masks_against_sorting():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        shape = tuple(rng.integers(1, 9, size=rng.integers(2, 5)))
+        # Coarse values, so that there are ties.
+        weight = np.round(rng.normal(size=shape), 1)
+        amount = rng.random()
+        (mask,) = masks([weight], amount)
+        flat = np.abs(weight.astype("float32")).ravel()
+        pruned = min(int(amount * flat.size + 0.5), flat.size - 1)
+        assert np.count_nonzero(~mask) == pruned
+        if pruned:
+            assert flat[~mask.ravel()].max() <= flat[mask.ravel()].min()
+
+
+def test_block_mask_by_hand():
+    weight = np.array([[1, 1, 9, 0, 5], [1, 1, 0, 0, 5], [3, 3, 0, 8, 1]], "float32")
+    # Means of 2 x 2 blocks: 1, 2.25, 5 above; 3, 4, 1 below. The three smallest go.
+    (mask,) = masks([weight], 0.5, patterns.Blocks((2, 2)))
+    assert mask.astype(int).tolist() == [[0, 0, 0, 0, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 0]]
+    (mask,) = masks([weight], 0.5, patterns.Blocks((2, 2), "max"))
+    # Maxima: 1, 9, 5 above; 3, 8, 1 below.
+    assert mask.astype(int).tolist() == [[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 1, 1, 0]]
+
+
+def test_whole_filters_by_hand():
+    weights = np.array([[1, -5, 2], [1, 0.5, 2], [1, 0.5, 2]], "float32")
+    (mask,) = masks([weights], 1 / 3, patterns.Blocks((None, 1)))
+    assert mask.tolist() == [[False, True, True]] * 3
+    (mask,) = masks([weights], 1 / 3, patterns.Blocks((1, None)))
+    assert mask.tolist() == [[True] * 3, [True] * 3, [False] * 3]
+
+
+def test_whole_filters(make_model, fit, kernels):
+    model = make_model()
+    fit(model, [tfcomp.callbacks.GradualPruning(once(0.4), block_size=(None, 1))])
+    kernel = kernels(model)["conv/kernel"].reshape(-1, 5)
+    assert sorted(np.mean(kernel == 0, axis=0)) == [0, 0, 0, 1, 1]
+
+
+def test_m_by_n_mask_by_hand():
+    # Two zeros in every four along the inputs (rows); the last group has two rows only.
+    weight = np.array([[4, 1], [3, 2], [2, 3], [1, 4], [7, 7], [8, 8]], "float32")
+    (mask,) = masks([weight], 0.5, patterns.MByN((2, 4)))
+    assert mask.astype(int).T.tolist() == [[1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]]
+
+
+def test_m_by_n_against_loops():
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(3, 3, 4, 5)).astype("float32")
+    (mask,) = masks([weight], 0.75, patterns.MByN((3, 4)))
+    for output in range(5):
+        column = np.abs(weight[..., output].ravel())
+        kept = mask[..., output].ravel()
+        for start in range(0, 36, 4):
+            group = slice(start, start + 4)
+            assert kept[group].sum() == 1
+            assert kept[group].argmax() == column[group].argmax()
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.31, 0.5, 0.95])
+def test_sparsity_is_exact_in_every_epoch(make_model, fit, kernels, sparsity):
+    model = make_model()
+    schedule = PolynomialDecay(0, sparsity, begin_step=0, end_step=12, frequency=4)
+    history = fit(model, [GradualPruning(schedule)]).history
+    for path, kernel in kernels(model).items():
+        assert np.count_nonzero(kernel == 0) == int(sparsity * kernel.size + 0.5)
+        expected = [
+            int(schedule.value(step) * kernel.size + 0.5) / kernel.size for step in (4, 8, 12, 16)
+        ]
+        np.testing.assert_allclose(history[f"sparsity/{path}"], expected)
+    assert history["sparsity"][-1] == pytest.approx(sparsity, abs=0.01)
+
+
+def test_masked_weights_are_zero_in_every_step_and_survivors_train(make_model, fit, kernels):
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(kernels(self.model)["hidden/kernel"])
+
+    fit(make_model(), [GradualPruning(once(0.6)), Look()], epochs=2)
+    zero = seen[0] == 0
+    assert zero.mean() == pytest.approx(0.6, abs=0.01)
+    for before, after in itertools.pairwise(seen):
+        np.testing.assert_array_equal(after == 0, zero)
+        assert np.any(before != after)
+
+
+def test_global_scope(make_model, fit, kernels):
+    model = make_model()
+    fit(model, [GradualPruning(once(0.7), scope="global")], epochs=1)
+    sizes = [kernel.size for kernel in kernels(model).values()]
+    zeros = [np.count_nonzero(kernel == 0) for kernel in kernels(model).values()]
+    assert sum(zeros) == int(0.7 * sum(sizes) + 0.5)
+    assert len({round(zero / size, 2) for zero, size in zip(zeros, sizes)}) > 1
+
+
+def test_overrides(make_model, fit, kernels):
+    model = make_model()
+    targets = {"out": None, "conv": {"schedule": once(0.25)}, "hidden": {"block_size": (4, 1)}}
+    fit(model, [GradualPruning(once(0.5), targets=targets)], epochs=1)
+    found = kernels(model)
+    assert not np.any(found["out/kernel"] == 0)
+    assert np.count_nonzero(found["conv/kernel"] == 0) == 23  # a quarter of 90, rounded up
+    blocks = (found["hidden/kernel"] == 0).reshape(-1, 4, 7)
+    np.testing.assert_array_equal(blocks.all(axis=1), blocks.any(axis=1))
+
+
+def test_m_by_n_on_a_schedule(make_model, fit, kernels):
+    model = make_model()
+    schedule = PolynomialDecay(0, 0.5, begin_step=0, end_step=8, frequency=1)
+    fit(model, [GradualPruning(schedule, m_by_n=(2, 4))])
+    for path, kernel in kernels(model).items():
+        columns = kernel.reshape(-1, kernel.shape[-1])
+        whole = columns[: len(columns) // 4 * 4].reshape(-1, 4, kernel.shape[-1])
+        np.testing.assert_array_equal((whole == 0).sum(axis=1), 2, err_msg=path)
+
+
+@pytest.mark.tensorflow
+def test_tfmot_schedule(make_model, fit, kernels):
+    tfmot_schedules = pytest.importorskip(
+        "tensorflow_model_optimization.python.core.sparsity.keras.pruning_schedule"
+    )
+    model = make_model()
+    schedule = tfmot_schedules.PolynomialDecay(0.0, 0.8, begin_step=0, end_step=12, frequency=4)
+    fit(model, [GradualPruning(schedule)])
+    for kernel in kernels(model).values():
+        assert np.count_nonzero(kernel == 0) == int(0.8 * kernel.size + 0.5)
+
+
+def test_per_gate():
+    """Every gate of a recurrent kernel comes to the sparsity, whatever its scale."""
+    inputs = keras.Input((5, 4))
+    x = keras.layers.Bidirectional(keras.layers.LSTM(6, return_sequences=True))(inputs)
+    x = keras.layers.GRU(5)(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    for target in tfcomp.targets.find(model, "kernel"):
+        value = keras.ops.convert_to_numpy(target.variable.value).copy()
+        value[:, : target.layer.units] *= 0.01
+        target.variable.assign(value)
+    model.compile("adam", "mse")
+    gradual = tfcomp.callbacks.GradualPruning(once(0.5), per_gate=True)
+    model.fit(np.ones((8, 5, 4)), np.ones((8, 3)), verbose=0, callbacks=[gradual])
+    checked = 0
+    for target in tfcomp.targets.find(model, "kernel"):
+        value = keras.ops.convert_to_numpy(target.variable.value)
+        gates = {"LSTMCell": 4, "GRUCell": 3}.get(type(target.layer).__name__, 1)
+        for gate in np.split(value, gates, axis=1):
+            assert np.count_nonzero(gate == 0) == int(0.5 * gate.size + 0.5)
+            checked += 1
+    assert checked == 4 * 4 + 2 * 3 + 1
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = [keras.layers.Dense(8), keras.layers.Dense(3)]
+
+    def call(self, x):
+        return self.inner[1](keras.ops.relu(self.inner[0](x)))
+
+
+def test_every_kind_of_layer(every_layer):
+    model = every_layer()
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(4, 8, 8, 4)), rng.integers(0, 11, size=(4, 6))]
+    callback = GradualPruning(once(0.5))
+    model.fit(x, rng.normal(size=(4, 5)), epochs=1, verbose=0, callbacks=[callback])
+    targets = tfcomp.targets.find(model)
+    assert len(targets) == 20
+    for target in targets:
+        kernel = keras.ops.convert_to_numpy(target.variable)
+        assert np.count_nonzero(kernel == 0) == int(0.5 * kernel.size + 0.5), target.path
+
+
+def test_subclassed_model():
+    model = Subclassed()
+    model.compile("sgd", "mse")
+    x = np.ones((4, 6), "float32")
+    model(x)
+    model.fit(x, np.ones((4, 3)), verbose=0, callbacks=[GradualPruning(once(0.5))])
+    assert np.count_nonzero(keras.ops.convert_to_numpy(model.inner[0].kernel) == 0) == 24
+
+
+def test_the_layers_own_constraint_still_holds():
+    model = keras.Sequential(
+        [keras.Input((8,)), keras.layers.Dense(4, kernel_constraint="non_neg")]
+    )
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    x = np.random.default_rng(0).normal(size=(16, 8))
+    model.fit(x, -np.ones((16, 4)), verbose=0, callbacks=[GradualPruning(once(0.25))])
+    kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)
+    assert kernel.min() >= 0
+    assert np.count_nonzero(kernel == 0) >= 8
+
+
+def test_bad_arguments_name_themselves():
+    for arguments, name in [
+        ({"scope": "model"}, "scope"),
+        ({"block_size": (0, 1)}, "block_size"),
+        ({"block_size": 3}, "block_size"),
+        ({"block_size": (2, 2), "block_pooling": "median"}, "block_pooling"),
+        ({"m_by_n": (4, 4)}, "m_by_n"),
+        ({"m_by_n": (1, 4)}, "m_by_n"),
+        ({"m_by_n": (2, 4), "scope": "global"}, "scope"),
+        ({"m_by_n": (2, 4), "block_size": (2, 2)}, "block_size"),
+    ]:
+        with pytest.raises(ValueError, match=f"argument `{name}`"):
+            GradualPruning(once(0.5), **arguments)
+    with pytest.raises(ValueError, match="argument `schedule`"):
+        GradualPruning(0.9)
+
+
+def test_bad_models_and_targets_raise_before_training(make_model, fit):
+    with pytest.raises(ValueError, match=r"argument `targets`.*Did you mean 'hidden'"):
+        fit(make_model(), [GradualPruning(once(0.5), targets="hiden")])
+    with pytest.raises(ValueError, match=r"argument `targets`.*overrides for hidden/kernel among"):
+        fit(make_model(), [GradualPruning(once(0.5), targets={"hidden": {"sparsity": 0.5}})])
+    model = make_model()
+    model.layers[0].kernel.assign(np.full((3, 3, 2, 5), np.nan))
+    with pytest.raises(ValueError, match=r"conv/kernel.*NaN"):
+        fit(model, [GradualPruning(once(0.5))])
+    unbuilt = keras.Sequential([keras.layers.Dense(3)])
+    unbuilt.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="has no weights yet"):
+        GradualPruning(once(0.5)).set_model(unbuilt)
+    uncompiled = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="compile"):
+        GradualPruning(once(0.5)).set_model(uncompiled)
+
+
+def test_integer_weight_as_target(fit):
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dropout(0.5, seed=1, name="drop"), keras.layers.Dense(2)]
+    )
+    model.compile("sgd", "mse")
+    seed = next(v for v in model.variables if "seed" in v.path)
+    with pytest.raises(ValueError, match=r"argument `targets`.*floating point"):
+        GradualPruning(once(0.5), targets=seed).set_model(model)
+
+
+def test_warns_of_a_schedule_longer_than_the_run(make_model, fit):
+    schedule = PolynomialDecay(0, 0.5, begin_step=0, end_step=100)
+    with pytest.warns(UserWarning, match="ends at step 100, but this run ends at step 16"):
+        fit(make_model(), [GradualPruning(schedule)])
+
+
+def test_warns_of_a_jump(make_model, fit):
+    model = make_model()
+    fit(model)
+    schedule = PolynomialDecay(0, 0.8, begin_step=0, end_step=10, frequency=2)
+    with pytest.warns(UserWarning, match="has done 16 steps"):
+        fit(model, [GradualPruning(schedule)], epochs=1)
+
+
+def test_verbose_prints_the_updates(make_model, fit, capsys):
+    schedule = PolynomialDecay(0, 0.5, begin_step=0, end_step=4, frequency=2)
+    fit(make_model(), [GradualPruning(schedule, verbose=1)], epochs=1)
+    assert "GradualPruning: step 4: sparsity 0.5000" in capsys.readouterr().out

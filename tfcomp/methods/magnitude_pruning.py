@@ -1,0 +1,188 @@
+"""Iterative magnitude pruning.
+
+Song Han, Jeff Pool, John Tran, William J. Dally, "Learning both Weights and Connections for
+Efficient Neural Networks", arXiv:1506.02626.
+"""
+
+import keras
+import numpy as np
+
+from tfcomp import schedules
+from tfcomp import targets as targets_lib
+from tfcomp.core.callback import ProjectionCallback
+from tfcomp.methods import _neurons as neurons
+from tfcomp.methods._threshold import ThresholdMask
+from tfcomp.validation import check_number, invalid
+
+
+class MagnitudePruning(ProjectionCallback):
+    """Prunes and retrains in rounds: what lies below a threshold goes, the rest trains on.
+
+    In each round the weights below `quality` times the standard deviation of their tensor (as it
+    was when pruning began) are zeroed; before the last round the threshold is the same fraction of
+    that as of the rounds done. Survivors keep their values and are retrained until the next
+    round. Then
+
+    * neurons left without inputs or without outputs lose their other connections, too, where the
+      graph of the model shows what is connected to what (sequential and functional models, dense
+      and convolutional layers);
+    * the rate of a `Dropout` in front of a pruned layer becomes `rate * sqrt(kept)`, since a layer
+      of fewer connections overfits less. When `fit` ends the rate is the old one again.
+
+    Start from a trained model, with a tenth or less of its learning rate. The paper finds L1
+    regularization better right after pruning, and L2 better once retrained: train with L2.
+    Find a `quality` for each layer with `tfcomp.sensitivity`. `logs` gets `sparsity` and
+    `sparsity/<path>`.
+
+    Args:
+        quality: Threshold in standard deviations, of the last round.
+        rounds: How many rounds of pruning and retraining.
+        steps: Optimizer steps at which the rounds begin, one for each. By default they divide
+            the `fit` the callback is given to into equal parts.
+        dropout: `True` to rescale every `Dropout` that leads to a pruned layer; `False`; or a dict
+            from names of `Dropout` layers to names of pruned layers, for a subclassed model.
+        dead_neurons: Whether to remove what dead neurons are connected to.
+        targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
+            kernel-like weight. In a dict, `quality` can be overridden.
+        verbose: 1 to print a line at every round.
+
+    Raises:
+        ValueError: For an argument that cannot be used; while attaching, if the model is not
+            built and compiled, if `targets` matches nothing, or if a weight contains NaN.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcomp
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(
+    ...     np.ones((16, 8)), np.ones((16, 4)), batch_size=2, verbose=0,
+    ...     callbacks=[tfcomp.callbacks.MagnitudePruning(quality=1.0, rounds=2)],
+    ... )
+    >>> 0 < history.history["sparsity"][-1] < 1
+    True
+    """
+
+    overrides = ("quality",)
+    fits_run = True
+    amount_is_measure = False
+
+    def __init__(
+        self,
+        quality=1.0,
+        rounds=3,
+        steps=None,
+        dropout=True,
+        dead_neurons=True,
+        targets=None,
+        verbose=0,
+    ):
+        super().__init__(targets=targets, verbose=verbose)
+        if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+            raise invalid("rounds", rounds, "a positive integer")
+        if not isinstance(dropout, (bool, dict)):
+            raise invalid("dropout", dropout, "True, False or a dict of layer names")
+        check_number("quality", quality, 0)
+        self.quality = quality
+        self.dropout = dropout
+        self.dead_neurons = dead_neurons
+        self._portions = tuple((i + 1) / rounds for i in range(rounds))
+        self._fixed = None if steps is None else schedules.StepPortions(steps, self._portions)
+        self._spread = None
+        self._links = []
+        self._rates = []
+
+    def make_projection(self, target):
+        quality = target.options.get("quality", self.quality)
+        check_number("quality", quality, 0)
+        return ThresholdMask(target.path, quality)
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._links = neurons.links(model) if self.dead_neurons else []
+        self._pairs = self._dropouts()
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._spread = self._fixed
+
+    def make_schedule(self, target, run):
+        if self._spread is None:
+            if not run.end:
+                raise invalid(
+                    "steps",
+                    None,
+                    "optimizer steps, one for each round, where the length of an epoch is not "
+                    "known (or pass `steps_per_epoch` to `fit`)",
+                )
+            self._spread = schedules.StepPortions.spread(self._portions, run.begin, run.end)
+        return self._spread
+
+    def compress(self, entries, amount):
+        super().compress(entries, amount)
+        self._drop_dead()
+        self._rescale()
+
+    def _begin_run(self, epoch):
+        self._rates = [(layer, layer.rate) for layer, _ in self._pairs]
+        super()._begin_run(epoch)
+        self._rescale()
+
+    def on_train_end(self, logs=None):
+        super().on_train_end(logs)
+        for layer, rate in self._rates:
+            layer.rate = rate
+        if self._rates:
+            self.model.train_function = None
+
+    def measure(self, value, state):
+        return np.mean(value == 0)
+
+    def _drop_dead(self):
+        kernels = {
+            id(e.target.layer): e
+            for e in self._entries
+            if e.variable is getattr(e.target.layer, "_kernel", None)
+        }
+        if not self._links or not kernels:
+            return
+        before = {key: entry.read()[1]["mask"] for key, entry in kernels.items()}
+        for key, mask in neurons.drop_dead(self._links, before).items():
+            if mask is not before[key]:
+                kernels[key].write_state({"mask": mask})
+                kernels[key].project()
+
+    def _dropouts(self):
+        """Pairs of a `Dropout` and the entries of the layers behind it."""
+        if not self.dropout:
+            return []
+        layers = [site.layer for site in targets_lib.layer_sites(self.model)]
+        drops = [layer for layer in layers if isinstance(layer, keras.layers.Dropout)]
+        if isinstance(self.dropout, dict):
+            named = {layer.name: layer for layer in layers}
+            unknown = [name for pair in self.dropout.items() for name in pair if name not in named]
+            if unknown or not all(named[name] in drops for name in self.dropout):
+                raise invalid("dropout", self.dropout, "names of Dropout layers and of layers")
+            found = [(named[drop], [named[layer]]) for drop, layer in self.dropout.items()]
+        else:
+            within = {id(layer) for layer in layers}
+            found = [(drop, neurons.consumers(drop, within) or []) for drop in drops]
+        pairs = []
+        for drop, behind in found:
+            ids = {id(layer) for layer in behind}
+            entries = [entry for entry in self._entries if id(entry.target.layer) in ids]
+            if entries:
+                pairs.append((drop, entries))
+        return pairs
+
+    def _rescale(self):
+        changed = False
+        for (layer, rate), (_, entries) in zip(self._rates, self._pairs):
+            masks = [entry.read()[1]["mask"] for entry in entries]
+            kept = sum(map(np.count_nonzero, masks)) / sum(mask.size for mask in masks)
+            new = rate * kept**0.5
+            changed |= layer.rate != new
+            layer.rate = new
+        if changed:
+            # The rate is a constant of the compiled step.
+            self.model.make_train_function(force=True)

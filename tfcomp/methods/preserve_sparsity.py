@@ -1,0 +1,46 @@
+"""Keeps zeros zero, in a model that was loaded from a file for example."""
+
+import numpy as np
+
+from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.mask import Mask
+
+
+class PreserveSparsity(ProjectionCallback):
+    """Holds the weights that are exactly zero when `fit` begins at zero.
+
+    A file of a pruned model is plain: it holds zeros and no mask. In the process that pruned a
+    model the mask stays in force by itself; after loading, this callback restores it. A weight
+    that is zero everywhere is left alone: it has not been trained yet.
+
+    Args:
+        targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
+            kernel-like weight.
+
+    Raises:
+        ValueError: While attaching, if the model is not built and compiled, if `targets` matches
+            nothing, or if a weight contains NaN.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcomp
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, use_bias=False)])
+    >>> model.set_weights([np.array([[1.0, 0.0], [0.0, 1.0]])])
+    >>> model.compile("sgd", "mse")
+    >>> _ = model.fit(
+    ...     np.ones((4, 2)), np.ones((4, 2)) * 3, verbose=0,
+    ...     callbacks=[tfcomp.callbacks.PreserveSparsity()],
+    ... )
+    >>> model.layers[0].kernel.numpy() != 0
+    array([[ True, False],
+           [False,  True]])
+    """
+
+    def __init__(self, targets=None):
+        super().__init__(targets=targets)
+
+    def make_projection(self, target):
+        return Mask()
+
+    def measure(self, value, state):
+        return np.mean(value == 0)

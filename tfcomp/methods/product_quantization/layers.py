@@ -1,0 +1,213 @@
+"""Layers whose weights are codewords of product quantization.
+
+Jiaxiang Wu et al., "Quantized Convolutional Neural Networks for Mobile Devices", arXiv:1512.06473.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfcomp.layers.base.decoded import DecodedKernel
+from tfcomp.layers.base.padding import pad_widths
+from tfcomp.methods.hashed import buckets_and_signs
+from tfcomp.validation import invalid
+
+
+def code_dtype(codewords):
+    """The dtype that codes below `codewords` are kept in."""
+    return "uint8" if codewords <= 256 else "int32"
+
+
+class ProductQuantizedMixin(DecodedKernel):
+    """Stores codebooks and codes in place of the kernel of the layer it is mixed into."""
+
+    def __init__(self, *args, subvector_size=4, codewords=32, lookup=False, seed=0, **kwargs):
+        super().__init__(*args, **kwargs)
+        if type(subvector_size) is not int or subvector_size < 1:
+            raise invalid("subvector_size", subvector_size, "a positive integer")
+        if type(codewords) is not int or codewords < 2:
+            raise invalid("codewords", codewords, "an integer of at least 2")
+        if type(seed) is not int or not 0 <= seed < 2**31:
+            raise invalid("seed", seed, "an integer in [0, 2**31)")
+        self.subvector_size = subvector_size
+        self.codewords = codewords
+        self.lookup = lookup
+        self.seed = seed
+
+    def add_parts(self, initializer, regularizer, constraint):
+        *window, channels, filters = self.kernel_shape
+        size = min(self.subvector_size, channels)
+        spaces = -(-channels // size)
+        groups = getattr(self, "groups", 1)
+        most = math.prod(window) * filters // groups
+        if self.codewords > most:
+            raise invalid(
+                "codewords",
+                self.codewords,
+                f"at most {most}, the sub-vectors that share a codebook",
+            )
+
+        def values_of_kernel(shape, dtype=None):
+            kernel = initializer((*window, spaces * size, filters), dtype=dtype)
+            return ops.reshape(ops.reshape(kernel, (-1,))[: math.prod(shape)], shape)
+
+        def hashed(shape, dtype=None):
+            rows = math.prod(shape[:-1])
+            index, _ = buckets_and_signs(rows, filters, self.codewords, self.seed)
+            return ops.cast(ops.reshape(index, shape), dtype)
+
+        self.codebooks = self.add_weight(
+            name="codebooks",
+            shape=(groups * spaces, self.codewords, size),
+            initializer=values_of_kernel,
+            regularizer=regularizer,
+            constraint=constraint,
+        )
+        self.codes = self.add_weight(
+            name="codes",
+            shape=(*window, spaces, filters),
+            dtype=code_dtype(self.codewords),
+            initializer=hashed,
+            trainable=False,
+        )
+        return self.codebooks
+
+    @property
+    def parts(self):
+        return [self.codebooks, self.codes]
+
+    @property
+    def calls_kernel(self):
+        return not self.lookup
+
+    def _index(self):
+        """Codes as positions among the codewords of all codebooks."""
+        spaces, filters = self.codes.shape[-2:]
+        groups = self.codebooks.shape[0] // spaces
+        # Two vectors, and not their sum: a SavedModel would hold that beside the codes.
+        first_of_group = np.arange(filters) // (filters // groups) * spaces * self.codewords
+        first_of_space = np.arange(spaces)[:, None] * self.codewords
+        codes = ops.cast(ops.convert_to_tensor(self.codes), "int32")
+        return codes + first_of_group.astype("int32") + first_of_space.astype("int32")
+
+    def decode(self):
+        *window, channels, filters = self.kernel_shape
+        count, codewords, size = self.codebooks.shape
+        # A product, so that TensorFlow's gradient is a tensor and not a list of slices.
+        table = ops.reshape(ops.convert_to_tensor(self.codebooks) * 1.0, (count * codewords, size))
+        vectors = ops.swapaxes(ops.take(table, self._index(), axis=0), -1, -2)
+        return ops.reshape(vectors, (*window, -1, filters))[..., :channels, :]
+
+    def call(self, inputs, training=None):
+        if not self.lookup or training:
+            return super().call(inputs)
+        outputs = self._look_up(inputs)
+        if self.bias is not None:
+            outputs = outputs + ops.convert_to_tensor(self.bias)
+        if getattr(self, "data_format", None) == "channels_first":
+            outputs = ops.moveaxis(outputs, -1, 1)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _tables(self, inputs):
+        """Inner products of each sub-vector of the inputs with each codeword of its sub-space."""
+        channels = self.kernel_shape[-2]
+        count, codewords, size = self.codebooks.shape
+        spaces = self.codes.shape[-2]
+        lead = ops.shape(inputs)[:-1]
+        vectors = ops.reshape(inputs, (*lead, count // spaces, channels))
+        missing = spaces * size - channels
+        if missing:
+            vectors = ops.pad(vectors, [[0, 0]] * (len(lead) + 1) + [[0, missing]])
+        vectors = ops.reshape(vectors, (*lead, count, size))
+        products = ops.einsum("...ms,mks->...mk", vectors, ops.convert_to_tensor(self.codebooks))
+        return ops.reshape(products, (*lead, count * codewords))
+
+    def _look_up(self, inputs):
+        return ops.sum(ops.take(self._tables(inputs), self._index(), axis=-1), axis=-2)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "subvector_size": self.subvector_size,
+            "codewords": self.codewords,
+            "lookup": self.lookup,
+            "seed": self.seed,
+        }
+
+
+class _ConvMixin(ProductQuantizedMixin):
+    def _look_up(self, inputs):
+        if self.padding != "valid":
+            inputs = ops.pad(inputs, pad_widths(self, ops.shape(inputs)))
+        if self.data_format == "channels_first":
+            inputs = ops.moveaxis(inputs, 1, -1)
+        tables, index = self._tables(inputs), self._index()
+        lengths = ops.shape(inputs)[1:-1]
+        total = 0
+        for offset in np.ndindex(*self.kernel_size):
+            parts = [slice(None)]
+            for i, length, size, stride, dilation in zip(
+                offset, lengths, self.kernel_size, self.strides, self.dilation_rate
+            ):
+                begin = i * dilation
+                parts.append(slice(begin, length - (size - 1) * dilation + begin, stride))
+            found = ops.take(tables[tuple(parts)], index[offset], axis=-1)
+            total = total + ops.sum(found, axis=-2)
+        return total
+
+
+def _product_quantized(cls):
+    base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
+    cls.__doc__ = f"""`keras.layers.{base.__name__}` whose weights are codewords of few codebooks.
+
+    The input channels are split in sub-spaces of `subvector_size`. Each sub-space (in each group of
+    a convolution) has a codebook of `codewords` sub-vectors, which output channels and positions of
+    the window share: the kernel is an index into it for each of them. Codebooks are trained,
+    codes stay. `tfcomp.product_quantize` makes these layers from trained ones; a new layer has
+    codes by a hash, the same on every platform.
+
+    There are two ways to compute. By default the kernel is decoded and used as ever; an exported
+    model does that once, on loading. With `lookup=True`, inference takes the inner products of
+    inputs and codewords from a table and adds them up, so that memory holds codes and codebooks
+    alone. That takes fewer multiplications, but more time wherever matrix products are fast, and
+    much memory for large batches: measure before you choose it.
+
+    Args:
+        *args, **kwargs: Those of `keras.layers.{base.__name__}`. `kernel_initializer`,
+            `kernel_regularizer` and `kernel_constraint` are those of the codebooks.
+        subvector_size: Input channels in a sub-space; all, if there are fewer.
+        codewords: Sub-vectors in a codebook, at least 2.
+        lookup: Whether inference uses tables.
+        seed: Seed of a new layer's codes.
+
+    Raises:
+        ValueError: If an argument is out of range, or a codebook has more codewords than there are
+            sub-vectors.
+
+    Reference:
+        Jiaxiang Wu et al., "Quantized Convolutional Neural Networks for Mobile Devices",
+        arXiv:1512.06473.
+    """
+    return keras.saving.register_keras_serializable("tfcomp")(cls)
+
+
+@_product_quantized
+class ProductQuantizedDense(ProductQuantizedMixin, keras.layers.Dense):
+    pass
+
+
+@_product_quantized
+class ProductQuantizedConv1D(_ConvMixin, keras.layers.Conv1D):
+    pass
+
+
+@_product_quantized
+class ProductQuantizedConv2D(_ConvMixin, keras.layers.Conv2D):
+    pass
+
+
+@_product_quantized
+class ProductQuantizedConv3D(_ConvMixin, keras.layers.Conv3D):
+    pass

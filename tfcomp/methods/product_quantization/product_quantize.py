@@ -1,0 +1,281 @@
+"""Product quantization of a trained model, layer by layer, with error correction."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import rich
+from rich.table import Table
+
+from tfcomp import layers, surgery
+from tfcomp import targets as targets_lib
+from tfcomp.core.projection import check_weights
+from tfcomp.methods.product_quantization import codebooks as pq
+from tfcomp.methods.product_quantization.layers import code_dtype
+from tfcomp.model.data import batches
+from tfcomp.model.linear import linear_map
+from tfcomp.model.watching import watching
+from tfcomp.post_training.prune_obs import in_call_order
+from tfcomp.validation import invalid
+
+_CLASSES = {
+    keras.layers.Dense: layers.ProductQuantizedDense,
+    keras.layers.Conv1D: layers.ProductQuantizedConv1D,
+    keras.layers.Conv2D: layers.ProductQuantizedConv2D,
+    keras.layers.Conv3D: layers.ProductQuantizedConv3D,
+}
+_OPTIONS = ("subvector_size", "codewords", "lookup")
+
+
+class _Plan(NamedTuple):
+    """What is to become of one weight."""
+
+    target: targets_lib.Target
+    cls: type
+    options: dict
+
+    @property
+    def blocks(self):
+        """Groups, positions, channels and outputs in a group, and sub-vector size and number."""
+        *window, channels, filters = self.target.variable.shape
+        groups = getattr(self.target.layer, "groups", 1)
+        size = min(self.options["subvector_size"], channels)
+        return groups, math.prod(window), channels, filters // groups, size, -(-channels // size)
+
+    def why_not(self):
+        """Why the layer stays as it is, or `None`."""
+        groups, positions, _, outputs, size, spaces = self.blocks
+        codewords = self.options["codewords"]
+        if codewords > positions * outputs:
+            return f"{positions * outputs} sub-vectors in a sub-space for {codewords} codewords"
+        bits = 32 * groups * spaces * codewords * size
+        bits += groups * positions * spaces * outputs * math.ceil(math.log2(codewords))
+        if bits >= 32 * math.prod(self.target.variable.shape):
+            return "codebooks would take as much as the weights"
+        return None
+
+
+def product_quantize(
+    model,
+    data=None,
+    subvector_size=4,
+    codewords=32,
+    targets=None,
+    sweeps=2,
+    lookup=False,
+    seed=0,
+    batch_size=32,
+    verbose=1,
+):
+    """Returns a model whose dense and convolutional weights are codewords of small codebooks.
+
+    Layer after layer, in the order in which the model calls them, the input channels of a kernel
+    are split in sub-spaces, and a codebook for each is found by k-means. With `data`, codebooks and
+    codes are then corrected for the layer's error: so that its outputs, computed from what the
+    quantized layers before it yield, come as close as they can to those of the original model.
+    Labels are not used. Fine-tuning trains the codebooks.
+
+    Works on `Dense` and `Conv1D` to `Conv3D`. Layers that would not become smaller are kept.
+
+    Args:
+        model: A built Sequential or functional `keras.Model`, with nested models if need be. It is
+            not changed.
+        data: `None`, or inputs of the model: an array, a tuple `(x, y)`, a dict, a dataset, ... A
+            few hundred samples of training data.
+        subvector_size: Input channels in a sub-space.
+        codewords: Sub-vectors in a codebook.
+        targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for all those the
+            method is defined for. `subvector_size`, `codewords` and `lookup` can be overridden.
+        sweeps: How often the correction goes over all sub-spaces of a layer.
+        lookup: As in `tfcomp.layers.ProductQuantizedDense`.
+        seed: Seed of k-means.
+        batch_size: Samples in a batch, where `data` are arrays.
+        verbose: 1 for a progress bar and a table of what became of each layer, 0 for silence.
+
+    Returns:
+        The new model, compiled like `model`, in which `tfcomp.layers.ProductQuantized*` stand in
+        place of the layers.
+
+    Raises:
+        ValueError: For an argument that cannot be used; or if a layer that `targets` names cannot
+            become smaller this way.
+
+    Source: Jiaxiang Wu et al., "Quantized Convolutional Neural Networks for Mobile Devices",
+    arXiv:1512.06473.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcomp
+    >>> model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(64)])
+    >>> x = np.random.default_rng(0).normal(size=(128, 16))
+    >>> small = tfcomp.product_quantize(model, x, subvector_size=2, codewords=8, verbose=0)
+    >>> [tuple(v.shape) for v in (small.layers[0].codebooks, small.layers[0].codes)]
+    [(8, 8, 2), (8, 64)]
+    """
+    if type(sweeps) is not int or sweeps < 1:
+        raise invalid("sweeps", sweeps, "a positive integer")
+    options = {"subvector_size": subvector_size, "codewords": codewords, "lookup": lookup}
+    plans, kept = _plans(model, targets, options)
+    # A copy, in which quantized kernels take the place of the original ones one by one.
+    work = surgery.swap_layers(model, {...: None})
+    if data is not None:
+        order = in_call_order(model, data, [_linear(model, plan) for plan in plans], batch_size)
+        order = [linear.target.path for linear in order]
+        plans = sorted(plans, key=lambda plan: order.index(plan.target.path))
+
+    found, rows = {}, []
+    bar = keras.utils.Progbar(len(plans), verbose=verbose, unit_name="weight")
+    for number, plan in enumerate(plans):
+        books, codes, errors = _quantized(model, work, plan, data, sweeps, seed, batch_size)
+        found[plan.target.path] = books, codes
+        rows.append((plan.target.path, plan.options, errors))
+        bar.update(number + 1)
+    swapped = _swapped(model, plans, found, seed)
+    if verbose:
+        _print(rows, kept)
+    return swapped
+
+
+def _plans(model, targets, options):
+    plans, kept = [], []
+    for target in targets_lib.find(model, targets):
+        unknown = set(target.options) - set(_OPTIONS)
+        if unknown:
+            raise invalid(
+                "targets", target.options, f"overrides for {target.path} among {list(_OPTIONS)}"
+            )
+        chosen = {**options, **target.options}
+        cls = _CLASSES.get(type(target.layer))
+        if cls is None:
+            reason = f"a {type(target.layer).__name__}"
+        else:
+            # The layer says what it thinks of its arguments.
+            arguments = {"filters": 1, "kernel_size": 1}
+            cls(**({"units": 1} if "Dense" in cls.__name__ else arguments), **chosen)
+            plan = _Plan(target, cls, chosen)
+            reason = plan.why_not()
+        if reason is None:
+            check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
+            plans.append(plan)
+        elif target.options or not (targets is None or isinstance(targets, dict)):
+            raise invalid(
+                "targets",
+                target.path,
+                f"kernels of Dense or Conv1D/2D/3D that become smaller ({reason})",
+            )
+        else:
+            kept.append((target.path, reason))
+    if not plans:
+        raise invalid("targets", targets, f"a weight that becomes smaller; all are kept: {kept}")
+    return plans, kept
+
+
+def _linear(model, plan):
+    """The `LinearMap` of a plan's weight in a model that has it at the same path."""
+    sites = targets_lib.variable_sites(model)
+    site = next(site for site in sites if site.path == plan.target.path)
+    target = targets_lib.Target(site.path, site.variable, site.layer, {})
+    return linear_map(target, targets_lib.layer_sites(model))
+
+
+def _quantized(model, work, plan, data, sweeps, seed, batch_size):
+    """Codebooks and codes of one weight, and its errors before and after the correction."""
+    groups, positions, channels, outputs, size, spaces = plan.blocks
+    original, current = _linear(model, plan), _linear(work, plan)
+    value = keras.ops.convert_to_numpy(plan.target.variable.value).astype(np.float64)
+    matrices = original.matrices(value)
+    missing = spaces * size - channels
+    padded = matrices.reshape(groups, positions, channels, outputs)
+    padded = np.pad(padded, [(0, 0), (0, 0), (0, missing), (0, 0)])
+    padded = padded.reshape(groups, positions, spaces, size, outputs)
+    books, codes, errors = [], [], np.zeros(3)
+    statistics = None
+    if data is not None:
+        statistics = _statistics(model, work, original, current, matrices, data, batch_size)
+    for group, weight in enumerate(padded):
+        book, code = pq.cluster(weight, plan.options["codewords"], seed)
+        if statistics is not None:
+            gram, cross, energy = (part[group] for part in statistics)
+            gram, cross = _padded(gram, cross, positions, channels, missing)
+            before = pq.error(pq.decode(book, code), gram, cross, energy)
+            book, code = pq.correct(book, code, gram, cross, sweeps)
+            errors += [energy, before, pq.error(pq.decode(book, code), gram, cross, energy)]
+        books.append(book)
+        codes.append(code)
+    decoded = np.stack([pq.decode(book, code) for book, code in zip(books, codes)])
+    decoded = decoded.reshape(groups, positions, spaces * size, outputs)[:, :, :channels]
+    decoded = decoded.reshape(groups, positions * channels, outputs)
+    current.target.variable.assign(current.assemble(decoded))
+    relative = None if data is None else tuple(errors[1:] / (errors[0] or 1.0))
+    return np.concatenate(books), np.concatenate(codes, axis=-1), relative
+
+
+def _padded(gram, cross, positions, channels, missing):
+    """Statistics with inputs of zero where a last sub-vector is too long."""
+    if not missing:
+        return gram, cross
+    shape, pad = (positions, channels), [(0, 0), (0, missing)]
+    gram = np.pad(gram.reshape(*shape, *shape), pad + pad)
+    size = positions * (channels + missing)
+    cross = np.pad(cross.reshape(*shape, -1), [*pad, (0, 0)])
+    return gram.reshape(size, size), cross.reshape(size, -1)
+
+
+def _statistics(model, work, original, current, matrices, data, batch_size):
+    """`X.T @ X`, `X.T @ Y` and `|Y|**2` of every group.
+
+    `X` are the layer's inputs in the model as quantized so far, and `Y` its outputs in the original
+    model, without the bias.
+    """
+    groups, size, outputs = matrices.shape
+    gram, cross = np.zeros((groups, size, size)), np.zeros((groups, size, outputs))
+    energy = np.zeros(groups)
+    for x, _ in batches(data, batch_size):
+        calls = []
+        for whole, linear in ((model, original), (work, current)):
+            seen = []
+            with watching(
+                linear.layer, lambda args, kwargs, seen=seen: seen.append((args, kwargs))
+            ):
+                whole(x, training=False)
+            calls.append(seen)
+        for (args, kwargs), (new_args, new_kwargs) in zip(*calls, strict=True):
+            before = original.samples(args, kwargs)
+            for old, new in zip(before, current.samples(new_args, new_kwargs), strict=True):
+                wanted = np.matmul(old, matrices)
+                gram += np.matmul(new.swapaxes(1, 2), new)
+                cross += np.matmul(new.swapaxes(1, 2), wanted)
+                energy += np.sum(wanted**2, axis=(1, 2))
+    if not np.isfinite(gram).all() or not np.isfinite(energy).all():
+        raise ValueError(f"The inputs of {original.target.path} contain NaN or infinity on `data`.")
+    return gram, cross, energy
+
+
+def _swapped(model, plans, found, seed):
+    rules = {
+        plan.target.layer: functools.partial(plan.cls, seed=seed, **plan.options) for plan in plans
+    }
+    swapped = surgery.swap_layers(model, rules)
+    sites = {site.path: site.layer for site in targets_lib.layer_sites(swapped)}
+    for plan in plans:
+        layer = sites[plan.target.path.rpartition("/")[0]]
+        books, codes = found[plan.target.path]
+        layer.codebooks.assign(books)
+        shape = layer.codes.shape
+        layer.codes.assign(codes.reshape(shape).astype(code_dtype(layer.codewords)))
+    return swapped
+
+
+def _print(rows, kept):
+    table = Table(title="Product quantization: error of each layer's output")
+    for heading in ("weight", "sub-vectors", "codewords", "by k-means", "corrected"):
+        table.add_column(heading)
+    for path, options, errors in rows:
+        cells = ("", "") if errors is None else [f"{error:.3%}" for error in errors]
+        size, codewords = str(options["subvector_size"]), str(options["codewords"])
+        table.add_row(path, size, codewords, *cells)
+    for path, reason in kept:
+        table.add_row(path, f"kept: {reason}")
+    rich.print(table)

@@ -1,0 +1,66 @@
+"""Pruning by sensitivity, gathered while a network trains.
+
+Ehud D. Karnin, "A simple procedure for pruning back-propagation trained neural networks", IEEE
+Transactions on Neural Networks 1(2), 1990.
+"""
+
+import numpy as np
+
+from tfcomp.core.projection import check_weights
+from tfcomp.methods._sensitivity_mask import SensitivityMask
+from tfcomp.methods.gradual_pruning import GradualPruning
+
+
+class SensitivityPruning(GradualPruning):
+    """Zeroes the weights without which the loss would rise least, as training itself has shown.
+
+    While the model trains, every weight sums up `-gradient * change` over the optimizer steps.
+    Its sensitivity is that sum times `w / (w - w_initial)`: what the loss would rise by if the
+    weight went back to zero, estimated from the path it came. At every point of the schedule those
+    of least sensitivity are pruned; what was pruned stays so. No extra pass over the data is
+    needed, and any optimizer will do: the sum takes the gradient itself, not `change**2 / rate`.
+
+    Begin with the training of the model, from its initial weights, and let the schedule start
+    after some epochs: before, there is nothing to judge by. `block_size=(None, 1)` prunes whole
+    neurons by the mean of the sensitivities of their weights.
+
+    Args:
+        schedule: See `tfcomp.callbacks.GradualPruning`.
+        targets: See `GradualPruning`.
+        scope: See `GradualPruning`.
+        block_size: See `GradualPruning`.
+        block_pooling: See `GradualPruning`.
+        m_by_n: See `GradualPruning`.
+        per_gate: See `GradualPruning`.
+        verbose: See `GradualPruning`.
+
+    Raises:
+        ValueError: As `GradualPruning`.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcomp
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> model.compile("sgd", "mse")
+    >>> schedule = tfcomp.schedules.ConstantSparsity(0.5, begin_step=4)
+    >>> _ = model.fit(
+    ...     np.ones((16, 8)), np.ones((16, 4)), batch_size=2, verbose=0,
+    ...     callbacks=[tfcomp.callbacks.SensitivityPruning(schedule)],
+    ... )
+    >>> int(np.sum(model.layers[0].kernel.numpy() == 0))
+    16
+    """
+
+    def make_projection(self, target):
+        super().make_projection(target)
+        return SensitivityMask()
+
+    def score(self, path, value, state):
+        check_weights(path, value)
+        scores = SensitivityMask().scores(value, state)
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"The sensitivities of {path!r} contain NaN or infinity: training has diverged. "
+                "Lower the learning rate or go back to a checkpoint."
+            )
+        return scores

@@ -1,0 +1,239 @@
+"""Optimal brain surgeon on a linear map `x -> x @ w`.
+
+With `H = X.T @ X` the error `|X w - X w'|**2` is exactly quadratic in `w'`, and every column of the
+weights has a problem of its own with the same `H`.
+
+Babak Hassibi, David G. Stork, "Second order derivatives for network pruning: Optimal Brain
+Surgeon", NIPS 1992. Elias Frantar, Sidak Pal Singh, Dan Alistarh, "Optimal Brain Compression",
+arXiv:2208.11580 (all columns of a layer ranked together). Elias Frantar, Dan Alistarh, "SparseGPT",
+arXiv:2301.00774 (one order of inputs for all columns).
+"""
+
+import numpy as np
+
+from tfcomp.model.patterns import count
+
+# Numbers that a batch of inverse Hessians may hold at a time.
+_BATCH = 1 << 24
+
+
+def inverse_by_recursion(samples, alpha=1e-6):
+    """The inverse of `alpha * I + mean of x x.T` over the samples, by one rank-1 step for each.
+
+    Args:
+        samples: Array `(samples, inputs)`: derivatives of the output by each weight.
+        alpha: Small positive number; 1e-8 to 1e-4 in the paper.
+
+    Returns:
+        Array `(inputs, inputs)`, float64.
+    """
+    samples = np.asarray(samples, np.float64)
+    inverse = np.eye(samples.shape[1]) / alpha
+    for x in samples:
+        moved = inverse @ x
+        inverse -= np.outer(moved, moved) / (len(samples) + x @ moved)
+    return inverse
+
+
+def remove(weight, inverse, index):
+    """Removes one weight and lets all others make up for it.
+
+    Args:
+        weight: Array `(..., inputs)`.
+        inverse: Array `(..., inputs, inputs)`, the inverse Hessian over the weights left.
+        index: Integer array `(...)`, the weight to remove.
+
+    Returns:
+        The weights left, and the inverse Hessian over them, zero in the removed row and column.
+    """
+    row = np.take_along_axis(inverse, index[..., None, None], axis=-2)[..., 0, :]
+    pivot = np.take_along_axis(row, index[..., None], axis=-1)
+    removed = np.take_along_axis(weight, index[..., None], axis=-1)
+    weight = weight - removed / pivot * row
+    inverse = inverse - row[..., :, None] * (row / pivot)[..., None, :]
+    np.put_along_axis(weight, index[..., None], 0, axis=-1)
+    np.put_along_axis(inverse, index[..., None, None], 0, axis=-2)
+    np.put_along_axis(inverse, index[..., None, None], 0, axis=-1)
+    return weight, inverse
+
+
+def damped(hessian, damping):
+    """Adds a fraction of the mean of the diagonal to the diagonal.
+
+    Args:
+        hessian: Array `(inputs, inputs)`.
+        damping: The fraction.
+    """
+    hessian = np.array(hessian, np.float64)
+    diagonal = np.einsum("ii->i", hessian)
+    # Inputs that are always zero leave the weights on them without any effect.
+    diagonal += damping * diagonal.mean() or 1.0
+    return hessian
+
+
+def greedy(weight, hessian, alive, pruned):
+    """Removes weights one by one, each time the one that costs least, compensating every time.
+
+    The cost of a column grows with the third power of its inputs.
+
+    Args:
+        weight: Array `(inputs, outputs)`.
+        hessian: Positive definite array `(inputs, inputs)`.
+        alive: Boolean array like `weight`; what is dead stays dead.
+        pruned: How many weights are to be zero, the dead ones included.
+
+    Returns:
+        Boolean array like `weight`, true where a weight is kept.
+    """
+    inputs, outputs = weight.shape
+    inverse = np.linalg.inv(hessian)
+    order = np.empty((inputs, outputs), np.int64)
+    costs = np.empty((inputs, outputs))
+    size = max(1, _BATCH // inputs**2)
+    for begin in range(0, outputs, size):
+        part = slice(begin, begin + size)
+        order[:, part], costs[:, part] = _eliminate(weight[:, part].T, inverse, alive[:, part].T)
+    # Rounding aside, each removal costs more than the one before; prefixes must stay prefixes.
+    costs = np.maximum.accumulate(costs, axis=0)
+    first = np.argsort(costs.ravel(), kind="stable")[:pruned]
+    chosen = np.zeros(costs.size, bool)
+    chosen[first] = True
+    kept = np.ones(weight.shape, bool)
+    rank, column = np.nonzero(chosen.reshape(costs.shape))
+    kept[order[rank, column], column] = False
+    return kept
+
+
+def _eliminate(weight, inverse, alive):
+    """Removes all weights of a batch of columns; in which order, and at which cost."""
+    columns, inputs = weight.shape
+    weight = weight.astype(np.float64)
+    inverse = np.repeat(inverse[None], columns, axis=0)
+    left = np.ones(weight.shape, bool)
+    order, costs = np.empty((inputs, columns), np.int64), np.empty((inputs, columns))
+    for step in range(inputs):
+        diagonal = np.einsum("cii->ci", inverse)
+        cost = np.where(left, weight**2 / np.where(left, diagonal, 1), np.inf)
+        cost = np.where(left & ~alive, -1, cost)
+        index = np.argmin(cost, axis=1)
+        order[step], costs[step] = index, cost[np.arange(columns), index]
+        weight, inverse = remove(weight, inverse, index)
+        left[np.arange(columns), index] = False
+    return order, costs
+
+
+def sweep(weight, hessian, alive, pruned, block=128, m_by_n=None):
+    """Goes once over the inputs in their order, pruning and compensating on those to come.
+
+    The choice is made block by block; the factors of one Cholesky decomposition hold for all
+    columns, so the cost is that of a few matrix products.
+
+    Args:
+        weight: Array `(inputs, outputs)`.
+        hessian: Positive definite array `(inputs, inputs)`.
+        alive: Boolean array like `weight`; what is dead stays dead.
+        pruned: How many weights are to be zero, the dead ones included.
+        block: Inputs in a block.
+        m_by_n: `(m, n)` for `m` zeros in every `n` consecutive inputs of each output.
+
+    Returns:
+        The new weights, and a boolean array, true where a weight is kept.
+    """
+    weight = weight.astype(np.float64)
+    inputs = len(weight)
+    # Row i holds the i-th row of the inverse Hessian over the inputs from i on, over a root.
+    factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
+    roots = np.diagonal(factor)
+    kept = np.array(alive)
+    # Spread over the blocks by the weights that are still alive, exact in total.
+    done = np.concatenate([[0], np.cumsum(alive.sum(axis=1))])
+    more = max(pruned - np.count_nonzero(~alive), 0)
+    if m_by_n is not None:
+        block = -(-block // m_by_n[1]) * m_by_n[1]
+    for begin in range(0, inputs, block):
+        end = min(begin + block, inputs)
+        errors = np.empty((end - begin, weight.shape[1]))
+        if m_by_n is None:
+            share = [round(more * int(done[at]) / max(int(done[-1]), 1)) for at in (begin, end)]
+            scores = (weight[begin:end] / roots[begin:end, None]) ** 2
+            scores[~alive[begin:end]] = np.inf
+            _drop_smallest(scores, kept[begin:end], share[1] - share[0])
+        for row in range(begin, end):
+            if m_by_n is not None and (row - begin) % m_by_n[1] == 0:
+                _drop_m_by_n(weight, roots, kept, row, *m_by_n)
+            error = np.where(kept[row], 0, weight[row] / roots[row])
+            weight[row:end] -= np.outer(factor[row, row:end], error)
+            weight[row, ~kept[row]] = 0
+            errors[row - begin] = error
+        weight[end:] -= factor[begin:end, end:].T @ errors
+    return weight, kept
+
+
+def _drop_smallest(scores, kept, number):
+    if number > 0:
+        kept.flat[np.argpartition(scores, number - 1, axis=None)[:number]] = False
+
+
+def _drop_m_by_n(weight, roots, kept, row, m, n):
+    group = slice(row, row + n)
+    scores = np.where(kept[group], (weight[group] / roots[group, None]) ** 2, -1)
+    # A last group of fewer inputs counts the missing ones as zeros.
+    drop = m - (n - len(scores))
+    if drop > 0:
+        np.put_along_axis(kept[group], np.argsort(scores, axis=0)[:drop], False, axis=0)
+
+
+def refit(weight, hessian, kept):
+    """The weights on `kept` that make up best for those removed: exact least squares.
+
+    Args:
+        weight: Array `(inputs, outputs)`, as it was before pruning.
+        hessian: Positive definite array `(inputs, inputs)`.
+        kept: Boolean array like `weight`.
+    """
+    result = np.zeros(weight.shape)
+    for column in range(weight.shape[1]):
+        on = kept[:, column]
+        w = weight[:, column].astype(np.float64)
+        if on.any():
+            moved = hessian[np.ix_(on, ~on)] @ w[~on]
+            result[on, column] = w[on] + np.linalg.solve(hessian[np.ix_(on, on)], moved)
+    return result
+
+
+def prune(weight, hessian, sparsity, method="auto", damping=0.01, block=128, m_by_n=None):
+    """Prunes a linear map; exactly `sparsity` of the weights are zero, or more where more were.
+
+    Args:
+        weight: Array `(inputs, outputs)`.
+        hessian: Array `(inputs, inputs)`, `X.T @ X` over any number of samples.
+        sparsity: Float in [0, 1).
+        method: `"greedy"`, `"sweep"`, or `"auto"` for the first where it takes seconds.
+        damping: See `damped`.
+        block: See `sweep`.
+        m_by_n: See `sweep`.
+
+    Returns:
+        The new weights, of the same dtype, and a boolean array, true where a weight is kept.
+    """
+    inputs, outputs = weight.shape
+    hessian = damped(hessian, damping)
+    alive = weight != 0
+    pruned = count(sparsity, weight.size)
+    if method == "auto":
+        small = outputs * inputs**3 <= 2e9 and m_by_n is None
+        method = "greedy" if small else "sweep"
+    if method == "greedy":
+        kept, new = greedy(weight, hessian, alive, max(pruned, np.count_nonzero(~alive))), None
+    else:
+        new, kept = sweep(weight, hessian, alive, pruned, block, m_by_n)
+    if new is None or outputs * kept.sum(axis=0).mean() ** 3 <= 1e12:
+        new = refit(weight, hessian, kept)
+    return (new * kept).astype(weight.dtype), kept
+
+
+def error(before, after, hessian):
+    """`|X w - X w'|**2 / |X w|**2`."""
+    before, change = before.astype(np.float64), (after - before).astype(np.float64)
+    whole = np.sum(before * (hessian @ before))
+    return float(np.sum(change * (hessian @ change)) / whole) if whole > 0 else 0.0

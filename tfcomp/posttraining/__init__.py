@@ -1,1 +1,0 @@
-"""Methods that compress a trained model in one call, without training it."""

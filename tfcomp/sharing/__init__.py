@@ -1,1 +1,0 @@
-"""Few values for many weights: clusters on a line, and mixtures of Gaussians."""
