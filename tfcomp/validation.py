@@ -29,3 +29,15 @@ def check_number(name, value, least=None, below=None, above=None):
         limits = [f">= {least}"] * (least is not None) + [f"> {above}"] * (above is not None)
         limits += [f"< {below}"] * (below is not None)
         raise invalid(name, value, " ".join(["a finite number", " and ".join(limits)]).strip())
+
+
+def check_integer(name, value, least=None, most=None):
+    """Returns `value` as an `int`; raises unless it is an integer `>= least` and `<= most`.
+
+    NumPy's integers are integers; booleans, strings and floats are not, 3.0 included.
+    """
+    known = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if not known or (least is not None and value < least) or (most is not None and value > most):
+        limits = [f">= {least}"] * (least is not None) + [f"<= {most}"] * (most is not None)
+        raise invalid(name, value, " ".join(["an integer", " and ".join(limits)]).strip())
+    return int(value)

@@ -107,8 +107,8 @@ class Factorized(keras.layers.Layer):
         """Sets the kernel.
 
         Args:
-            factors: A `tfcomp.methods.fixed_point_factorization.semidiscrete.Semidiscrete` of the kernel as a matrix
-                `(inputs, outputs)`, as it is or after `recover`.
+            factors: A `Semidiscrete` of the kernel as a matrix `(inputs, outputs)`, as it is or
+                after `recover`.
         """
         step_x, step_y = (quantizer.step for quantizer in self.quantizers.values())
         self.input_factor.assign((step_x * factors.x).reshape(self.input_factor.shape))

@@ -39,15 +39,15 @@ class MixturePrior(Projection):
     the strength does not matter to, down the gradient of `-log p(W)` and of its own priors. All
     weights of a mixture hold the same copy of it.
 
-    State: `parameters`, see `tfcomp.methods.soft_weight_sharing.mixture`; `first` and `second`, Adam's moments, and
-    `iteration`, its steps.
+    State: `parameters`, see `mixture`; `first` and `second`, Adam's moments, and `iteration`, its
+    steps.
 
     Args:
         pool: The `Pool` of the mixture.
         components: Components beside the one at zero.
         strength: Factor of `-log p(W)` in the loss.
         rates: Learning rates of means, log-variances and mixing proportions.
-        priors: `tfcomp.methods.soft_weight_sharing.mixture.Priors`.
+        priors: `mixture.Priors`.
     """
 
     kind = "shared"
