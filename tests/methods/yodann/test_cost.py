@@ -7,8 +7,7 @@ import pytest
 import rich.console
 
 from tfcomp import layers
-from tfcomp.hardware import ConvShape
-from tfcomp.methods.yodann import cost as yodann_cost
+from tfcomp.hardware import ConvShape, yodann_cost
 
 FULL = ConvShape("full", 7, 32, 32, 100, 100)
 

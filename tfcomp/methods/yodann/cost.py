@@ -225,7 +225,7 @@ def yodann_cost(
 
     >>> from tfcomp.hardware import ConvShape
 
-    >>> from tfcomp.methods.yodann import cost as yodann_cost
+    >>> from tfcomp.hardware import yodann_cost
     >>> cost = yodann_cost([ConvShape("conv", 7, 32, 32, 100, 100)], print_table=False)
     >>> cost.operations, round(1e6 * cost.energy, 1)
     (1003520000, 16.4)

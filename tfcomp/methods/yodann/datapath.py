@@ -52,7 +52,7 @@ def data_path(
 
     Example:
 
-    >>> from tfcomp.methods.yodann import datapath as yodann
+    >>> from tfcomp.hardware import yodann
     >>> yodann.data_path().dropped
     9
     """
@@ -105,7 +105,7 @@ def convolve(inputs, kernel, scale, bias, path=None):
     Example:
 
     >>> import numpy as np
-    >>> from tfcomp.methods.yodann import datapath as yodann
+    >>> from tfcomp.hardware import yodann
     >>> one = np.ones((1, 1, 1, 1), int)
     >>> yodann.convolve(512 * one, -one, scale=[256], bias=[0]).item()  # 1 * -1 * 0.5
     -256

@@ -49,7 +49,7 @@ def get(identifier, argument="format"):
 
     Example:
 
-    >>> from tfcomp.methods.yodann import integers as formats
+    >>> from tfcomp.hardware import formats
     >>> formats.get("Q2.9").bits, formats.get("Q2.9").most
     (12, 2047)
     """
