@@ -29,7 +29,7 @@ def model():
 
 def test_weights_and_errors(model):
     before = {t.path: numpy(t.variable) for t in tfcomp.targets.find(model)}
-    errors = tfcomp.quantize(
+    done = tfcomp.quantize(
         model,
         tfcomp.quantizers.FineGrainedTernary(4),
         targets={"out": {"quantizer": tfcomp.quantizers.FixedPoint(0, 7)}},
@@ -40,7 +40,7 @@ def test_weights_and_errors(model):
     np.testing.assert_array_equal(out * 128, np.rint(out * 128))
     for path, weight in {"conv/kernel": conv, "out/kernel": out}.items():
         expected = np.sum((weight - before[path]) ** 2) / np.sum(before[path] ** 2)
-        assert errors[path] == pytest.approx(expected, rel=1e-4)
+        assert done[path].error == pytest.approx(expected, rel=1e-4)
 
 
 def test_statistics_are_those_of_the_data(model):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tfcomp.validation import invalid
+from tfcomp.model.choice import Unsuited
 
 # Numbers that patches taken out of images may hold at a time.
 _CHUNK = 1 << 23
@@ -56,11 +56,7 @@ class _Einsum(LinearMap):
         ins, out = self.layer.equation.replace(" ", "").split("->")
         self.input, self.kernel = ins.split(",")
         if any(a in self.input and a in out for a in self.kernel) or "." in self.kernel:
-            raise invalid(
-                "targets",
-                target.path,
-                f"a weight that is one matrix, which {self.layer.equation!r} has not",
-            )
+            raise Unsuited(f"it is not one matrix in {self.layer.equation!r}")
         self.inner = [axis for axis in self.kernel if axis not in out]
         self.axes = [self.kernel.index(axis) for axis in self.inner]
         self.axes += [i for i in range(len(self.kernel)) if i not in self.axes]
@@ -119,6 +115,26 @@ class _Depthwise(LinearMap):
             yield patches.transpose(2, 0, 1)
 
 
+class _Pointwise(LinearMap):
+    """The second kernel of a separable convolution, which sees what the first makes of the inputs."""
+
+    def __init__(self, target):
+        super().__init__(target)
+        self.first = _Depthwise(target)
+
+    def matrices(self, value):
+        return value.reshape(1, -1, value.shape[-1])
+
+    def assemble(self, matrices):
+        return matrices.reshape(self.target.variable.shape)
+
+    def samples(self, args, kwargs):
+        kernels = self.first.matrices(_numpy(self.layer.depthwise_kernel))
+        for patches in self.first.samples(args, kwargs):
+            seen = np.matmul(patches, kernels).transpose(1, 0, 2)
+            yield seen.reshape(1, len(seen), -1)
+
+
 def _patches(layer, images):
     """Yields arrays `(positions, window, channels)`, a few images at a time."""
     rank = layer.rank
@@ -151,12 +167,10 @@ class _Recurrent(LinearMap):
     def __init__(self, target):
         super().__init__(target)
         if self.layer.stateful:
-            raise invalid("targets", target.path, "a weight of a layer that is not stateful")
+            raise Unsuited("its layer is stateful")
         recurrent = target.variable is self.layer.cell.recurrent_kernel
         if recurrent and not getattr(self.layer, "reset_after", True):
-            raise invalid(
-                "targets", target.path, "a recurrent kernel of a GRU with `reset_after=True`"
-            )
+            raise Unsuited("its layer has `reset_after=False`")
         self.recurrent = recurrent
 
     def matrices(self, value):
@@ -197,30 +211,34 @@ def _owner(target, sites):
     return target.layer
 
 
+_RECURRENT = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+
+# Types of layers, names of their weights, and what these are.
+_KINDS = [
+    (_RECURRENT, ("kernel", "recurrent_kernel"), _Recurrent),
+    (keras.layers.Dense, ("kernel",), _Dense),
+    (keras.layers.EinsumDense, ("kernel",), _Einsum),
+    (_CONVOLUTIONS, ("kernel",), _Conv),
+    ((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), ("kernel",), _Depthwise),
+    (_SEPARABLE, ("depthwise_kernel",), _Depthwise),
+    (_SEPARABLE, ("pointwise_kernel",), _Pointwise),
+]
+
+
 def linear_map(target, sites):
-    """Returns the `LinearMap` of a target, or `None` where its layer is not known to be one.
+    """Returns the `LinearMap` of a target.
 
     Args:
         target: A `tfcomp.targets.Target`.
         sites: The `tfcomp.targets.layer_sites` of its model.
 
     Raises:
-        ValueError: If the layer is known, but not with these settings.
+        Unsuited: If its layer is not known to be one, or not with these settings.
     """
     layer = _owner(target, sites)
-    name = target.variable.name
-    if isinstance(layer, (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)):
-        kind = _Recurrent if name in ("kernel", "recurrent_kernel") else None
-    elif name != "kernel":
-        kind = None
-    elif isinstance(layer, keras.layers.Dense):
-        kind = _Dense
-    elif isinstance(layer, keras.layers.EinsumDense):
-        kind = _Einsum
-    elif isinstance(layer, (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)):
-        kind = _Conv
-    elif isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)):
-        kind = _Depthwise
-    else:
-        kind = None
-    return None if kind is None else kind(target._replace(layer=layer))
+    for types, names, kind in _KINDS:
+        if isinstance(layer, types) and target.variable.name in names:
+            return kind(target._replace(layer=layer))
+    raise Unsuited(f"the {target.variable.name!r} of a {type(layer).__name__}")
