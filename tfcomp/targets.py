@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from tfcomp.keras_private import sublayers
 from tfcomp.validation import invalid
 
 # Weights of these names have two axes or more in some layers without being kernels.
@@ -59,18 +60,12 @@ class Target(NamedTuple):
     named: bool = False
 
 
-def _children(layer):
-    # The only way Keras has to list the direct sublayers of any layer, RNN cells and the
-    # projections of attention included.
-    return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
 def layer_sites(model):
     """Lists every layer inside `model`, nested ones and cells included, each once, outer first."""
     sites, seen = [], {id(model)}
 
     def walk(layer, chain):
-        for child in _children(layer):
+        for child in sublayers(layer):
             if id(child) in seen:
                 continue
             seen.add(id(child))
@@ -84,7 +79,7 @@ def layer_sites(model):
 
 def own_variables(layer):
     """The variables that a layer holds itself, not in a sublayer."""
-    inner = {id(variable) for child in _children(layer) for variable in child.variables}
+    inner = {id(variable) for child in sublayers(layer) for variable in child.variables}
     return [variable for variable in layer.variables if id(variable) not in inner]
 
 

@@ -4,6 +4,7 @@ import os
 
 import keras
 
+from tfcomp import keras_private
 from tfcomp.model.final_weights import FinalWeights
 from tfcomp.validation import invalid
 
@@ -95,7 +96,8 @@ def _check(model, path, format, input_signature):
             f"Invalid value for argument `model`. Model {model.name!r} has no weights yet. Build "
             "it first: give it an `Input`, or call it once on a batch of data."
         )
-    if input_signature is None and not getattr(model, "inputs", None) and not model._called:
+    known = input_signature is not None or getattr(model, "inputs", None)
+    if not known and not keras_private.was_called(model):
         raise ValueError(
             f"Invalid value for argument `model`. Model {model.name!r} was never called, so the "
             "shapes of its inputs are not known. Call it once on a batch of data, or pass "

@@ -5,6 +5,7 @@ import tempfile
 import keras
 import tensorflow as tf
 
+from tfcomp import keras_private
 from tfcomp.exporters import folder
 from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.report import print_report
@@ -38,8 +39,7 @@ def _captured(function, known):
     """What the function captures besides the weights: other variables, lookup tables."""
     found = list(function.graph.variables)
     for tensor in function.captured_inputs:
-        owner = getattr(tensor, "_parent_trackable", None)
-        owner = owner() if owner is not None else None
+        owner = keras_private.owner_of(tensor)
         if owner is not None and not any(owner is other for other in [*found, *known]):
             found.append(owner)
     return found

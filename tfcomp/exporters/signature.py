@@ -1,10 +1,9 @@
-"""What `keras.Model.export` says of a model's inputs; the one place that asks Keras's internals."""
+"""What `keras.Model.export` says of a model's inputs."""
 
 import keras
 import tensorflow as tf
 
-# The public `keras.export.ExportArchive` takes a signature and does not make one.
-from keras.src.export.export_utils import get_input_signature, make_tf_tensor_spec
+from tfcomp import keras_private
 
 
 def input_specs(model, input_signature=None):
@@ -16,13 +15,12 @@ def input_specs(model, input_signature=None):
             size.
     """
     if input_signature is None:
-        input_signature = get_input_signature(model)
+        input_signature = keras_private.input_signature(model)
     elif not isinstance(input_signature, (list, tuple)):
         input_signature = [input_signature]
     is_leaf = (tf.TensorSpec, keras.InputSpec, keras.KerasTensor)
-    return [
-        keras.tree.map_structure(
-            lambda leaf: make_tf_tensor_spec(leaf) if isinstance(leaf, is_leaf) else leaf, argument
-        )
-        for argument in input_signature
-    ]
+
+    def spec(leaf):
+        return keras_private.tensor_spec(leaf) if isinstance(leaf, is_leaf) else leaf
+
+    return [keras.tree.map_structure(spec, argument) for argument in input_signature]

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfcomp.keras_private import assign_directly
 from tfcomp.layers.base.decoded import decoded_kernels
 
 
@@ -27,7 +28,7 @@ class Substitution(keras.StatelessScope):
         # of recurrent layers have to change whenever the exported function is called.
         variable, value = update
         self.updated.add(id(variable))
-        variable._direct_assign(value)
+        assign_directly(variable, value)
 
 
 def variables_used(model, specs, scope, kernels):

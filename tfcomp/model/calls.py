@@ -5,10 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-# The public API has no way to ask a subclassed model for the shapes it was built on.
-from keras.src.export.export_utils import get_input_signature
-
-from tfcomp import targets
+from tfcomp import keras_private, targets
 
 # An axis of unknown size is tried with both; what differs between them is unknown.
 _PROBES = (64, 96)
@@ -104,7 +101,7 @@ def _trace(model, specs, probe):
 
 def _specs(model, input_shape):
     if input_shape is None:
-        return get_input_signature(model)
+        return keras_private.input_signature(model)
 
     def spec(shape):
         return keras.InputSpec(shape=shape, dtype=model.input_dtype)

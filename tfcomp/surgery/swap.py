@@ -4,10 +4,8 @@ import functools
 
 import keras
 
-# The class of functional models; `keras.Model` is also that of subclassed ones.
-from keras.src.models.functional import Functional
-
 from tfcomp import targets
+from tfcomp.keras_private import is_functional
 from tfcomp.methods.trained_ternary.scales import TernaryScales
 from tfcomp.surgery.carry import carry_weights, convert
 from tfcomp.validation import invalid
@@ -59,7 +57,7 @@ def swap_layers(model, rules, verbose=False):
     >>> [type(layer).__name__ for layer in binary.layers]
     ['BinaryConv2D', 'Flatten', 'Dense']
     """
-    if not isinstance(model, (Functional, keras.Sequential)):
+    if not is_functional(model):
         raise ValueError(
             "Invalid value for argument `model`. Expected a Sequential or functional keras.Model. "
             f"Received: {model!r}, whose layers are made and connected by its own code; put the "
@@ -69,7 +67,7 @@ def swap_layers(model, rules, verbose=False):
         raise invalid("rules", rules, "a dict from rule to layer class, callable or None")
     swap = _Swap(model, rules)
     swapped = keras.models.clone_model(
-        model, clone_function=swap.clone, recursive=any(map(_is_model, model.layers))
+        model, clone_function=swap.clone, recursive=any(map(is_functional, model.layers))
     )
     if not swapped.built and model.built:
         swapped.build(model.input_shape)
@@ -78,10 +76,6 @@ def swap_layers(model, rules, verbose=False):
     if verbose:
         _print(swapped.name, report)
     return swapped
-
-
-def _is_model(layer):
-    return isinstance(layer, (Functional, keras.Sequential))
 
 
 class _Swap:
@@ -105,7 +99,7 @@ class _Swap:
             new = self._replacement(site.layer, chosen.get(index))
             if new is not None:
                 self._new[id(site.layer)] = new
-                inside.update(id(layer) for layer in site.chain[:-1] if not _is_model(layer))
+                inside.update(id(layer) for layer in site.chain[:-1] if not is_functional(layer))
         self._inside = inside
 
     def _replacement(self, layer, value):
@@ -162,7 +156,7 @@ class _Swap:
         """Copies weights; returns a row for each layer: old, new, weights copied and in all."""
         report = []
         for old, new in self._pairs:
-            if not _is_model(old):
+            if not is_functional(old):
                 report.append((old, new, *carry_weights(old, new)))
         return report
 
@@ -179,7 +173,7 @@ def _rename_inputs(old, new):
     for a, b in zip(_inputs(old), _inputs(new)):
         b.name = a.name
     for layer in old.layers:
-        if _is_model(layer) and _is_model(new.get_layer(layer.name)):
+        if is_functional(layer) and is_functional(new.get_layer(layer.name)):
             _rename_inputs(layer, new.get_layer(layer.name))
 
 

@@ -9,10 +9,7 @@ import contextvars
 
 import keras
 
-# Keras casts a variable to the compute dtype wherever it is read inside a layer's `call`. In half
-# precision a small weight becomes zero and loses its sign, so quantizers need the variable as it is
-# stored, which only these private names give.
-from keras.src.backend import AutocastScope, get_autocast_scope
+from tfcomp.keras_private import autocast_scope, without_autocast
 
 # The layer, and the `training` argument of the call.
 _CALLED = contextvars.ContextVar("tfcomp_called_layer", default=(None, None))
@@ -70,11 +67,6 @@ class ReadInCall:
         del layer.__dict__[self._name]
 
 
-def without_autocast():
-    """Context in which variables are read in their own dtype."""
-    return AutocastScope(None)
-
-
 def apply_as_stored(quantizer, stored):
     """Returns `quantizer(stored())` computed in the variable's own dtype, then cast as Keras does.
 
@@ -82,7 +74,7 @@ def apply_as_stored(quantizer, stored):
         quantizer: Callable from tensor to tensor.
         stored: Callable that reads a variable, or a tensor made of variables.
     """
-    scope = get_autocast_scope()
+    scope = autocast_scope()
     with without_autocast():
         value = stored()
         value = quantizer(value.value if isinstance(value, keras.Variable) else value)

@@ -6,6 +6,7 @@ Itay Hubara, Matthieu Courbariaux et al., "Binarized Neural Networks", arXiv:160
 import keras
 from keras import ops
 
+from tfcomp.keras_private import adamax_moments
 from tfcomp.methods.binary.ap2 import ap2
 from tfcomp.validation import check_number, invalid
 
@@ -60,8 +61,7 @@ class ShiftBasedAdaMax(keras.optimizers.Adamax):
 
     def update_step(self, gradient, variable, learning_rate):
         gradient = ops.cast(gradient, variable.dtype)
-        index = self._get_variable_index(variable)
-        m, v = self._m[index], self._u[index]
+        m, v = adamax_moments(self, variable)
         self.assign_add(m, (gradient - m) * (1 - self.beta_1))
         self.assign(v, ops.maximum(v * self.beta_2, ops.abs(gradient)))
 

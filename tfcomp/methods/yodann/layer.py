@@ -10,7 +10,7 @@ import keras
 import ml_dtypes
 from keras import ops
 
-from tfcomp.layers.base.in_call import without_autocast
+from tfcomp.keras_private import without_autocast
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.yodann import datapath as yodann
 from tfcomp.quantizers import Binary, FixedPoint
