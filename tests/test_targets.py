@@ -130,8 +130,9 @@ def test_rules_of_layers_are_no_patterns_either():
     model = functional()
     with pytest.raises(ValueError, match=r"argument `rules`.*re\.compile\('con'\)"):
         tfcomp.swap_layers(model, {"con": None})
-    with pytest.raises(ValueError, match=r"argument `bits`.*re\.compile\('con'\)"):
-        tfcomp.quantize_activations(model, {"con": 8}, data=np.ones((1, 8, 8, 3)), verbose=0)
+    x = np.ones((1, 8, 8, 3), "float32")
+    with pytest.raises(ValueError, match=r"argument `targets`.*re\.compile\('con'\)"):
+        tfcomp.quantize_activations(model, data=x, targets={"con": {"bits": 4}}, verbose=0)
 
 
 def test_targets_tell_whether_the_user_named_them():

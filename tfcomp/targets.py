@@ -280,44 +280,74 @@ def find(model, targets=None, argument="targets"):
     ['a']
     """
     check_built(model)
-    every = variable_sites(model)
-    sites = [site for site in every if is_kernel(site.variable)]
-    default = [index for index, site in enumerate(sites) if not _why_not_default(site)]
-
-    # From the index of a site to the rule that covers it, and the overrides.
-    if targets is None:
-        chosen = {index: (..., {}) for index in default}
-    elif isinstance(targets, dict):
-        chosen = {index: (..., {}) for index in default}
-        pairs = [(rule, (rule, value)) for rule, value in targets.items()]
-        for index, (rule, value) in best_rules(pairs, sites, argument).items():
-            if value is None or value is False:
-                chosen.pop(index, None)
-            elif isinstance(value, dict):
-                # `...` means the default set, not every site there is.
-                if rule is not ... or index in chosen:
-                    chosen[index] = rule, value
-            else:
-                raise invalid(argument, value, "a dict of overrides or None as each value")
-    else:
-        rules = targets if isinstance(targets, (list, tuple, set)) else [targets]
-        if not rules:
-            raise invalid(argument, targets, "at least one rule")
-        named = {rule for rule in rules if isinstance(rule, str)}
-        variables = {id(rule) for rule in rules if isinstance(rule, keras.Variable)}
-        sites = [
-            site
-            for site in every
-            if is_kernel(site.variable) or site.path in named or id(site.variable) in variables
-        ]
-        chosen = best_rules([(rule, (rule, {})) for rule in rules], sites, argument)
-
-    if not chosen:
+    # Without overrides, a full path covers any variable.
+    rules = [] if _adds_to_default(targets) else [r for r, _ in _pairs(targets, argument)]
+    named = {rule for rule in rules if isinstance(rule, str)}
+    variables = {id(rule) for rule in rules if isinstance(rule, keras.Variable)}
+    sites = [
+        site
+        for site in variable_sites(model)
+        if is_kernel(site.variable) or site.path in named or id(site.variable) in variables
+    ]
+    found = _covered(sites, targets, lambda site: not _why_not_default(site), argument)
+    if not found:
         reasons = "".join(f"\n  {path}: {reason}" for path, reason in not_default(model))
         raise ValueError(
             f"Invalid value for argument `{argument}`. {targets!r} covers no weight of model "
             f"{model.name!r}.{reasons and ' It leaves out' + reasons}"
         )
+    return found
+
+
+def find_layers(model, targets, suits, argument="targets"):
+    """Lists the layers of a built model that `targets` covers, as `find` lists its variables.
+
+    Args:
+        model: A built `keras.Model`.
+        targets: Any form that `find` takes but for variables; callables get the layer alone.
+        suits: Function from a layer to whether it may be covered; `None`, or the default set of a
+            dict, are all of these.
+        argument: Name of the argument, for error messages.
+
+    Returns:
+        A list of `Target` whose `variable` is `None`, outer layers first.
+
+    Raises:
+        ValueError: If the model is not built, or a rule matches nothing.
+    """
+    check_built(model)
+    sites = [site for site in layer_sites(model) if suits(site.layer)]
+    return _covered(sites, targets, lambda site: True, argument)
+
+
+def _adds_to_default(targets):
+    return targets is None or isinstance(targets, dict)
+
+
+def _pairs(targets, argument):
+    """Pairs of a rule and its overrides; none for `None`."""
+    if _adds_to_default(targets):
+        return list((targets or {}).items())
+    rules = list(targets) if isinstance(targets, (list, tuple, set)) else [targets]
+    if not rules:
+        raise invalid(argument, targets, "at least one rule")
+    return [(rule, {}) for rule in rules]
+
+
+def _covered(sites, targets, is_default, argument):
+    """The `Target` of each site that `targets` covers, in their order."""
+    pairs = [(rule, (rule, value)) for rule, value in _pairs(targets, argument)]
+    chosen = {}
+    if _adds_to_default(targets):
+        chosen = {index: (..., {}) for index, site in enumerate(sites) if is_default(site)}
+    for index, (rule, value) in best_rules(pairs, sites, argument).items():
+        if value is None or value is False:
+            chosen.pop(index, None)
+        elif not isinstance(value, dict):
+            raise invalid(argument, value, "a dict of overrides or None as each value")
+        # In a dict `...` means the default set, not every site there is.
+        elif rule is not ... or index in chosen or not isinstance(targets, dict):
+            chosen[index] = rule, value
     return [
         Target(sites[i].path, sites[i].variable, sites[i].layer, dict(options), rule is not ...)
         for i, (rule, options) in sorted(chosen.items())

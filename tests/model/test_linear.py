@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfcomp import targets
+from tfcomp.model.choice import Unsuited
 from tfcomp.model.linear import linear_map
 
 LAYERS = {
@@ -44,6 +45,36 @@ def test_samples_times_matrices_is_the_output(name):
     samples = np.concatenate(list(linear.samples((x,), {})), axis=1)
     got = np.matmul(samples, matrices)  # (groups, positions, outputs)
     got = got.transpose(1, 0, 2).reshape(wanted.shape)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+SEPARABLE = {
+    "separable": lambda: keras.layers.SeparableConv2D(5, 3, depth_multiplier=2),
+    "separable_strided": lambda: keras.layers.SeparableConv2D(5, (2, 3), 2, padding="same"),
+    "separable_dilated": lambda: keras.layers.SeparableConv2D(5, 2, dilation_rate=2),
+    "separable1d": lambda: keras.layers.SeparableConv1D(5, 3, depth_multiplier=2),
+    "separable_causal": lambda: keras.layers.SeparableConv1D(5, 3, padding="causal"),
+}
+
+
+@pytest.mark.parametrize("name", SEPARABLE)
+def test_both_kernels_of_a_separable_convolution(name):
+    layer = SEPARABLE[name]()
+    shape = (2, 7, 4) if layer.rank == 1 else (2, 6, 7, 4)
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    wanted = keras.ops.convert_to_numpy(layer(x))
+    depthwise, pointwise = (keras.ops.convert_to_numpy(v) for v in layer.weights[:2])
+    first = the_map(layer, layer.depthwise_kernel)
+    matrices = first.matrices(depthwise)
+    np.testing.assert_array_equal(first.assemble(matrices), depthwise)
+    (samples,) = first.samples((x,), {})
+    between = np.matmul(samples, matrices).transpose(1, 0, 2).reshape(-1, pointwise.shape[-2])
+    second = the_map(layer, layer.pointwise_kernel)
+    (samples,) = second.samples((x,), {})
+    np.testing.assert_allclose(samples[0], between, rtol=1e-4, atol=1e-5)
+    matrices = second.matrices(pointwise)
+    np.testing.assert_array_equal(second.assemble(matrices), pointwise)
+    got = np.matmul(samples, matrices)[0].reshape(wanted.shape)
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -109,7 +140,7 @@ def test_what_is_not_a_linear_map():
         the_map(gru, gru.cell.recurrent_kernel)
     stateful = keras.layers.LSTM(4, stateful=True)
     stateful(np.zeros((1, 2, 3), "float32"))
-    with pytest.raises(ValueError, match="not stateful"):
+    with pytest.raises(ValueError, match="stateful"):
         the_map(stateful, stateful.cell.kernel)
     batched = keras.layers.EinsumDense("abc,bcd->abd", (4, 5))
     batched(np.zeros((1, 4, 3), "float32"))
@@ -117,4 +148,5 @@ def test_what_is_not_a_linear_map():
         the_map(batched, batched.kernel)
     embedding = keras.layers.Embedding(4, 3)
     embedding(np.zeros((1, 2), "int32"))
-    assert the_map(embedding, embedding.embeddings) is None
+    with pytest.raises(Unsuited, match="the 'embeddings' of Embedding"):
+        the_map(embedding, embedding.embeddings)

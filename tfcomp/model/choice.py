@@ -9,11 +9,11 @@ class Unsuited(ValueError):
     """A method cannot be applied to a weight; the message says why."""
 
 
-def choose(model, targets, prepare=lambda target: target, options=()):
+def choose(model, targets, prepare=lambda target: target, options=(), find=targets_lib.find):
     """Splits the weights of a model in those to work on and those left out.
 
     What `None`, the default set of a dict, or `...` cover is left out where the method is not made
-    for it, and so is what `None` does not cover; a weight that the user named raises.
+    for it, and so are weights that `None` does not cover; what the user named raises.
 
     Args:
         model: A built `keras.Model`.
@@ -21,14 +21,15 @@ def choose(model, targets, prepare=lambda target: target, options=()):
         prepare: Function of a `tfcomp.targets.Target` that returns what the method needs, or raises
             `Unsuited`.
         options: Names that overrides may have.
+        find: Function of `model` and `targets` that lists what is covered, if not weights.
 
     Returns:
         List of what `prepare` returned, and list of `LeftOut`.
 
     Raises:
-        ValueError: If a weight that the user named is unsuited, or all are.
+        ValueError: If something that the user named is unsuited, or all are.
     """
-    found = targets_lib.find(model, targets)
+    found = find(model, targets)
     chosen, left, refused = [], [], []
     for target in found:
         if set(target.options) - set(options):
@@ -42,8 +43,8 @@ def choose(model, targets, prepare=lambda target: target, options=()):
                 refused.append(left[-1])
     if refused or not chosen:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in refused or left)
-        raise invalid("targets", targets, f"weights that this can be done to ({reasons})")
-    if targets is None or isinstance(targets, dict):
+        raise invalid("targets", targets, f"what this can be done to ({reasons or 'not nothing'})")
+    if find is targets_lib.find and (targets is None or isinstance(targets, dict)):
         covered = {target.path for target in found}
         excluded = [LeftOut(*pair) for pair in targets_lib.not_default(model)]
         left += [each for each in excluded if each.path not in covered]

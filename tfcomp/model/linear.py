@@ -116,7 +116,7 @@ class _Depthwise(LinearMap):
 
 
 class _Pointwise(LinearMap):
-    """The second kernel of a separable convolution, which sees what the first makes of the inputs."""
+    """The second kernel of a separable convolution sees what the first makes of the inputs."""
 
     def __init__(self, target):
         super().__init__(target)
@@ -241,4 +241,4 @@ def linear_map(target, sites):
     for types, names, kind in _KINDS:
         if isinstance(layer, types) and target.variable.name in names:
             return kind(target._replace(layer=layer))
-    raise Unsuited(f"the {target.variable.name!r} of a {type(layer).__name__}")
+    raise Unsuited(f"the {target.variable.name!r} of {type(layer).__name__}")

@@ -26,7 +26,7 @@ def replacing_call(layer, instead):
 
 
 def watching(layer, see):
-    """Context in which `see(args, kwargs)` is told of every call of `layer`, as in `replacing_call`."""
+    """Context in which `see(args, kwargs)` is told of every call of `layer`."""
 
     def seen(call, args, kwargs):
         see(args, kwargs)

@@ -89,10 +89,10 @@ def quantize(model, quantizer, data=None, targets=None, *, batch_size=32, verbos
     Example:
 
     >>> import keras, numpy as np, tfcomp
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="a")])
     >>> done = tfcomp.quantize(model, "ternary", verbose=0)
     >>> done[0].path, 0 < done[0].error < 1
-    ('dense/kernel', True)
+    ('a/kernel', True)
     >>> len(np.unique(np.abs(model.layers[0].kernel.numpy())))
     2
     """

@@ -1,7 +1,7 @@
 """Which layers of a model `swap_layers` can replace."""
 
 from tfcomp import targets
-from tfcomp.surgery.swap import _is_model
+from tfcomp.keras_private import is_functional
 
 
 def unreachable(model):
@@ -15,7 +15,7 @@ def unreachable(model):
     """
     found = {}
     for site in targets.layer_sites(model):
-        holder = next((layer for layer in site.chain[:-1] if not _is_model(layer)), None)
+        holder = next((layer for layer in site.chain[:-1] if not is_functional(layer)), None)
         if holder is not None and not _holds(_config(holder), site.layer):
             found[id(site.layer)] = f"it is inside the code of a {type(holder).__name__}"
     return found
