@@ -53,7 +53,6 @@ SEPARABLE = {
     "separable_strided": lambda: keras.layers.SeparableConv2D(5, (2, 3), 2, padding="same"),
     "separable_dilated": lambda: keras.layers.SeparableConv2D(5, 2, dilation_rate=2),
     "separable1d": lambda: keras.layers.SeparableConv1D(5, 3, depth_multiplier=2),
-    "separable_causal": lambda: keras.layers.SeparableConv1D(5, 3, padding="causal"),
 }
 
 
