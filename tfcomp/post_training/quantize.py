@@ -180,7 +180,7 @@ def _estimated(model, quantized, kept, data, batch_size, progress):
 
 
 def _put_back(model, kept, changed):
-    """What running the model has moved, such as the states of recurrent layers."""
+    """What else training steps of normalizations have moved, averages of renormalization."""
     for variable, value in kept:
         if id(variable) not in changed and not variable.trainable:
             variable.assign(value)
