@@ -363,5 +363,17 @@ def not_default(model):
     Returns:
         List of pairs of a path and a reason.
     """
-    sites = [site for site in variable_sites(model) if is_kernel(site.variable)]
-    return [(site.path, _why_not_default(site)) for site in sites if _why_not_default(site)]
+    left = []
+    for site in variable_sites(model):
+        reason = _why_not_default(site) if is_kernel(site.variable) else _why_no_kernel(site)
+        if reason:
+            left.append((site.path, reason))
+    return left
+
+
+def _why_no_kernel(site):
+    # Such as the integers of an int8 kernel, whose scale is of one axis.
+    mode = getattr(site.layer, "quantization_mode", None)
+    is_integer = keras.backend.is_int_dtype(site.variable.dtype)
+    stands_in = mode and is_integer and len(site.variable.shape) >= 2
+    return f"Keras has quantized it to {mode}" if stands_in else None

@@ -9,6 +9,15 @@ class Unsuited(ValueError):
     """A method cannot be applied to a weight; the message says why."""
 
 
+def why_not_plain(layer):
+    """Why the kernel of a layer is not all that it multiplies by, or `None` where it is."""
+    if getattr(layer, "lora_enabled", False):
+        return "its layer has LoRA enabled"
+    if getattr(layer, "quantization_mode", None) is not None:
+        return "Keras has quantized its layer"
+    return None
+
+
 def choose(model, targets, prepare=lambda target: target, options=(), find=targets_lib.find):
     """Splits the weights of a model in those to work on and those left out.
 

@@ -129,6 +129,47 @@ def test_bad_arguments(arguments, name):
         tfcomp.factorize(make_sequential(), **arguments)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Block(keras.layers.Layer):
+    """A layer of a user, which makes one of its own."""
+
+    def build(self, shape):
+        self.inner = keras.layers.Dense(8, name="inner")
+        self.inner.build(shape)
+        self.mixing = self.add_weight(shape=(8, 8), name="mixing")
+
+    def call(self, x):
+        return keras.ops.matmul(self.inner(x), self.mixing)
+
+
+def test_all_that_can_be_in_a_model_with_custom_layers():
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((8, 4)), layers.LSTM(8, name="lstm"), Block(name="block")]
+    )
+    held = layers.Dense(8, kernel_constraint="non_neg", name="held")
+    small, frozen = layers.Dense(8, name="int8"), layers.Dense(8, trainable=False, name="frozen")
+    for layer in (held, small, frozen, layers.Dense(8, name="out")):
+        model.add(layer)
+    small.quantize("int8")
+    done = tfcomp.factorize(model, 60, verbose=0)
+    assert [row.path for row in done] == ["out"] and type(done.model.layers[-1]) is FactorizedDense
+    assert dict(done.left_out) == {
+        "lstm/lstm_cell/kernel": "the 'kernel' of LSTMCell",
+        "lstm/lstm_cell/recurrent_kernel": "the 'recurrent_kernel' of LSTMCell",
+        "block/inner/kernel": "it is inside the code of a Block",
+        "block/mixing": "the 'mixing' of Block",
+        "held/kernel": "it has a kernel constraint, which the factors cannot keep to",
+        "int8/kernel": "Keras has quantized it to int8",
+        "frozen/kernel": "it is frozen",
+    }
+    x = np.random.default_rng(0).normal(size=(3, 8, 4)).astype("float32")
+    np.testing.assert_allclose(numpy(done.model(x)), numpy(model(x)), atol=0.02)
+    for targets in ("block", "inner", ["held", "out"], {"held": {}}):
+        with pytest.raises(ValueError, match="argument `targets`"):
+            tfcomp.factorize(model, targets=targets, verbose=0)
+
+
 def test_layers_that_cannot_be():
     grouped = keras.Sequential([keras.Input((8, 4)), keras.layers.Conv1D(4, 3, groups=2, name="g")])
     with pytest.raises(ValueError, match="g/kernel: its layer has groups"):

@@ -97,6 +97,32 @@ def test_overrides_and_fine_tuning(capsys):
     np.testing.assert_array_equal(numpy(second.codes), codes)
 
 
+@keras.saving.register_keras_serializable("tests")
+class OfItsOwn(keras.layers.Layer):
+    def build(self, shape):
+        self.inner = keras.layers.Dense(24, name="inner")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_all_that_can_be_in_a_model_with_custom_layers():
+    layers = [keras.layers.Dense(24, name="first"), OfItsOwn(name="own"), keras.layers.Dense(24)]
+    model = keras.Sequential([keras.Input((16,)), *layers])
+    layers[2].enable_lora(2)
+    x = np.random.default_rng(0).normal(size=(20, 16)).astype("float32")
+    done = tfcomp.product_quantize(model, data=x, **OPTIONS)
+    assert [row.path for row in done] == ["first/kernel"]
+    assert dict(done.left_out) == {
+        "own/inner/kernel": "it is inside the code of a OfItsOwn",
+        f"{layers[2].name}/kernel": "it is frozen",
+    }
+    for name, reason in (("inner", "inside the code"), (layers[2].name, "LoRA")):
+        with pytest.raises(ValueError, match=reason):
+            tfcomp.product_quantize(model, targets=name, **OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -13,7 +13,7 @@ from tfcomp import layers
 from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
 from tfcomp.methods.fixed_point_factorization.semidiscrete import recover, semidiscrete
-from tfcomp.model.choice import Unsuited, choose
+from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.surgery.carry import chosen_config
@@ -137,13 +137,9 @@ def _why_not(target):
         return f"the {target.variable.name!r} of {type(layer).__name__}"
     if getattr(layer, "groups", 1) != 1:
         return "its layer has groups"
-    if getattr(layer, "lora_enabled", False):
-        return "its layer has LoRA enabled"
-    if getattr(layer, "quantization_mode", None) is not None:
-        return "Keras has quantized its layer"
     if layer.kernel_constraint is not None:
         return "it has a kernel constraint, which the factors cannot keep to"
-    return None
+    return why_not_plain(layer)
 
 
 def _plan(unreachable, rank, balance, target):

@@ -12,7 +12,7 @@ from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
 from tfcomp.methods.product_quantization import codebooks as pq
 from tfcomp.methods.product_quantization.layers import code_dtype
-from tfcomp.model.choice import Unsuited, choose
+from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.data import batches
 from tfcomp.model.linear import linear_map
 from tfcomp.model.progress import Progress
@@ -178,8 +178,9 @@ def _plan(unreachable, order, options, target):
     cls = _CLASSES.get(type(layer))
     if cls is None or target.variable.name != "kernel":
         raise Unsuited(f"the {target.variable.name!r} of {type(layer).__name__}")
-    if id(layer) in unreachable:
-        raise Unsuited(unreachable[id(layer)])
+    reason = why_not_plain(layer) or unreachable.get(id(layer))
+    if reason:
+        raise Unsuited(reason)
     if order is not None and id(layer) not in order:
         raise Unsuited("the model does not call its layer")
     # The layer says what it thinks of its arguments.
