@@ -24,8 +24,8 @@ CALLS = {
 
 
 def make():
-    layers = [keras.layers.Dense(8, name="first"), keras.layers.Dense(6, name="out")]
-    model = keras.Sequential([keras.Input((5,)), *layers])
+    first, out = keras.layers.Dense(8, name="first"), keras.layers.Dense(6, name="out")
+    model = keras.Sequential([keras.Input((5,)), first, keras.layers.BatchNormalization(), out])
     model.compile("adam", "mse")
     rng = np.random.default_rng(0)
     return model, (rng.normal(size=(16, 5)).astype("float32"), np.ones((16, 6), "float32"))
