@@ -13,5 +13,5 @@ def test_verbose_is_0_1_or_2(value):
 
 @pytest.mark.parametrize("value", [3, -1, 1.0, "1", "auto", None, [1]])
 def test_other_verbose_is_refused(value):
-    with pytest.raises(ValueError, match="argument `verbose`.*>= 0 and <= 2"):
+    with pytest.raises(ValueError, match=r"argument `verbose`.*>= 0 and <= 2"):
         check_verbose(value)
