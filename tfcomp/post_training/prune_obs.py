@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from tfcomp import targets as targets_lib
-from tfcomp.core import attachment
 from tfcomp.core.projection import check_weights
+from tfcomp.core.step import Projected
 from tfcomp.model import patterns
 from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
@@ -158,7 +158,7 @@ def _plan(sites, order, sparsity, m_by_n, target):
 
 def _masks(target):
     constraint = target.variable.constraint
-    return constraint.entries if isinstance(constraint, attachment.Constraint) else []
+    return constraint.entries if isinstance(constraint, Projected) else []
 
 
 def _check_free(target):
