@@ -23,6 +23,18 @@ LAYERS = {
     "grouped": (lambda: keras.layers.Conv2D(6, 3, groups=2), (2, 5, 6, 4)),
     "conv3d": (lambda: keras.layers.Conv3D(3, 2, padding="same"), (2, 4, 5, 3, 2)),
     "depthwise": (lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2), (2, 5, 6, 4)),
+    "transposed": (lambda: keras.layers.Conv2DTranspose(4, 3, strides=2), (2, 5, 6, 3)),
+    "transposed_same": (
+        lambda: keras.layers.Conv2DTranspose(4, (3, 4), strides=(2, 1), padding="same"),
+        (2, 5, 6, 3),
+    ),
+    "transposed_sparse": (lambda: keras.layers.Conv1DTranspose(4, 2, strides=3), (2, 5, 3)),
+    "transposed_gaps": (
+        lambda: keras.layers.Conv1DTranspose(4, 1, strides=3, padding="same"),
+        (2, 5, 3),
+    ),
+    "transposed_wide": (lambda: keras.layers.Conv1DTranspose(4, 5, padding="same"), (2, 5, 3)),
+    "transposed3d": (lambda: keras.layers.Conv3DTranspose(2, 2, strides=2), (2, 3, 2, 3, 2)),
     "depthwise1d": (lambda: keras.layers.DepthwiseConv1D(3, padding="same"), (2, 5, 4)),
 }
 
@@ -145,6 +157,10 @@ def test_what_is_not_a_linear_map():
     batched(np.zeros((1, 4, 3), "float32"))
     with pytest.raises(ValueError, match="one matrix"):
         the_map(batched, batched.kernel)
+    padded = keras.layers.Conv1DTranspose(3, 3, strides=2, output_padding=1)
+    padded(np.zeros((1, 4, 3), "float32"))
+    with pytest.raises(Unsuited, match="output_padding"):
+        the_map(padded, padded.kernel)
     embedding = keras.layers.Embedding(4, 3)
     embedding(np.zeros((1, 2), "int32"))
     with pytest.raises(Unsuited, match="the 'embeddings' of Embedding"):

@@ -38,7 +38,8 @@ def separable():
     layers = [
         keras.layers.SeparableConv2D(6, 3, depth_multiplier=2, activation="relu"),
         keras.layers.SeparableConv2D(5, 2, padding="same"),
-        keras.layers.Reshape((16, 5)),
+        keras.layers.Conv2DTranspose(5, 3, strides=2, padding="same"),
+        keras.layers.Reshape((64, 5)),
         keras.layers.SeparableConv1D(4, 3),
     ]
     return keras.Sequential([keras.Input((6, 6, 3)), *layers]), data(50, 6, 6, 3)
@@ -211,7 +212,7 @@ class Odd(keras.Model):
         self.stateful = layers.LSTM(4, return_sequences=True, stateful=True, name="stateful")
         self.gru = layers.GRU(4, return_sequences=True, reset_after=False, name="gru")
         self.einsum = layers.EinsumDense("abc,bcd->abd", (5, 4), name="einsum")
-        self.up = layers.Conv1DTranspose(3, 2, name="up")
+        self.up = layers.Conv1DTranspose(3, 2, output_padding=0, name="up")
         self.frozen = layers.Dense(4, name="frozen")
         self.dense = layers.Dense(4, name="dense")
         self.unused = layers.Dense(4, name="unused")
@@ -239,7 +240,7 @@ def test_what_is_left_out_is_named_with_the_reason(capsys):
         "stateful": "its layer is stateful",
         "gru": "its layer has `reset_after=False`",
         "einsum": "it is not one matrix in 'abc,bcd->abd'",
-        "up": "the 'kernel' of Conv1DTranspose",
+        "up": "its layer has `output_padding`",
         "unused": "the model does not call its layer",
         "frozen": "it is frozen",
     }

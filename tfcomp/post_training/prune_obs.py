@@ -68,10 +68,10 @@ def prune_obs(
     from the model as pruned so far. A few hundred samples of training data are enough; labels are
     not used.
 
-    Works on the kernels of `Dense`, `EinsumDense` (and so attention), `Conv1D` to `Conv3D`,
-    `DepthwiseConv1D`/`2D`, on both kernels of `SeparableConv1D`/`2D`, and on the input and
-    recurrent kernels of `LSTM`, `GRU` and `SimpleRNN`; others, such as embeddings, are left out,
-    and the result says so. Zeros stay zero. To keep them so in a later `fit` give it
+    Works on the kernels of `Dense`, `EinsumDense` (and so attention), `Conv1D` to `Conv3D`, their
+    transposes, `DepthwiseConv1D`/`2D`, on both kernels of `SeparableConv1D`/`2D`, and on the input
+    and recurrent kernels of `LSTM`, `GRU` and `SimpleRNN`; others, such as embeddings, are left
+    out, and the result says so. Zeros stay zero. To keep them so in a later `fit` give it
     `tfcomp.callbacks.PreserveSparsity()`.
 
     Args:
