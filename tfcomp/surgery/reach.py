@@ -17,7 +17,7 @@ def unreachable(model):
     for site in targets.layer_sites(model):
         holder = next((layer for layer in site.chain[:-1] if not is_functional(layer)), None)
         if holder is not None and not _holds(_config(holder), site.layer):
-            found[id(site.layer)] = f"it is inside the code of a {type(holder).__name__}"
+            found[id(site.layer)] = f"it is inside the code of {type(holder).__name__}"
     return found
 
 

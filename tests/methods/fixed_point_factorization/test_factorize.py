@@ -157,7 +157,7 @@ def test_all_that_can_be_in_a_model_with_custom_layers():
     assert dict(done.left_out) == {
         "lstm/lstm_cell/kernel": "the 'kernel' of LSTMCell",
         "lstm/lstm_cell/recurrent_kernel": "the 'recurrent_kernel' of LSTMCell",
-        "block/inner/kernel": "it is inside the code of a Block",
+        "block/inner/kernel": "it is inside the code of Block",
         "block/mixing": "the 'mixing' of Block",
         "held/kernel": "it has a kernel constraint, which the factors cannot keep to",
         "int8/kernel": "Keras has quantized it to int8",

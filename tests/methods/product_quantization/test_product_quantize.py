@@ -115,7 +115,7 @@ def test_all_that_can_be_in_a_model_with_custom_layers():
     done = tfcomp.product_quantize(model, data=x, **OPTIONS)
     assert [row.path for row in done] == ["first/kernel"]
     assert dict(done.left_out) == {
-        "own/inner/kernel": "it is inside the code of a OfItsOwn",
+        "own/inner/kernel": "it is inside the code of OfItsOwn",
         f"{layers[2].name}/kernel": "it is frozen",
     }
     for name, reason in (("inner", "inside the code"), (layers[2].name, "LoRA")):
