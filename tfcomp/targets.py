@@ -98,6 +98,15 @@ def variable_sites(model):
     return unique
 
 
+def is_part(layer):
+    """Whether a layer is a part of the one that holds it, and not one that a user put there.
+
+    It says so in an attribute `is_part`. Its weights are counted with those of the other, and it is
+    not replaced by itself.
+    """
+    return getattr(layer, "is_part", False) is True
+
+
 def weight_quantizers(layer):
     """Returns the `(variable, quantizer)` pairs of a layer that quantizes in its forward pass."""
     return list(getattr(layer, "weight_quantizers", ()))
