@@ -49,12 +49,13 @@ def _shapes(structure):
     return keras.tree.map_structure(shape, structure, none_is_leaf=True)
 
 
-def _call(layer, call, args, kwargs, output, **others):
-    bound = inspect.signature(call).bind(*args, **kwargs).arguments
-    arguments = {name: _shapes(value) for name, value in bound.items()}
+def _call(layer, args, kwargs, output, **others):
+    # What is called may be `quantized_call`, which takes whatever `call` does.
+    bound = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
+    arguments = {name: _shapes(value) for name, value in list(bound.items())[1:]}
     first = next((leaf for leaf in keras.tree.flatten(output) if hasattr(leaf, "dtype")), None)
     dtype = "float32" if first is None else keras.backend.standardize_dtype(first.dtype)
-    inputs = next(iter(arguments.values()), None)
+    inputs = _shapes(args[0]) if args else next(iter(arguments.values()), None)
     return Call(layer, inputs, arguments, _shapes(output), dtype, **others)
 
 
@@ -80,7 +81,7 @@ class _Recorder:
             first = len(self.calls)
             operations = self._operations(layer, call, args, kwargs)
             output = call(*args, **kwargs)
-            made = _call(layer, call, args, kwargs, output, batch=self.batch, operations=operations)
+            made = _call(layer, args, kwargs, output, batch=self.batch, operations=operations)
             if isinstance(layer, keras.layers.TimeDistributed):
                 self._distribute(layer, first, made.inputs[1])
             elif isinstance(layer, keras.layers.RNN):
@@ -100,8 +101,7 @@ class _Recorder:
         finally:
             self.paused = False
         return found and [
-            _call(operation, operation.call, *others, batch=self.batch)
-            for operation, *others in found
+            _call(operation, *others, batch=self.batch) for operation, *others in found
         ]
 
     def _distribute(self, wrapper, first, steps):
@@ -140,7 +140,8 @@ class _Forward(keras.Operation):
 
 def _trace(model, specs, probe):
     # One sample, unless the model was made for batches of one size.
-    batch = keras.tree.flatten(specs)[0].shape[0] or 1
+    known = [*keras.tree.flatten(specs), *(getattr(model, "inputs", None) or ())]
+    batch = next((spec.shape[0] for spec in known if spec.shape[0]), 1)
 
     def tensor(spec):
         shape = tuple(probe if size is None else size for size in spec.shape[1:])

@@ -1,5 +1,8 @@
 """The operations that a layer makes by itself, found by calling it as a functional model does."""
 
+import contextlib
+import functools
+
 import keras
 
 from tfcomp import keras_private
@@ -20,12 +23,29 @@ def own_operations(layers, call, args, kwargs):
         A list of `(operation, args, kwargs, output)`, or `None` where it cannot be called so.
     """
     try:
-        with keras_private.forgetting_calls(layers):
+        with keras_private.forgetting_calls(layers), _shapes_of_calls(layers):
             outputs = call(*_symbolic(args), **_symbolic(kwargs))
             return list(_made(outputs))
     except Exception:
         # A layer may do anything in its `call`; what it does is unknown then.
         return None
+
+
+@contextlib.contextmanager
+def _shapes_of_calls(layers):
+    """Context in which outputs of layers have all sizes that their calls give them.
+
+    What some say of themselves has the sizes alone that were known when they were built.
+    """
+    for layer in layers:
+        spec = functools.partial(keras.Operation.compute_output_spec, layer)
+        # Not by `setattr`, which tracks what a layer is given.
+        object.__setattr__(layer, "compute_output_spec", spec)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            object.__delattr__(layer, "compute_output_spec")
 
 
 def _symbolic(structure):

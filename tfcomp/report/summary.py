@@ -254,7 +254,7 @@ def _weigh(variables, final):
 
 def summarize(model, input_shape=None, data=None):
     """Returns the `Summary` that `tfcomp.summary` prints."""
-    targets.check_built(model)
+    targets.check_built(model, weights=False)
     final = FinalWeights(model)
     sites = targets.layer_sites(model)
     whole = targets.Site(model.name, (model,))
