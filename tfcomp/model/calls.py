@@ -9,7 +9,7 @@ import keras
 from tfcomp import keras_private, targets
 from tfcomp.model import macs
 from tfcomp.model.data import batches
-from tfcomp.model.operations import own_operations
+from tfcomp.model.operations import own_operations, symbolic_tensors
 
 # An axis of unknown size is tried with both; what differs between them is unknown.
 _PROBES = (64, 96)
@@ -64,7 +64,7 @@ class _Recorder:
         self.calls = []
         self.batch = batch
         self.layers = [site.layer for site in targets.layer_sites(model)] + [model]
-        self.paused = False
+        self.looking_at = None
 
     @property
     def watched(self):
@@ -76,8 +76,10 @@ class _Recorder:
 
     def _recorded(self, layer, call):
         def recorded(*args, **kwargs):
-            if self.paused:
-                return call(*args, **kwargs)
+            if self.looking_at is not None:
+                # A layer whose `call` is called, and not itself, is a layer all the same.
+                within = layer is not self.looking_at and symbolic_tensors((args, kwargs))
+                return layer(*args, **kwargs) if within else call(*args, **kwargs)
             first = len(self.calls)
             operations = self._operations(layer, call, args, kwargs)
             output = call(*args, **kwargs)
@@ -95,11 +97,11 @@ class _Recorder:
     def _operations(self, layer, call, args, kwargs):
         if not macs.only_operations_tell(layer):
             return None
-        self.paused = True
+        self.looking_at = layer
         try:
             found = own_operations(self.layers, call, args, kwargs)
         finally:
-            self.paused = False
+            self.looking_at = None
         return found and [
             _call(operation, *others, batch=self.batch) for operation, *others in found
         ]

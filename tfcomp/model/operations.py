@@ -31,6 +31,14 @@ def own_operations(layers, call, args, kwargs):
         return None
 
 
+def _spec(layer, said, *args, **kwargs):
+    try:
+        return keras.Operation.compute_output_spec(layer, *args, **kwargs)
+    except Exception:
+        # Some masks have the wrong kind in Keras's symbolic calls.
+        return said(*args, **kwargs)
+
+
 @contextlib.contextmanager
 def _shapes_of_calls(layers):
     """Context in which outputs of layers have all sizes that their calls give them.
@@ -38,7 +46,7 @@ def _shapes_of_calls(layers):
     What some say of themselves has the sizes alone that were known when they were built.
     """
     for layer in layers:
-        spec = functools.partial(keras.Operation.compute_output_spec, layer)
+        spec = functools.partial(_spec, layer, layer.compute_output_spec)
         # Not by `setattr`, which tracks what a layer is given.
         object.__setattr__(layer, "compute_output_spec", spec)
     try:
@@ -59,17 +67,18 @@ def _symbolic(structure):
 
 def _made(outputs):
     """Yields the operations behind symbolic tensors, without the layers among them."""
-    seen, waiting = set(), _tensors(outputs)
+    seen, waiting = set(), symbolic_tensors(outputs)
     while waiting:
         origin = keras_private.origin(waiting.pop())
         if origin is None or origin.key in seen:
             continue
         seen.add(origin.key)
-        waiting += _tensors((origin.args, origin.kwargs))
+        waiting += symbolic_tensors((origin.args, origin.kwargs))
         if not isinstance(origin.operation, keras.layers.Layer):
             yield origin.operation, origin.args, origin.kwargs, origin.output
 
 
-def _tensors(structure):
+def symbolic_tensors(structure):
+    """List of the symbolic tensors in a structure."""
     leaves = keras.tree.flatten(structure)
     return [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
