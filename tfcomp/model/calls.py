@@ -49,10 +49,18 @@ def _shapes(structure):
     return keras.tree.map_structure(shape, structure, none_is_leaf=True)
 
 
+def _named(layer, args, kwargs):
+    """Dict of arguments by name, as far as they have names that can be known."""
+    try:
+        # What is called may be `quantized_call`, which takes whatever `call` does.
+        bound = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
+    except (TypeError, ValueError):
+        return kwargs
+    return dict(list(bound.items())[1:])
+
+
 def _call(layer, args, kwargs, output, **others):
-    # What is called may be `quantized_call`, which takes whatever `call` does.
-    bound = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
-    arguments = {name: _shapes(value) for name, value in list(bound.items())[1:]}
+    arguments = {name: _shapes(value) for name, value in _named(layer, args, kwargs).items()}
     first = next((leaf for leaf in keras.tree.flatten(output) if hasattr(leaf, "dtype")), None)
     dtype = "float32" if first is None else keras.backend.standardize_dtype(first.dtype)
     inputs = _shapes(args[0]) if args else next(iter(arguments.values()), None)
