@@ -4,7 +4,14 @@ No other module names them. `tests/test_keras_private.py` tries each of them, na
 was seen in, and says which function here is to be written anew when one is gone.
 """
 
+import contextlib
+import os
+from typing import Any, NamedTuple
+
 from keras.src.saving import saving_lib as _saving_lib
+
+# Bytes that may be unpacked from a file of any size, and of its size beyond.
+_LARGE, _MOST_EXPANDED = 1 << 28, 100
 
 # ---- layers and models
 
@@ -58,7 +65,48 @@ def tensor_spec(spec):
     return make_tf_tensor_spec(spec)
 
 
+def home(operation):
+    """Where in Keras the code of a layer or operation is, as `"layers.pooling.base_pooling"`.
+
+    Empty for code from elsewhere, that of subclasses with a `call` of their own, too.
+    """
+    module = getattr(type(operation).call, "__module__", "")
+    return module.removeprefix("keras.src.") if module.startswith("keras.src.") else ""
+
+
 # ---- the graph of a functional model
+
+
+class Origin(NamedTuple):
+    """The call that made a symbolic tensor; `key` tells it from others."""
+
+    key: Any
+    operation: Any
+    args: tuple
+    kwargs: dict
+    output: Any
+
+
+def origin(tensor):
+    """The `Origin` of a symbolic tensor, or `None` for one that nothing made."""
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or history.operation is None:
+        return None
+    node = history.operation._inbound_nodes[history.node_index]
+    output = node.outputs[0] if len(node.outputs) == 1 else node.outputs
+    return Origin(id(node), history.operation, node.arguments.args, node.arguments.kwargs, output)
+
+
+@contextlib.contextmanager
+def forgetting_calls(layers):
+    """Context in which layers are called on symbolic tensors and leave no trace in their graph."""
+    lists = [nodes for v in layers for nodes in (v._inbound_nodes, v._outbound_nodes)]
+    lengths = [len(nodes) for nodes in lists]
+    try:
+        yield
+    finally:
+        for nodes, length in zip(lists, lengths):
+            del nodes[length:]
 
 
 def following(operation):
@@ -153,8 +201,15 @@ def is_model_file(store):
 
 
 def asset_path(store, path):
-    """Where an `AssetStore` has a path; raises where that leads out of its folder."""
-    return store._full_path(path)
+    """Where an `AssetStore` has a path; raises where that leads out of its folder.
+
+    Keras's own check is private, and not in every version.
+    """
+    folder = os.path.realpath(store.working_dir)
+    full = os.path.realpath(os.path.join(folder, path))
+    if os.path.commonpath([folder, full]) != folder:
+        raise ValueError(f"The path {path!r} leads out of the folder that it is in.")
+    return full
 
 
 def save_state(model, weights, assets, skipped):
@@ -200,8 +255,16 @@ def model_from_json(config, custom_objects, compile, safe_mode):
 
 
 def reject_zip_bomb(archive):
-    """Raises where a `zipfile.ZipFile` would unpack to far more than it is."""
-    _saving_lib._reject_zip_extract_bomb(archive)
+    """Raises where a `zipfile.ZipFile` would unpack to far more than it is.
+
+    Keras's own check, of the same limits, is private, and not in every version.
+    """
+    for member in archive.infolist():
+        if member.file_size > max(_LARGE, _MOST_EXPANDED * member.compress_size):
+            raise ValueError(
+                f"{member.filename!r} says that its {member.compress_size} bytes are "
+                f"{member.file_size} when unpacked, as no file of weights is."
+            )
 
 
 # ---- TensorFlow

@@ -7,6 +7,7 @@ import math
 import keras
 
 from tfcomp import targets
+from tfcomp.model.macs import positions
 
 _GIVEN = contextvars.ContextVar("tfcomp_decoded_kernels", default=None)
 
@@ -60,6 +61,14 @@ class DecodedKernel:
     def decode(self):
         """Returns the kernel as a tensor."""
         raise NotImplementedError
+
+    def count_macs(self, call):
+        """Those of the Keras layer, whatever the kernel is computed from."""
+        return [(self.parts[0], self.positions(call) * math.prod(self.kernel_shape))]
+
+    def positions(self, call):
+        """Number of positions that the kernel is applied at in a `tfcomp.model.calls.Call`."""
+        return positions(call.output, self.kernel_shape[-1])
 
     @property
     def kernel_matrix(self):

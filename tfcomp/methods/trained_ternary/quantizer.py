@@ -45,11 +45,6 @@ class TrainedTernary(Quantizer):
         self.threshold = threshold
         self._scales = None
 
-    @property
-    def has_scales(self):
-        """Whether a layer has given it scales to train."""
-        return self._scales is not None
-
     def with_scales(self, positive, negative):
         """Returns the quantizer with the scales `W_p` and `W_n`, two scalar variables."""
         copy = TrainedTernary(self.threshold)
