@@ -1,0 +1,133 @@
+"""Copies of layers, with everything they hold."""
+
+import contextlib
+import tempfile
+import types
+
+import keras
+
+from tfcomp import keras_private, targets
+from tfcomp.surgery import places
+
+
+def cannot(layer, why, error=None):
+    """The error for a layer that stands in the way of a copy of the model."""
+    reason = f" ({type(error).__name__}: {error})" if error is not None else ""
+    return ValueError(
+        f"Layer {layer.name!r}, a {type(layer).__name__}, cannot be copied: {why}{reason}"
+    )
+
+
+def _attributes(layer):
+    return [item for item in vars(layer).items() if item[0] not in keras_private.BOOKKEEPING]
+
+
+def _given(layer):
+    """A layer, the layers in it, and the functions, regularizers and so on they were given."""
+    for part in places.holders(layer):
+        yield part
+        yield from (value for _, value in _attributes(part))
+
+
+@contextlib.contextmanager
+def knowing(layer):
+    """Context in which the config of a living layer is read.
+
+    A config names functions and classes; a user's own are found by name only where they are
+    registered, and need not be while they are at hand.
+    """
+    known = {}
+    for value in _given(layer):
+        thing = value if isinstance(value, types.FunctionType) else type(value)
+        if (getattr(thing, "__module__", None) or "").split(".")[0] not in ("keras", "builtins"):
+            known.setdefault(thing.__name__, thing)
+    with keras.saving.custom_object_scope(known), keras_private.trusting():
+        yield
+
+
+def remade(layer):
+    """A layer made of another's config, without its weights."""
+    try:
+        with knowing(layer):
+            new = type(layer).from_config(layer.get_config())
+    except Exception as error:
+        raise cannot(layer, "its class does not take its own config", error) from error
+    new.name = layer.name
+    return new
+
+
+def copy_settings(old, new):
+    """Copies what a layer needs before it is called: its vocabulary and its Python functions.
+
+    The shape of an output may depend on a vocabulary. Functions that were in a config as code have
+    lost the names they use.
+    """
+    for name, value in _attributes(old):
+        made = vars(new).get(name)
+        functions = isinstance(value, types.FunctionType) and isinstance(made, types.FunctionType)
+        if functions and value is not made and value.__qualname__ == made.__qualname__:
+            setattr(new, name, value)
+    vocabulary = list(old.get_vocabulary()) if hasattr(old, "set_vocabulary") else []
+    if vocabulary and vocabulary != list(new.get_vocabulary()):
+        weights = getattr(old, "idf_weights_const", None)
+        # Padded to the largest vocabulary there may be.
+        known = {} if weights is None else {"idf_weights": weights.numpy()[: len(vocabulary)]}
+        new.set_vocabulary(vocabulary, **known)
+
+
+def matched(old, new):
+    """Pairs of the direct sublayers of a layer and of its copy."""
+    olds, news = keras_private.sublayers(old), keras_private.sublayers(new)
+    names = [layer.name for layer in olds]
+    if len(set(names)) == len(names) and set(names) == {layer.name for layer in news}:
+        by_name = {layer.name: layer for layer in news}
+        news = [by_name[name] for name in names]
+    if len(olds) != len(news):
+        raise cannot(old, f"it holds {len(olds)} layers, one made of its config {len(news)}")
+    return list(zip(olds, news))
+
+
+def _load_own(old, new):
+    """What layers save and load by code of their own, as in a `.keras` file."""
+    if type(old).load_own_variables is not keras.layers.Layer.load_own_variables:
+        store = {}
+        old.save_own_variables(store)
+        values = {name: keras.ops.convert_to_numpy(value) for name, value in store.items()}
+        new.load_own_variables(values)
+    if hasattr(old, "save_assets") and not hasattr(old, "set_vocabulary"):
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
+
+
+def _copy_variables(old, new):
+    """Copies variables by their place in the layer; names are not unique, nor always there."""
+    olds, news = targets.own_variables(old), targets.own_variables(new)
+    shapes = [[(tuple(v.shape), v.dtype) for v in each] for each in (olds, news)]
+    if shapes[0] != shapes[1]:
+        raise cannot(
+            old, f"its variables are {shapes[0]}, those of one made of its config {shapes[1]}"
+        )
+    for variable, copy in zip(olds, news):
+        # Through numpy: where arrays are immutable two models would share them, until a compiled
+        # step donates one.
+        copy.assign(keras.ops.convert_to_numpy(variable.value))
+        if copy.trainable != variable.trainable:
+            copy.trainable = variable.trainable
+
+
+def copy_state(old, new):
+    """Copies what a layer itself holds to one made of its config; both are of one class."""
+    if type(old) is not type(new):
+        raise cannot(old, f"one made of its config is a {type(new).__name__}")
+    if old.built and not new.built:
+        new.build_from_config(old.get_build_config())
+    keras_private.set_own_trainable(new, old.trainable)
+    if not old.built:
+        return
+    if not isinstance(old, keras.Model):
+        try:
+            _load_own(old, new)
+        except Exception as error:
+            raise cannot(old, "it does not load what it saves", error) from error
+    _copy_variables(old, new)
