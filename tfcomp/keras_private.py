@@ -179,17 +179,20 @@ def put_layer(holder, old, new):
 
 def put_operation(model, old, new):
     """Makes the graph of a functional model call `new` where it called `old`."""
+    from keras.src.ops.function import make_node_key
     from keras.src.ops.node import KerasHistory
 
     model._operations = [new if op is old else op for op in model._operations]
     for depth, operations in model._operations_by_depth.items():
         model._operations_by_depth[depth] = [new if op is old else op for op in operations]
-    for node in [node for node in model._nodes if node.operation is old]:
+    nodes = [node for nodes in model._nodes_by_depth.values() for node in nodes]
+    for node in [node for node in nodes if node.operation is old]:
         node.operation = new
         new._inbound_nodes.append(node)
         for index, tensor in enumerate(node.outputs):
             tensor._keras_history = KerasHistory(new, len(new._inbound_nodes) - 1, index)
     new._outbound_nodes.extend(n for n in old._outbound_nodes if n not in new._outbound_nodes)
+    model._nodes = {make_node_key(n.operation, n.operation._inbound_nodes.index(n)) for n in nodes}
 
 
 def reconnect(model):

@@ -43,15 +43,18 @@ class _Remembers:
         config = dict(config)
         record = config.pop(_KEY)
         layer = keras.saving.deserialize_keras_object({**record["of"], "config": config})
-        pending = [
-            (place, keras.saving.deserialize_keras_object(inner))
-            for place, inner in record["layers"]
-        ]
+        pending = [(place, _unbuilt(inner)) for place, inner in record["layers"]]
         pending = _replace(layer, pending)
         _extend(layer, *(place for place, _ in record["layers"]))
         if pending:
             _replace_when_built(layer, pending)
         return layer
+
+
+def _unbuilt(config):
+    """The layer of a config, to be built by the code that built the one in its place."""
+    config = {name: value for name, value in config.items() if name != "build_config"}
+    return keras.saving.deserialize_keras_object(config)
 
 
 def _replace(layer, pending):

@@ -16,17 +16,24 @@ def _items(container):
     return container.items() if isinstance(container, dict) else enumerate(container)
 
 
-def _below(value, place):
-    if isinstance(value, keras.layers.Layer):
+def _below(value, place, kind):
+    if isinstance(value, kind):
         yield place, value
     elif isinstance(value, _CONTAINERS):
         for key, item in _items(value):
-            yield from _below(item, [*place, key])
+            yield from _below(item, [*place, key], kind)
 
 
-def _attributes(layer):
-    """The attributes of a layer that may hold others, those of Keras's bookkeeping left out."""
+def within(layer, kind):
+    """Pairs of a place and an object of some class there, of those that a layer itself holds."""
+    for name, value in attributes(layer):
+        yield from _below(value, [name], kind)
+
+
+def attributes(layer):
+    """Pairs of name and value of a layer's attributes, those of Keras's bookkeeping left out."""
     for name, value in list(vars(layer).items()):
+        # TensorFlow's own begin with `_self_`.
         if name not in keras_private.BOOKKEEPING and not name.startswith("_self_"):
             yield name, value
 
@@ -36,8 +43,7 @@ def held(layer):
     if keras_private.is_functional(layer):
         for index, child in enumerate(layer.layers):
             yield ["layers", index], child
-    for name, value in _attributes(layer):
-        yield from _below(value, [name])
+    yield from within(layer, keras.layers.Layer)
 
 
 def at(layer, place):
@@ -74,7 +80,7 @@ def put(holder, old, new):
         return False
     # First, since a built layer takes no others than it lists.
     keras_private.put_layer(holder, old, new)
-    for name, value in list(_attributes(holder)):
+    for name, value in attributes(holder):
         other = _exchanged(value, old, new)
         if other is not value:
             setattr(holder, name, other)

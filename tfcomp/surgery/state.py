@@ -1,13 +1,18 @@
 """Copies of layers, with everything they hold."""
 
 import contextlib
+import copy
 import tempfile
 import types
 
 import keras
+import numpy as np
 
 from tfcomp import keras_private, targets
-from tfcomp.surgery import places
+from tfcomp.surgery import again, places
+
+# What tells where a layer stands and how far it is made, which a copy has of its own.
+_PLACE = {"name", "built", "_called", "_lock", "_path", "_parent_path", "_trainable"}
 
 
 def cannot(layer, why, error=None):
@@ -18,15 +23,11 @@ def cannot(layer, why, error=None):
     )
 
 
-def _attributes(layer):
-    return [item for item in vars(layer).items() if item[0] not in keras_private.BOOKKEEPING]
-
-
 def _given(layer):
     """A layer, the layers in it, and the functions, regularizers and so on they were given."""
     for part in places.holders(layer):
         yield part
-        yield from (value for _, value in _attributes(part))
+        yield from (value for _, value in places.attributes(part))
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def knowing(layer):
     """
     known = {}
     for value in _given(layer):
-        thing = value if isinstance(value, types.FunctionType) else type(value)
+        thing = value if isinstance(value, types.FunctionType) else again.class_of(value)
         if (getattr(thing, "__module__", None) or "").split(".")[0] not in ("keras", "builtins"):
             known.setdefault(thing.__name__, thing)
     with keras.saving.custom_object_scope(known), keras_private.trusting():
@@ -49,20 +50,65 @@ def remade(layer):
     """A layer made of another's config, without its weights."""
     try:
         with knowing(layer):
-            new = type(layer).from_config(layer.get_config())
+            try:
+                new = type(layer).from_config(layer.get_config())
+            except Exception as error:
+                if again.class_of(layer) is not type(layer):
+                    raise
+                new = _constructed(layer, error)
     except Exception as error:
         raise cannot(layer, "its class does not take its own config", error) from error
     new.name = layer.name
     return new
 
 
+def _constructed(layer, error):
+    layers = {
+        name: remade(value)
+        for name, value in places.attributes(layer)
+        if isinstance(value, keras.layers.Layer)
+    }
+    config = own_config(layer)
+    config.update({name: layers[name] for name in config.keys() & layers.keys()})
+    try:
+        return type(layer)(**config)
+    except Exception:
+        raise error from None
+
+
+def own_config(layer):
+    """The config of a layer, with the lambdas it was given themselves.
+
+    As code they have lost the names they use, and not all classes read them.
+    """
+    given = {
+        name: value
+        for name, value in places.attributes(layer)
+        if isinstance(value, types.FunctionType) and value.__name__ == "<lambda>"
+    }
+    config = layer.get_config()
+    return {name: given.get(name, value) for name, value in config.items()}
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.ndarray, np.generic)
+
+
+def _copy_plain(old, new):
+    """Copies numbers, strings and arrays that were set on a layer after it was made."""
+    for name, value in places.attributes(old):
+        if name not in _PLACE and type(value) in _PLAIN:
+            made = vars(new).get(name, _copy_plain)
+            if type(made) is not type(value) or not np.array_equal(made, value):
+                setattr(new, name, copy.copy(value))
+
+
 def copy_settings(old, new):
-    """Copies what a layer needs before it is called: its vocabulary and its Python functions.
+    """Copies what a layer needs before it is called: its Python functions, its vocabulary.
 
     The shape of an output may depend on a vocabulary. Functions that were in a config as code have
     lost the names they use.
     """
-    for name, value in _attributes(old):
+    for name, value in places.attributes(old):
         made = vars(new).get(name)
         functions = isinstance(value, types.FunctionType) and isinstance(made, types.FunctionType)
         if functions and value is not made and value.__qualname__ == made.__qualname__:
@@ -77,11 +123,8 @@ def copy_settings(old, new):
 
 def matched(old, new):
     """Pairs of the direct sublayers of a layer and of its copy."""
-    olds, news = keras_private.sublayers(old), keras_private.sublayers(new)
-    names = [layer.name for layer in olds]
-    if len(set(names)) == len(names) and set(names) == {layer.name for layer in news}:
-        by_name = {layer.name: layer for layer in news}
-        news = [by_name[name] for name in names]
+    olds = keras_private.sublayers(old)
+    news = _by_name(olds, keras_private.sublayers(new))
     if len(olds) != len(news):
         raise cannot(old, f"it holds {len(olds)} layers, one made of its config {len(news)}")
     return list(zip(olds, news))
@@ -100,20 +143,39 @@ def _load_own(old, new):
             new.load_assets(folder)
 
 
+def _by_name(objects, others):
+    """`others` in the order of `objects`, where names tell which is which; else as they are.
+
+    Names need not be unique, nor are they always given. The order may depend on when a layer got
+    what it has: before or after it was built.
+    """
+    names = [item.name for item in objects]
+    found = {item.name: item for item in others}
+    if len(set(names)) == len(names) == len(others) and set(names) == set(found):
+        return [found[name] for name in names]
+    return others
+
+
 def _copy_variables(old, new):
-    """Copies variables by their place in the layer; names are not unique, nor always there."""
-    olds, news = targets.own_variables(old), targets.own_variables(new)
+    """Copies variables by their place in the layer."""
+    olds = targets.own_variables(old)
+    news = _by_name(olds, targets.own_variables(new))
     shapes = [[(tuple(v.shape), v.dtype) for v in each] for each in (olds, news)]
     if shapes[0] != shapes[1]:
         raise cannot(
             old, f"its variables are {shapes[0]}, those of one made of its config {shapes[1]}"
         )
-    for variable, copy in zip(olds, news):
+    for variable, made in zip(olds, news):
         # Through numpy: where arrays are immutable two models would share them, until a compiled
         # step donates one.
-        copy.assign(keras.ops.convert_to_numpy(variable.value))
-        if copy.trainable != variable.trainable:
-            copy.trainable = variable.trainable
+        made.assign(keras.ops.convert_to_numpy(variable.value))
+        if made.trainable != variable.trainable:
+            made.trainable = variable.trainable
+    # Keras does not list the states of recurrent layers among their variables.
+    listed = {id(variable) for variable in olds}
+    for place, variable in places.within(old, keras.Variable):
+        if id(variable) not in listed:
+            places.at(new, place).assign(keras.ops.convert_to_numpy(variable.value))
 
 
 def copy_state(old, new):
@@ -125,6 +187,7 @@ def copy_state(old, new):
     keras_private.set_own_trainable(new, old.trainable)
     if not old.built:
         return
+    _copy_plain(old, new)
     if not isinstance(old, keras.Model):
         try:
             _load_own(old, new)
