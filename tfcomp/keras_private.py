@@ -114,6 +114,16 @@ BOOKKEEPING = frozenset(
         "predict_function",
         "build",
         "quantize",
+        # TensorFlow's.
+        "_self_setattr_tracking",
+        "_self_unconditional_checkpoint_dependencies",
+        "_self_unconditional_dependency_names",
+        "_self_unconditional_deferred_dependencies",
+        "_self_update_uid",
+        "_self_name_based_restores",
+        "_self_saveable_object_factories",
+        "_saved_model_inputs_spec",
+        "_saved_model_arg_spec",
     )
 )
 

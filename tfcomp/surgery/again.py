@@ -43,11 +43,9 @@ class _Remembers:
         config = dict(config)
         record = config.pop(_KEY)
         layer = keras.saving.deserialize_keras_object({**record["of"], "config": config})
-        pending = [(place, _unbuilt(inner)) for place, inner in record["layers"]]
-        pending = _replace(layer, pending)
+        for place, inner in record["layers"]:
+            _replace(layer, place, _unbuilt(inner))
         _extend(layer, *(place for place, _ in record["layers"]))
-        if pending:
-            _replace_when_built(layer, pending)
         return layer
 
 
@@ -57,34 +55,34 @@ def _unbuilt(config):
     return keras.saving.deserialize_keras_object(config)
 
 
-def _replace(layer, pending):
-    """Puts layers where there are some to replace; returns those whose places are still empty."""
-    left = []
-    for place, new in pending:
-        old = places.at(layer, place)
-        if isinstance(old, keras.layers.Layer):
-            build_like(new, old)
-            places.put_everywhere(layer, old, new)
-        else:
-            left.append((place, new))
-    return left
+def _replace(root, place, new):
+    """Puts a layer at a place, at once or as soon as what is on the way to it has been made."""
+    old = places.at(root, place)
+    if isinstance(old, keras.layers.Layer):
+        build_like(new, old)
+        places.put_everywhere(root, old, new)
+        return
+    for length in range(len(place) - 1, -1, -1):
+        holder = places.at(root, place[:length])
+        if isinstance(holder, keras.layers.Layer):
+            break
+    if holder.built:
+        raise ValueError(
+            f"Layer {holder.name!r}, a {type(holder).__name__}, has no {place[length]!r}, where "
+            f"{new.name!r} was put before it was saved. Its code has changed since."
+        )
+    _when_built(holder, lambda: _replace(root, place, new))
 
 
-def _replace_when_built(layer, pending):
+def _when_built(layer, then):
     build = layer.build
 
     @functools.wraps(build)
-    def build_and_replace(*args, **kwargs):
+    def build_and_more(*args, **kwargs):
         build(*args, **kwargs)
-        left = _replace(layer, pending)
-        pending.clear()
-        if left:
-            raise ValueError(
-                f"Layer {layer.name!r}, a {type(layer).__name__}, has no layer at "
-                f"{[place for place, _ in left]}, where one was replaced when it was saved."
-            )
+        then()
 
-    layer.build = build_and_replace
+    layer.build = build_and_more
 
 
 @functools.cache
@@ -133,28 +131,18 @@ def _describes(config, layer):
 
 
 def remember(root, inside):
-    """Makes layers remember those that were put inside them, where their configs do not.
-
-    Each remembers what it holds itself, from the inside out, so that each finds it again as soon as
-    it is made: what a layer makes when it is built, once that layer is built.
+    """Makes a layer remember those that were put inside it, where its config has them not.
 
     Args:
-        root: A layer or model.
+        root: A layer or model with code of its own.
         inside: The layers that were put somewhere inside it.
     """
-    for layer in inside:
-        for holder, place in reversed(places.way(root, layer)):
-            _remember(holder, place)
-
-
-def _remember(holder, place):
-    if keras_private.is_remade_from_layers(holder):
-        # Its config is that of its layers.
-        return
     try:
-        config = holder.get_config()
-    except NotImplementedError:
-        # It cannot be saved with its code, so there is nothing to remember them in.
+        config = root.get_config()
+    except Exception:
+        # It cannot be saved, so there is nothing to remember them in.
         return
-    if not _describes(config, places.at(holder, place)):
-        _extend(holder, place)
+    unknown = [layer for layer in inside if not _describes(config, layer)]
+    ways = {id(layer): way for way, layer in places.ways(root)}
+    if unknown:
+        _extend(root, *(ways[id(layer)] for layer in unknown))

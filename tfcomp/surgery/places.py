@@ -32,9 +32,10 @@ def within(layer, kind):
 
 def attributes(layer):
     """Pairs of name and value of a layer's attributes, those of Keras's bookkeeping left out."""
-    for name, value in list(vars(layer).items()):
-        # TensorFlow's own begin with `_self_`.
-        if name not in keras_private.BOOKKEEPING and not name.startswith("_self_"):
+    # PyTorch keeps modules apart, and layers are modules there.
+    modules = vars(layer).get("_modules") or {}
+    for name, value in [*vars(layer).items(), *modules.items()]:
+        if name not in keras_private.BOOKKEEPING:
             yield name, value
 
 
@@ -96,23 +97,21 @@ def put_everywhere(root, old, new):
     return sum(put(holder, old, new) for holder in holders(root))
 
 
-def _ways(root):
-    """Pairs of a way to a layer and that layer, each once, nearest first; see `way`."""
+def ways(root):
+    """Pairs of a place and the layer there, of `root` and all below it, each once, nearest first.
+
+    The place of `root` is `[]`.
+    """
     seen, queue = {id(root)}, [([], root)]
     while queue:
-        steps, layer = queue.pop(0)
-        yield steps, layer
+        way, layer = queue.pop(0)
+        yield way, layer
         for place, child in held(layer):
             if id(child) not in seen:
                 seen.add(id(child))
-                queue.append(([*steps, (layer, place)], child))
+                queue.append(([*way, *place], child))
 
 
 def holders(root):
     """`root` and all layers below it, found by where they are held."""
-    return [layer for _, layer in _ways(root)]
-
-
-def way(root, layer):
-    """Pairs of a layer and a place in it, that lead from `root` to a layer inside it."""
-    return next(steps for steps, found in _ways(root) if found is layer)
+    return [layer for _, layer in ways(root)]
