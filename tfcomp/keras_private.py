@@ -216,6 +216,12 @@ def name_like(new, old):
     new._parent_path = old._parent_path
 
 
+def constructor_arguments(layer):
+    """Dict of what a layer's constructor was called with, or `None` if not all of it is plain."""
+    kept = getattr(layer, "_auto_config", None)
+    return None if kept is None else dict(kept.config)
+
+
 def connected_like(model, inputs, operation):
     """A functional model with the connections of another.
 

@@ -74,7 +74,7 @@ def quantize_activations(model, data, bits=8, first_bits=8, batch_size=32, verbo
         if isinstance(choice, int):
             choice = quantizers.FixedPoint.calibrated(ranges[id(layer)], choice)
         rules[layer] = functools.partial(_quantized_class(layer), input_quantizer=choice)
-    return surgery.swap_layers(model, rules)
+    return surgery.swapped_copy(model, rules)
 
 
 def _check(choice, argument):

@@ -47,33 +47,45 @@ def knowing(layer):
 
 
 def remade(layer):
-    """A layer made of another's config, without its weights."""
-    try:
-        with knowing(layer):
+    """A layer made as another was, without its weights.
+
+    Raises:
+        ValueError: If it can be made neither from its config nor from what it was called with; the
+            message names the layer.
+    """
+    errors = []
+    with knowing(layer):
+        for make in _WAYS:
             try:
-                new = type(layer).from_config(layer.get_config())
+                new = make(layer)
             except Exception as error:
-                if again.class_of(layer) is not type(layer):
-                    raise
-                new = _constructed(layer, error)
-    except Exception as error:
-        raise cannot(layer, "its class does not take its own config", error) from error
-    new.name = layer.name
-    return new
+                errors.append(error)
+            else:
+                new.name = layer.name
+                return new
+    why = "its class does not take its own config"
+    raise cannot(layer, why, errors[0]) from errors[0]
 
 
-def _constructed(layer, error):
-    layers = {
-        name: remade(value)
-        for name, value in places.attributes(layer)
-        if isinstance(value, keras.layers.Layer)
-    }
+def _from_config(layer):
+    return type(layer).from_config(layer.get_config())
+
+
+def _from_own_config(layer):
+    """For classes that put what they were given into their config as it is, or read no lambdas."""
     config = own_config(layer)
-    config.update({name: layers[name] for name in config.keys() & layers.keys()})
-    try:
-        return type(layer)(**config)
-    except Exception:
-        raise error from None
+    for name, value in places.attributes(layer):
+        if name in config and isinstance(value, keras.layers.Layer):
+            config[name] = remade(value)
+    return again.class_of(layer)(**config)
+
+
+def _from_arguments(layer):
+    """For classes whose config is wrong."""
+    return again.class_of(layer)(**keras_private.constructor_arguments(layer))
+
+
+_WAYS = (_from_config, _from_own_config, _from_arguments)
 
 
 def own_config(layer):

@@ -69,15 +69,27 @@ def swap_layers(model, rules, verbose=False, verify=True):
     >>> [type(layer).__name__ for layer in binary.layers]
     ['BinaryConv2D', 'Flatten', 'Dense']
     """
-    if not isinstance(model, keras.Model):
-        raise invalid("model", model, "a keras.Model")
-    if not isinstance(rules, dict):
-        raise invalid("rules", rules, "a dict from rule to layer class, callable or None")
     swap = _Swap(model, rules)
     swapped = swap.copied(verify) if keras_private.is_functional(model) else swap.in_place(verify)
     if verbose:
         _print(swapped.name, swap.report)
     return swapped
+
+
+def swapped_copy(model, rules):
+    """`swap_layers` for calls that must not change the model they are given.
+
+    Raises:
+        ValueError: If the model is subclassed, or as `swap_layers` does.
+    """
+    if isinstance(model, keras.Model) and not keras_private.is_functional(model):
+        raise ValueError(
+            "Invalid value for argument `model`. Expected a Sequential or functional keras.Model. "
+            f"Received: {model!r}, whose layers are made and connected by its own code, so that it "
+            "cannot be copied. `tfcomp.swap_layers` replaces layers in place; callbacks compress "
+            "the weights of any model."
+        )
+    return _Swap(model, rules).copied(True)
 
 
 def _replacement(layer, value):
@@ -161,6 +173,10 @@ class _Swap:
     """The replacements of one model, each made once."""
 
     def __init__(self, model, rules):
+        if not isinstance(model, keras.Model):
+            raise invalid("model", model, "a keras.Model")
+        if not isinstance(rules, dict):
+            raise invalid("rules", rules, "a dict from rule to layer class, callable or None")
         self.model = model
         # Rows of old layer, new layer, weights carried, weights of the new one, of the old one.
         self.report = []

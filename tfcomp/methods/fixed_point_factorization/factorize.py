@@ -15,7 +15,7 @@ from tfcomp.core.projection import check_weights
 from tfcomp.methods.fixed_point_factorization.semidiscrete import recover, semidiscrete
 from tfcomp.report.console import show
 from tfcomp.surgery.carry import chosen_config
-from tfcomp.surgery.swap import swap_layers
+from tfcomp.surgery.swap import swapped_copy
 from tfcomp.validation import check_number, invalid
 
 # Only these classes themselves: a subclass may do anything else with its kernel.
@@ -80,7 +80,7 @@ def factorize(model, rank=1.0, targets=None, recovery=10, balance=0.6, sweeps=20
             raise invalid(name, number, f"an integer >= {int(name == 'sweeps')}")
     plans = [_plan(target, rank) for target in _factorizable(model, targets)]
     rules = {plan.layer: _replacement(plan, balance) for plan in plans}
-    new = swap_layers(model, rules)
+    new = swapped_copy(model, rules)
     replaced = {site.path: site.layer for site in targets_lib.layer_sites(new)}
 
     errors = []

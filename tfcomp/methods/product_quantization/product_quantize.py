@@ -119,7 +119,7 @@ def product_quantize(
     options = {"subvector_size": subvector_size, "codewords": codewords, "lookup": lookup}
     plans, kept = _plans(model, targets, options)
     # A copy, in which quantized kernels take the place of the original ones one by one.
-    work = surgery.swap_layers(model, {...: None})
+    work = surgery.swapped_copy(model, {...: None})
     if data is not None:
         order = in_call_order(model, data, [_linear(model, plan) for plan in plans], batch_size)
         order = [linear.target.path for linear in order]
@@ -257,7 +257,7 @@ def _swapped(model, plans, found, seed):
     rules = {
         plan.target.layer: functools.partial(plan.cls, seed=seed, **plan.options) for plan in plans
     }
-    swapped = surgery.swap_layers(model, rules)
+    swapped = surgery.swapped_copy(model, rules)
     sites = {site.path: site.layer for site in targets_lib.layer_sites(swapped)}
     for plan in plans:
         layer = sites[plan.target.path.rpartition("/")[0]]
