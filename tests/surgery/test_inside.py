@@ -165,6 +165,13 @@ def test_subclassed_model_trains_what_was_put_in():
     assert differ([np.array(head.kernel) for head in model.heads.values()], before)
 
 
+def test_predict_does_not_go_on_with_what_it_traced():
+    model = network()
+    before = keras.tree.flatten(model.predict(X, verbose=0))
+    tfcomp.swap_layers(model, {DENSE: TernaryDense})
+    assert differ(keras.tree.flatten(model.predict(X, verbose=0)), before)
+
+
 def test_functional_models_that_connect_themselves(tmp_path):
     model = perturb(Backbone())
     before = outputs(model)

@@ -126,9 +126,10 @@ def test_no_preprocessing_layer_is_forgotten():
     assert found - {name for name, *_ in PREPROCESSING} <= ELSEWHERE | EAGER | {"Layer"}
 
 
-@on_tensorflow
 @pytest.mark.parametrize(("name", "arguments", "data", "adapted"), PREPROCESSING)
 def test_preprocessing_layers(name, arguments, data, adapted):
+    if keras.backend.backend() != "tensorflow" and (data.dtype == object or "Lookup" in name):
+        pytest.skip("looks words up with TensorFlow")
     layer = getattr(keras.layers, name)(**arguments)
     if adapted:
         layer.adapt(keras.ops.convert_to_tensor(data) if data.dtype == object else data)

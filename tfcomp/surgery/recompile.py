@@ -3,6 +3,7 @@
 import keras
 
 from tfcomp import keras_private
+from tfcomp.surgery import places
 
 
 def _fresh(value):
@@ -32,3 +33,10 @@ def compile_like(old, new):
         return
     arguments = keras_private.compile_arguments(old)
     new.compile(**keras.tree.map_structure(_fresh, arguments))
+
+
+def forget_compiled(model):
+    """Drops the functions that a model, and models in it, have traced with the layers they had."""
+    for layer in places.holders(model):
+        if isinstance(layer, keras.Model):
+            layer.train_function = layer.test_function = layer.predict_function = None

@@ -187,7 +187,10 @@ def _copy_variables(old, new):
     listed = {id(variable) for variable in olds}
     for place, variable in places.within(old, keras.Variable):
         if id(variable) not in listed:
-            places.at(new, place).assign(keras.ops.convert_to_numpy(variable.value))
+            made = places.at(new, place)
+            if not isinstance(made, keras.Variable) or made.shape != variable.shape:
+                raise cannot(old, f"one made of its config has no such variable at {place}")
+            made.assign(keras.ops.convert_to_numpy(variable.value))
 
 
 def copy_state(old, new):

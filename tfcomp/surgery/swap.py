@@ -8,7 +8,7 @@ from tfcomp import keras_private, targets
 from tfcomp.methods.trained_ternary.scales import TernaryScales
 from tfcomp.surgery import again, check, places, state
 from tfcomp.surgery.carry import carry_weights, convert
-from tfcomp.surgery.recompile import compile_like
+from tfcomp.surgery.recompile import compile_like, forget_compiled
 from tfcomp.validation import invalid
 
 
@@ -114,9 +114,7 @@ def _replacement(layer, value):
     if not isinstance(new, keras.layers.Layer):
         raise invalid("rules", value, f"a callable that returns a layer, not {new!r}")
     _check_float(layer)
-    if new.name != layer.name:
-        with state.knowing(new):
-            new = type(new).from_config({**new.get_config(), "name": layer.name})
+    new.name = layer.name
     return new
 
 
@@ -357,6 +355,7 @@ class _Swap:
             if batch is not None:
                 check.check_gone(model, self.olds, batch)
             compile_like(model, model)
+            forget_compiled(model)
         except Exception:
             for old, new in reversed(put):
                 places.put_everywhere(model, new, old)
