@@ -33,12 +33,15 @@ def chain(*layers, like=X, perturbed=True):
     return model
 
 
+numpy = keras.ops.convert_to_numpy
+
+
 def outputs(model, data, training=False):
     if data.dtype == object:
         data = keras.ops.convert_to_tensor(data)
     random.seed(0)
     found = keras.tree.flatten(model(data, training=training))
-    return [np.asarray(y.to_tensor() if hasattr(y, "to_tensor") else y) for y in found]
+    return [numpy(y.to_tensor() if hasattr(y, "to_tensor") else y) for y in found]
 
 
 def assert_kept(model, data, training=False, rules=None):
@@ -166,7 +169,7 @@ def test_adapted_layer_of_a_model_that_is_not_built():
     normalization = keras.layers.Normalization()
     normalization.adapt(X * 10 + 50)
     swapped = tfcomp.swap_layers(keras.Sequential([normalization, DENSE(2)]), {...: None})
-    np.testing.assert_array_equal(swapped.layers[0](X), normalization(X))
+    np.testing.assert_array_equal(numpy(swapped.layers[0](X)), numpy(normalization(X)))
 
 
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
@@ -188,7 +191,7 @@ def test_lora_is_kept(mode):
     layer.lora_kernel_b.assign(np.ones((2, 8)))
     swapped = assert_kept(model, X).get_layer("a")
     assert swapped.lora_enabled and swapped.lora_alpha == 5
-    np.testing.assert_array_equal(swapped.lora_kernel_a, layer.lora_kernel_a)
+    np.testing.assert_array_equal(numpy(swapped.lora_kernel_a), numpy(layer.lora_kernel_a))
     assert len(swapped.trainable_weights) == len(layer.trainable_weights)
 
 
@@ -274,12 +277,12 @@ def test_states_of_recurrent_layers_and_seeds():
     model = keras.Model(inputs, keras.layers.Dropout(0.5)(lstm(inputs)))
     data = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
     model(data)
-    states = [np.array(state) for state in lstm.states]
+    states = [numpy(state) for state in lstm.states]
     swapped = tfcomp.swap_layers(model, {...: None})
     for before, old, new in zip(states, lstm.states, swapped.layers[1].states, strict=True):
         assert np.any(before != 0)
-        np.testing.assert_array_equal(np.array(old), before)
-        np.testing.assert_array_equal(np.array(new), before)
+        np.testing.assert_array_equal(numpy(old), before)
+        np.testing.assert_array_equal(numpy(new), before)
     if keras.backend.backend() != "torch":
         # There dropout takes no seed.
         np.testing.assert_array_equal(model(data, training=True), swapped(data, training=True))
