@@ -16,7 +16,6 @@ from tfcomp.model.data import batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
-from tfcomp.surgery.reach import unreachable
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 _COLUMNS = {
@@ -98,7 +97,7 @@ def quantize_activations(
     verbose = check_verbose(verbose)
     targets_lib.check_built(model)
     order = call_order(model, next(batches(data, batch_size))[0])
-    prepare = functools.partial(_plan, unreachable(model), order, bits)
+    prepare = functools.partial(_plan, order, bits)
     find = functools.partial(targets_lib.find_layers, suits=_takes_numbers)
     plans, left_out = choose(model, targets, prepare, ["bits"], find)
     plans.sort(key=lambda plan: order[id(plan[0].layer)])
@@ -119,7 +118,7 @@ def quantize_activations(
         rows.append(QuantizedInputs(target.path, float(smallest), float(largest), choice))
         progress.line(f"{target.path}: {smallest:.4g} to {largest:.4g}, {choice!r}")
     progress.left_out(left_out)
-    new = surgery.swap_layers(model, rules)
+    new = surgery.swapped_copy(model, rules)
     return Result(new, rows, left_out, f"Quantized inputs of {new.name}", _COLUMNS)
 
 
@@ -145,15 +144,13 @@ def _takes_numbers(layer):
     return has_kernel and not isinstance(layer, keras.layers.Embedding)
 
 
-def _plan(unreachable, order, bits, target):
+def _plan(order, bits, target):
     """The target, and what its inputs become."""
     layer = target.layer
     if getattr(layer, "input_quantizer", None) is not None:
         raise Unsuited("it quantizes its inputs already")
     if _quantized_class(layer) is None:
         raise Unsuited(f"no `Quantized` form of {type(layer).__name__}")
-    if id(layer) in unreachable:
-        raise Unsuited(unreachable[id(layer)])
     if id(layer) not in order:
         raise Unsuited("the model does not call it")
     choice = target.options.get("bits", bits)
