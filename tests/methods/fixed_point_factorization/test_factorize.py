@@ -153,7 +153,7 @@ def test_all_that_can_be_in_a_model_with_custom_layers():
         model.add(layer)
     small.quantize("int8")
     done = tfcomp.factorize(model, 60, verbose=0)
-    assert [row.path for row in done] == ["block/inner/kernel", "out"]
+    assert [row.path for row in done] == ["block/inner", "out"]
     for layer in (done.model.get_layer("block").inner, done.model.layers[-1]):
         assert type(layer) is FactorizedDense
     assert dict(done.left_out) == {
