@@ -21,9 +21,9 @@ def swap_layers(model, rules, verbose=False):
     Args:
         model: A Sequential or functional `keras.Model`, with nested models if need be.
         rules: Dict from rule to replacement. A rule is a layer type (and its subclasses), a layer
-            name or path, a regular expression on paths, a layer, a callable `layer -> bool`, or
-            `...` for all others; the most precise one wins, as in `tfcomp.targets.find`. A
-            replacement is
+            name or path, a compiled regular expression on paths, a layer, a callable
+            `layer -> bool`, or `...` for all others; the most precise one wins, as in
+            `tfcomp.targets.find`. A replacement is
             a layer class: the new layer gets whatever was set on the old one, and the new class's
                 own defaults where the old layer has its class's defaults;
             a `functools.partial` of a class: the same, with some arguments given;
