@@ -1,6 +1,8 @@
 """What multiplies is counted or shown as unknown; numbers worked out by hand."""
 
 import io
+import pathlib
+import re
 
 import keras
 import numpy as np
@@ -340,6 +342,15 @@ class Says(Bilinear):
 
 def test_a_layer_says_its_own_macs():
     assert of(lambda x: Says()(x), (5,)) == 25 + 5
+
+
+def test_the_layer_of_the_documentation():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "layers.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = [block for block in blocks if "count_macs" in block]
+    made = {"keras": keras}
+    exec(example, made)
+    assert of(lambda x: made["Bilinear"]()(x), (5,)) == 25 + 5
 
 
 class Wrong(Bilinear):
