@@ -1,9 +1,12 @@
 """Small and fast neural networks for Keras 3."""
 
+# First: rooms of `methods` build on `layers.base`, and the face above it re-exports their layers.
+from tfcomp import layers
+
+# isort: split
 from tfcomp import (
     callbacks,
     hardware,
-    layers,
     losses,
     optimizers,
     projections,

@@ -6,7 +6,6 @@ import keras
 
 from tfcomp import targets
 from tfcomp.keras_private import is_functional
-from tfcomp.methods.trained_ternary.scales import TernaryScales
 from tfcomp.surgery.carry import carry_weights, convert
 from tfcomp.validation import invalid
 
@@ -85,7 +84,8 @@ class _Swap:
         sites = [
             site
             for site in targets.layer_sites(model)
-            if not isinstance(site.layer, (keras.layers.InputLayer, TernaryScales))
+            if not isinstance(site.layer, keras.layers.InputLayer)
+            and not getattr(site.layer, "belongs_to_parent", False)
         ]
         chosen = targets.best_rules(rules, sites, "rules")
         self._clones = {}

@@ -7,6 +7,7 @@ import math
 import keras
 
 from tfcomp import targets
+from tfcomp.layers.base.arguments import NamedArguments
 
 _GIVEN = contextvars.ContextVar("tfcomp_decoded_kernels", default=None)
 
@@ -27,7 +28,7 @@ def decoded_kernels(kernels):
         _GIVEN.reset(token)
 
 
-class DecodedKernel:
+class DecodedKernel(NamedArguments):
     """Replaces the kernel of Keras's Dense or Conv* by one that is computed from other variables.
 
     Subclasses define `add_parts`, which makes these variables, `parts`, which lists them, and

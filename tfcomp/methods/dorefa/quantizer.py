@@ -6,8 +6,8 @@ Bitwidth Gradients", arXiv:1606.06160.
 
 from keras import ops
 
-from tfcomp.methods.binary.quantizer import sign
 from tfcomp.quantizers.base import Quantizer, check_bits, register, widened, with_gradient
+from tfcomp.quantizers.sign_slopes import sign
 from tfcomp.validation import invalid
 
 
@@ -43,7 +43,7 @@ class DoReFa(Quantizer):
     """
 
     def __init__(self, bits=2, mode="weights"):
-        check_bits(bits)
+        bits = check_bits(bits)
         if mode not in ("weights", "activations"):
             raise invalid("mode", mode, "'weights' or 'activations'")
         self.bits = bits

@@ -12,10 +12,11 @@ from keras import ops
 
 from tfcomp.keras_private import without_autocast
 from tfcomp.layers.constraints import WeightClip
+from tfcomp.methods.binary.quantizer import Binary
 from tfcomp.methods.yodann import datapath as yodann
-from tfcomp.quantizers import Binary, FixedPoint
 from tfcomp.quantizers.base import are_weights_as_stored
-from tfcomp.validation import invalid
+from tfcomp.quantizers.fixed_point import FixedPoint
+from tfcomp.validation import check_integer, invalid
 
 
 def straight_through(exact, smooth, format):
@@ -107,7 +108,7 @@ class YodaConv2D(keras.layers.Layer):
         size = plain.kernel_size[0]
         if plain.kernel_size != (size, size) or size not in yodann.KERNEL_SIZES:
             raise invalid("kernel_size", kernel_size, "the size of a square kernel, 1 to 7")
-        self.filters = filters
+        self.filters = check_integer("filters", filters, 1)
         self.kernel_size = plain.kernel_size
         self.padding = plain.padding
         self.data_format = plain.data_format
@@ -116,6 +117,11 @@ class YodaConv2D(keras.layers.Layer):
         self.data_path = yodann.data_path(
             activation_format, weight_format, sum_format, product_format, rounding
         )
+        self.activation_format = str(self.data_path.activations)
+        self.weight_format = str(self.data_path.weights)
+        self.sum_format = str(self.data_path.sums)
+        self.product_format = str(self.data_path.products)
+        self.rounding = self.data_path.rounding
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
@@ -258,11 +264,11 @@ class YodaConv2D(keras.layers.Layer):
             "data_format": self.data_format,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
-            "activation_format": str(self.data_path.activations),
-            "weight_format": str(self.data_path.weights),
-            "sum_format": str(self.data_path.sums),
-            "product_format": str(self.data_path.products),
-            "rounding": self.data_path.rounding,
+            "activation_format": self.activation_format,
+            "weight_format": self.weight_format,
+            "sum_format": self.sum_format,
+            "product_format": self.product_format,
+            "rounding": self.rounding,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_regularizer": serialize(self.kernel_regularizer),
