@@ -30,10 +30,11 @@ def _scales_of(weight):
     return f"{weight}_trained_scales"
 
 
-def by_name(config, argument, name, made):
-    """Names a quantizer in a layer's config where it is the one that other arguments make."""
-    if config[argument] == serialize(made):
-        config[argument] = name
+def by_name(layer, argument, name, made):
+    """Config of a layer's quantizer: its name alone, where it is the one other arguments make."""
+    quantizer = getattr(layer, argument)
+    same = type(quantizer) is type(made) and quantizer.get_config() == made.get_config()
+    return name if same else serialize(quantizer)
 
 
 class QuantizedMixin(NamedArguments):

@@ -13,6 +13,7 @@ from tfcomp.layers.base.quantized import by_name
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.binary.input_scale import ConvInputScale, DenseInputScale, DepthwiseInputScale
 from tfcomp.methods.binary.quantizer import Binary
+from tfcomp.quantizers.base import get
 from tfcomp.validation import invalid
 
 _CLIP = WeightClip(1.0)
@@ -25,7 +26,8 @@ class _BinaryMixin:
         for argument in self.quantized_weights.values():
             if kwargs[argument] == "binary":
                 kwargs[argument] = Binary(scale=scale)
-            elif scale and not getattr(kwargs[argument], "scale", False):
+            kwargs[argument] = get(kwargs[argument], argument)
+            if scale and not getattr(kwargs[argument], "scale", False):
                 raise invalid("scale", scale, f"False, as `{argument}` has none")
         super().__init__(*args, **kwargs)
         self.input_scale = bool(input_scale)
@@ -44,10 +46,11 @@ class _BinaryMixin:
         return found.pop() if len(found) == 1 else False
 
     def get_config(self):
-        config = super().get_config()
-        for argument in self.quantized_weights.values():
-            by_name(config, argument, "binary", Binary(scale=self.scale))
-        return {**config, "scale": self.scale, "input_scale": self.input_scale}
+        made = Binary(scale=self.scale)
+        weights = self.quantized_weights.values()
+        chosen = {argument: by_name(self, argument, "binary", made) for argument in weights}
+        scales = {"scale": self.scale, "input_scale": self.input_scale}
+        return {**super().get_config(), **chosen, **scales}
 
 
 class _BinaryKernelMixin(_BinaryMixin):
@@ -145,8 +148,9 @@ class BinaryConv2D(_BinaryConvMixin, quantized.QuantizedConv2D):
 class BinaryConv1D(_BinaryConvMixin, quantized.QuantizedConv1D):
     """`keras.layers.Conv1D` with binary weights and inputs.
 
-    `kernel_quantizer`, `input_quantizer`, `pad_value`, `scale` and `input_scale` are as in
-    `BinaryConv2D`; all other arguments, and the shapes, as in `keras.layers.Conv1D`.
+    `kernel_constraint`, `kernel_quantizer`, `input_quantizer`, `pad_value`, `scale` and
+    `input_scale` are as in `BinaryConv2D`; all other arguments, and the shapes, as in
+    `keras.layers.Conv1D`.
     """
 
 
@@ -154,8 +158,9 @@ class BinaryConv1D(_BinaryConvMixin, quantized.QuantizedConv1D):
 class BinaryConv3D(_BinaryConvMixin, quantized.QuantizedConv3D):
     """`keras.layers.Conv3D` with binary weights and inputs.
 
-    `kernel_quantizer`, `input_quantizer`, `pad_value`, `scale` and `input_scale` are as in
-    `BinaryConv2D`; all other arguments, and the shapes, as in `keras.layers.Conv3D`.
+    `kernel_constraint`, `kernel_quantizer`, `input_quantizer`, `pad_value`, `scale` and
+    `input_scale` are as in `BinaryConv2D`; all other arguments, and the shapes, as in
+    `keras.layers.Conv3D`.
     """
 
 
@@ -163,9 +168,9 @@ class BinaryConv3D(_BinaryConvMixin, quantized.QuantizedConv3D):
 class BinaryDepthwiseConv2D(DepthwiseInputScale, _BinaryMixin, quantized.QuantizedDepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with binary weights and inputs.
 
-    `depthwise_quantizer` is as `kernel_quantizer` of `BinaryConv2D`, and `input_quantizer`,
-    `pad_value`, `scale` and `input_scale` are as there, with a map K for each channel; all other
-    arguments, and the shapes, as in `keras.layers.DepthwiseConv2D`.
+    `depthwise_quantizer` and `depthwise_constraint` are as those of the kernel in `BinaryConv2D`,
+    and `input_quantizer`, `pad_value`, `scale` and `input_scale` are as there, with a map K for
+    each channel; all other arguments, and the shapes, as in `keras.layers.DepthwiseConv2D`.
     """
 
     def __init__(
@@ -191,10 +196,10 @@ class BinaryDepthwiseConv2D(DepthwiseInputScale, _BinaryMixin, quantized.Quantiz
 class BinarySeparableConv2D(_BinaryMixin, quantized.QuantizedSeparableConv2D):
     """`keras.layers.SeparableConv2D` with binary weights and inputs.
 
-    `depthwise_quantizer` and `pointwise_quantizer` are as `kernel_quantizer` of `BinaryConv2D`, and
-    `input_quantizer`, `pad_value` and `scale` are as there; `input_scale` can only be `False`, as
-    there is no such scale for the two products together. All other arguments, and the shapes, are
-    as in `keras.layers.SeparableConv2D`.
+    `depthwise_quantizer`, `pointwise_quantizer`, `depthwise_constraint` and `pointwise_constraint`
+    are as those of the kernel in `BinaryConv2D`, and `input_quantizer`, `pad_value` and `scale` are
+    as there; `input_scale` can only be `False`, as there is no such scale for the two products
+    together. All other arguments, and the shapes, are as in `keras.layers.SeparableConv2D`.
     """
 
     def __init__(

@@ -16,19 +16,24 @@ from tfcomp.layers.base.padding import pad_widths
 from tfcomp.layers.base.quantized import by_name
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.horq.quantizer import ResidualBinary
+from tfcomp.quantizers.base import get
 from tfcomp.validation import check_integer, invalid
 
 _CLIP = WeightClip(1.0)
 _NAME = "residual_binary"
 
 
-def _made(argument, order, default, quantizer):
-    """The quantizer of an order, unless another one is given."""
-    if quantizer == _NAME:
-        return ResidualBinary(check_integer(argument, order, 1, 8))
-    if order not in (default, getattr(quantizer, "order", order)):
-        raise invalid(argument, order, f"that of the quantizer given, {quantizer.order}")
+def _residual(name, quantizer, argument, order, default):
+    """The quantizer given as `name`, or that of an order where it is given by name."""
+    order = check_integer(argument, order, 1, 8)
+    quantizer = ResidualBinary(order) if quantizer == _NAME else get(quantizer, name)
+    if order not in (default, _order(quantizer, order)):
+        raise invalid(argument, order, f"{quantizer.order}, that of `{name}`")
     return quantizer
+
+
+def _order(quantizer, default):
+    return quantizer.order if isinstance(quantizer, ResidualBinary) else default
 
 
 def patches(layer, inputs):
@@ -79,27 +84,31 @@ class _HORQMixin:
         super().__init__(
             *args,
             kernel_constraint=kernel_constraint,
-            kernel_quantizer=_made("weight_order", weight_order, 1, kernel_quantizer),
-            input_quantizer=_made("order", order, 2, input_quantizer),
+            kernel_quantizer=_residual(
+                "kernel_quantizer", kernel_quantizer, "weight_order", weight_order, 1
+            ),
+            input_quantizer=_residual("input_quantizer", input_quantizer, "order", order, 2),
             **kwargs,
         )
-        self._orders = order, weight_order
+        self._orders = int(order), int(weight_order)
 
     @property
     def order(self):
         """How many signs an input becomes."""
-        return getattr(self.input_quantizer, "order", self._orders[0])
+        return _order(self.input_quantizer, self._orders[0])
 
     @property
     def weight_order(self):
         """How many signs a weight becomes."""
-        return getattr(self.kernel_quantizer, "order", self._orders[1])
+        return _order(self.kernel_quantizer, self._orders[1])
 
     def get_config(self):
-        config = super().get_config()
-        by_name(config, "kernel_quantizer", _NAME, ResidualBinary(self.weight_order))
-        by_name(config, "input_quantizer", _NAME, ResidualBinary(self.order))
-        return {**config, "order": self.order, "weight_order": self.weight_order}
+        orders = {"order": self.order, "weight_order": self.weight_order}
+        chosen = {
+            argument: by_name(self, argument, _NAME, ResidualBinary(order))
+            for argument, order in zip(("input_quantizer", "kernel_quantizer"), orders.values())
+        }
+        return {**super().get_config(), **chosen, **orders}
 
     def _quantized_columns(self, columns, training):
         return self.drawing("input_quantizer", self.input_quantizer, training)(columns)
@@ -210,8 +219,9 @@ class HORQConv2D(_HORQConvMixin, quantized.QuantizedConv2D):
 class HORQConv1D(_HORQConvMixin, quantized.QuantizedConv1D):
     """`keras.layers.Conv1D` with inputs `β1 H1 + β2 H2 + ...` of signs, and binary weights.
 
-    `order`, `weight_order`, `kernel_quantizer`, `input_quantizer` and `pad_value` are as in
-    `HORQConv2D`; all other arguments, and the shapes, as in `keras.layers.Conv1D`.
+    `order`, `weight_order`, `kernel_quantizer`, `input_quantizer`, `kernel_constraint` and
+    `pad_value` are as in `HORQConv2D`; all other arguments, and the shapes, as in
+    `keras.layers.Conv1D`.
     """
 
 
@@ -219,6 +229,7 @@ class HORQConv1D(_HORQConvMixin, quantized.QuantizedConv1D):
 class HORQConv3D(_HORQConvMixin, quantized.QuantizedConv3D):
     """`keras.layers.Conv3D` with inputs `β1 H1 + β2 H2 + ...` of signs, and binary weights.
 
-    `order`, `weight_order`, `kernel_quantizer`, `input_quantizer` and `pad_value` are as in
-    `HORQConv2D`; all other arguments, and the shapes, as in `keras.layers.Conv3D`.
+    `order`, `weight_order`, `kernel_quantizer`, `input_quantizer`, `kernel_constraint` and
+    `pad_value` are as in `HORQConv2D`; all other arguments, and the shapes, as in
+    `keras.layers.Conv3D`.
     """

@@ -190,8 +190,8 @@ class ProductQuantizedDense(ProductQuantizedMixin, keras.layers.Dense):
     >>> import tfcomp
     >>> layer = tfcomp.layers.ProductQuantizedDense(64, subvector_size=4, codewords=16)
     >>> layer.build((None, 32))
-    >>> layer.codebooks.shape, layer.codes.shape
-    ((8, 16, 4), (8, 64))
+    >>> [tuple(part.shape) for part in layer.parts]
+    [(8, 16, 4), (8, 64)]
     """
 
 
@@ -233,8 +233,8 @@ class ProductQuantizedConv2D(_ConvMixin, keras.layers.Conv2D):
     >>> import tfcomp
     >>> layer = tfcomp.layers.ProductQuantizedConv2D(64, 3, subvector_size=4, codewords=16)
     >>> layer.build((None, 8, 8, 32))
-    >>> layer.codebooks.shape, layer.codes.shape
-    ((8, 16, 4), (3, 3, 8, 64))
+    >>> [tuple(part.shape) for part in layer.parts]
+    [(8, 16, 4), (3, 3, 8, 64)]
     """
 
 
