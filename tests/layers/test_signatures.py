@@ -3,11 +3,13 @@
 import ast
 import functools
 import inspect
+import json
 import pathlib
 import re
 import runpy
 
 import keras
+import numpy as np
 import pytest
 
 import tfcomp
@@ -240,3 +242,44 @@ def test_swapping_overrides_a_scale():
     plain = functools.partial(layers.BinaryDense, scale=False)
     swapped = tfcomp.swap_layers(model, {"a": plain})
     assert not swapped.get_layer("a").scale
+
+
+INTEGERS = [
+    (layers.ChannelShuffle, "groups"),
+    (layers.DoReFaDense, "activation_bits"),
+    (layers.DoReFaDense, "gradient_bits"),
+    (layers.DoReFaDense, "seed"),
+    (layers.DoReFaDense, "weight_bits"),
+    (layers.FactorizedConv2D, "filters"),
+    (layers.FactorizedDense, "rank"),
+    (layers.FactorizedDense, "units"),
+    (layers.FireModule, "expand"),
+    (layers.FireModule, "squeeze"),
+    (layers.GradientQuantization, "bits"),
+    (layers.GradientQuantization, "seed"),
+    (layers.HORQConv2D, "order"),
+    (layers.HORQConv2D, "weight_order"),
+    (layers.HashCode, "bits"),
+    (layers.HashedDense, "buckets"),
+    (layers.HashedDense, "seed"),
+    (layers.ProductQuantizedDense, "codewords"),
+    (layers.ProductQuantizedDense, "seed"),
+    (layers.ProductQuantizedDense, "subvector_size"),
+    (layers.ShuffleUnit, "filters"),
+    (layers.ShuffleUnit, "groups"),
+    (layers.ShuffleUnit, "strides"),
+    (layers.XNORBlock, "filters"),
+    (layers.XNORBlock, "groups"),
+    (layers.YodaConv2D, "filters"),
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), INTEGERS, ids=lambda v: getattr(v, "__name__", v))
+def test_integers_are_whole_numbers(cls, name):
+    value = REQUIRED.get(name, OTHERS.get(name))
+    config = cls(**{**required(cls), name: np.int64(value), "name": "a"}).get_config()
+    assert config == cls(**{**required(cls), name: value, "name": "a"}).get_config()
+    json.dumps(config)
+    for bad in (1.5, float(value), True, str(value)):
+        with pytest.raises(ValueError, match=f"argument `{name}`.*integer"):
+            cls(**{**required(cls), name: bad})

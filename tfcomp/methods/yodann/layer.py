@@ -104,11 +104,12 @@ class YodaConv2D(keras.layers.Layer):
     ):
         # Half precision has too few bits for the sums.
         super().__init__(activity_regularizer=activity_regularizer, autocast=False, **kwargs)
+        filters = check_integer("filters", filters, 1)
         plain = keras.layers.Conv2D(filters, kernel_size, 1, padding, data_format)
         size = plain.kernel_size[0]
         if plain.kernel_size != (size, size) or size not in yodann.KERNEL_SIZES:
             raise invalid("kernel_size", kernel_size, "the size of a square kernel, 1 to 7")
-        self.filters = check_integer("filters", filters, 1)
+        self.filters = filters
         self.kernel_size = plain.kernel_size
         self.padding = plain.padding
         self.data_format = plain.data_format
