@@ -1,16 +1,16 @@
 """Small and fast neural networks for Keras 3."""
 
-# First: rooms of `methods` build on `layers.base`, and the face above it re-exports their layers.
-from tfcomp import layers
+# First: these two hold what methods are built on, and name what methods make of it.
+from tfcomp import quantizers  # isort: split
 
-# isort: split
+from tfcomp import layers  # isort: split
+
 from tfcomp import (
     callbacks,
     hardware,
     losses,
     optimizers,
     projections,
-    quantizers,
     retrieval,
     schedules,
     targets,

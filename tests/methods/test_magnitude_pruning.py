@@ -7,7 +7,7 @@ import pytest
 import tfcomp
 from tfcomp.callbacks import MagnitudePruning
 from tfcomp.methods import _neurons as neurons
-from tfcomp.methods._threshold import ThresholdMask
+from tfcomp.methods.magnitude_pruning import ThresholdMask
 
 
 class Record(keras.callbacks.Callback):

@@ -45,6 +45,7 @@ class GradualPruning(ProjectionCallback):
             `(2, 4)` is what sparse tensor cores take. The schedule must end at `m / n`.
         per_gate: Brings each gate of LSTM and GRU kernels to the sparsity by itself.
         verbose: 1 to print a line at every update.
+        optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
@@ -76,8 +77,9 @@ class GradualPruning(ProjectionCallback):
         m_by_n=None,
         per_gate=False,
         verbose=0,
+        optimizer=None,
     ):
-        super().__init__(targets=targets, verbose=verbose)
+        super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
         if scope not in ("layer", "global"):
             raise invalid("scope", scope, "'layer' or 'global'")
         self.scope = scope
@@ -176,9 +178,6 @@ class GradualPruning(ProjectionCallback):
             return 1
         gates = next((n for cell, n in _GATES.items() if isinstance(target.layer, cell)), 1)
         return gates if target.variable.name in ("kernel", "recurrent_kernel") else 1
-
-    def measure(self, value, state):
-        return np.mean(value == 0)
 
 
 def choose_masks(scores, alive, shapes, amount):
