@@ -4,6 +4,9 @@ No other module names them. `tests/test_keras_private.py` tries each of them, na
 was seen in, and says which function here is to be written anew when one is gone.
 """
 
+import contextlib
+from typing import Any, NamedTuple
+
 from keras.src.saving import saving_lib as _saving_lib
 
 # ---- layers and models
@@ -58,7 +61,48 @@ def tensor_spec(spec):
     return make_tf_tensor_spec(spec)
 
 
+def home(operation):
+    """Where in Keras the code of a layer or operation is, as `"layers.pooling.base_pooling"`.
+
+    Empty for code from elsewhere, that of subclasses with a `call` of their own, too.
+    """
+    module = type(operation).call.__module__
+    return module.removeprefix("keras.src.") if module.startswith("keras.src.") else ""
+
+
 # ---- the graph of a functional model
+
+
+class Origin(NamedTuple):
+    """The call that made a symbolic tensor; `key` tells it from others."""
+
+    key: Any
+    operation: Any
+    args: tuple
+    kwargs: dict
+    output: Any
+
+
+def origin(tensor):
+    """The `Origin` of a symbolic tensor, or `None` for one that nothing made."""
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or history.operation is None:
+        return None
+    node = history.operation._inbound_nodes[history.node_index]
+    output = node.outputs[0] if len(node.outputs) == 1 else node.outputs
+    return Origin(id(node), history.operation, node.arguments.args, node.arguments.kwargs, output)
+
+
+@contextlib.contextmanager
+def forgetting_calls(layers):
+    """Context in which layers are called on symbolic tensors and leave no trace in their graph."""
+    lists = [nodes for v in layers for nodes in (v._inbound_nodes, v._outbound_nodes)]
+    lengths = [len(nodes) for nodes in lists]
+    try:
+        yield
+    finally:
+        for nodes, length in zip(lists, lengths):
+            del nodes[length:]
 
 
 def following(operation):

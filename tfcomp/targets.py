@@ -98,6 +98,15 @@ def variable_sites(model):
     return unique
 
 
+def is_part(layer):
+    """Whether a layer is a part of the one that holds it, and not one that a user put there.
+
+    It says so in an attribute `is_part`. Its weights are counted with those of the other, and it is
+    not replaced by itself.
+    """
+    return getattr(layer, "is_part", False) is True
+
+
 def weight_quantizers(layer):
     """Returns the `(variable, quantizer)` pairs of a layer that quantizes in its forward pass."""
     return list(getattr(layer, "weight_quantizers", ()))
@@ -213,11 +222,11 @@ def best_rules(rules, sites, argument):
     return chosen
 
 
-def check_built(model, argument="model"):
-    """Raises unless `model` is a built `keras.Model` (its weights exist)."""
+def check_built(model, argument="model", weights=True):
+    """Raises unless `model` is a built `keras.Model` (its weights exist), and has `weights`."""
     if not isinstance(model, keras.Model):
         raise invalid(argument, model, "a keras.Model")
-    if not model.built or not model.variables:
+    if not model.built or (weights and not model.variables):
         raise ValueError(
             f"Invalid value for argument `{argument}`. Model {model.name!r} has no weights yet. "
             "Build it first: give it an `Input`, call `model.build(input_shape)`, or call it once "

@@ -64,7 +64,7 @@ class Quantizer(Configured):
         """Returns what holds the scales that are trained for one weight of a layer, or `None`.
 
         A quantizer with trained scales returns a part of the layer: a `keras.layers.Layer` with the
-        attribute `belongs_to_parent`, `bind()`, which returns the quantizer with these scales,
+        attribute `is_part`, `bind()`, which returns the quantizer with these scales,
         and `fit_to_weight()`, which sets them to the best ones for the weight as it is.
 
         Args:

@@ -67,7 +67,8 @@ def convert(layer, cls, preset):
 def carry_weights(old, new):
     """Copies the weights that both layers have, by path inside the layer and by shape.
 
-    Trained scales that only the new layer has begin at the best ones for the weights it is given.
+    What only the new layer has and can `fit_to_weight`, as trained scales can, begins at the best
+    values for the weights that it is given.
     Where the old layer has LoRA, the new one gets the sum of its weight and the low-rank product.
 
     Returns:
@@ -85,8 +86,8 @@ def carry_weights(old, new):
             copied += 1
         elif hasattr(site.layer, "fit_to_weight"):
             fitted.append(site.layer)
-    for scales in fitted:
-        scales.fit_to_weight()
+    for part in fitted:
+        part.fit_to_weight()
     return copied, len(sites), len(values)
 
 

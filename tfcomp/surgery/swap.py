@@ -85,7 +85,7 @@ class _Swap:
             site
             for site in targets.layer_sites(model)
             if not isinstance(site.layer, keras.layers.InputLayer)
-            and not getattr(site.layer, "belongs_to_parent", False)
+            and not targets.is_part(site.layer)
         ]
         chosen = targets.best_rules(rules, sites, "rules")
         self._clones = {}

@@ -8,6 +8,7 @@ import keras
 
 from tfcomp import targets
 from tfcomp.layers.base.arguments import NamedArguments
+from tfcomp.model.macs import positions
 
 _GIVEN = contextvars.ContextVar("tfcomp_decoded_kernels", default=None)
 
@@ -62,6 +63,14 @@ class DecodedKernel(NamedArguments):
     def decode(self):
         """Returns the kernel as a tensor."""
         raise NotImplementedError
+
+    def count_macs(self, call):
+        """Those of the Keras layer, whatever the kernel is computed from."""
+        return [(self.parts[0], self.positions(call) * math.prod(self.kernel_shape))]
+
+    def positions(self, call):
+        """Number of positions that the kernel is applied at in a `tfcomp.model.calls.Call`."""
+        return positions(call.output, self.kernel_shape[-1])
 
     @property
     def kernel_matrix(self):

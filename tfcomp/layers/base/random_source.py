@@ -14,7 +14,7 @@ class RandomSource(keras.layers.Layer):
         seed: Integer, or `None` for one that follows `keras.utils.set_random_seed`.
     """
 
-    belongs_to_parent = True
+    is_part = True
 
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)

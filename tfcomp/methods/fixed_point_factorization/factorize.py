@@ -11,9 +11,9 @@ from rich.table import Table
 
 from tfcomp import layers
 from tfcomp import targets as targets_lib
+from tfcomp.console import show
 from tfcomp.core.projection import check_weights
 from tfcomp.methods.fixed_point_factorization.semidiscrete import recover, semidiscrete
-from tfcomp.report.console import show
 from tfcomp.surgery.carry import chosen_config
 from tfcomp.surgery.swap import swap_layers
 from tfcomp.validation import check_number, invalid

@@ -12,6 +12,7 @@ from tfcomp.layers.base.arguments import NamedArguments
 from tfcomp.layers.base.in_call import apply_as_stored
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.fixed_point_factorization.quantizer import RoundedTernary
+from tfcomp.model.macs import positions
 from tfcomp.quantizers.base import are_weights_as_stored
 from tfcomp.validation import check_integer, check_number
 
@@ -101,6 +102,12 @@ class Factorized(NamedArguments, keras.layers.Layer):
     def weight_quantizers(self):
         """The `(variable, quantizer)` pairs of the weights this layer quantizes in `call`."""
         return [(getattr(self, name), quantizer) for name, quantizer in self.quantizers.items()]
+
+    def count_macs(self, call):
+        """Multiplications by the scale, and the additions of the two ternary factors."""
+        number = positions(call.output, self.output_factor.shape[-1])
+        parts = (self.input_factor, self.scale, self.output_factor)
+        return [(variable, number * math.prod(variable.shape)) for variable in parts]
 
     def set_factors(self, factors):
         """Sets the kernel.

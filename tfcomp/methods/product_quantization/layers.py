@@ -76,6 +76,14 @@ class ProductQuantizedMixin(DecodedKernel):
     def calls_kernel(self):
         return not self.lookup
 
+    def count_macs(self, call):
+        if self.calls_kernel:
+            return super().count_macs(call)
+        # Every input times every codeword of its sub-space, and an addition for each code.
+        tables = math.prod(call.inputs) * self.codewords
+        additions = self.positions(call) * math.prod(self.codes.shape)
+        return [(self.codebooks, tables), (self.codes, additions)]
+
     def _index(self):
         """Codes as positions among the codewords of all codebooks."""
         spaces, filters = self.codes.shape[-2:]

@@ -15,7 +15,7 @@ class TernaryScales(keras.layers.Layer):
         **kwargs: Those of `keras.layers.Layer`.
     """
 
-    belongs_to_parent = True
+    is_part = True
 
     def __init__(self, quantizer, weight, **kwargs):
         super().__init__(**kwargs)

@@ -14,6 +14,7 @@ from tfcomp.keras_private import without_autocast
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.binary.quantizer import Binary
 from tfcomp.methods.yodann import datapath as yodann
+from tfcomp.model.macs import positions
 from tfcomp.quantizers.base import are_weights_as_stored
 from tfcomp.quantizers.fixed_point import FixedPoint
 from tfcomp.validation import check_integer, invalid
@@ -168,6 +169,11 @@ class YodaConv2D(keras.layers.Layer):
             return []
         biases = [(self.bias, self.scale_quantizer)] if self.use_bias else []
         return [(self.kernel, self.kernel_quantizer), (self.scale, self.scale_quantizer), *biases]
+
+    def count_macs(self, call):
+        """Those of a convolution."""
+        number = positions(call.output, self.filters) * math.prod(self.kernel.shape)
+        return [(self.kernel, number)]
 
     def _quantized(self, variable, quantizer):
         with without_autocast():
