@@ -5,9 +5,13 @@ was seen in, and says which function here is to be written anew when one is gone
 """
 
 import contextlib
+import os
 from typing import Any, NamedTuple
 
 from keras.src.saving import saving_lib as _saving_lib
+
+# Bytes that may be unpacked from a file of any size, and of its size beyond.
+_LARGE, _MOST_EXPANDED = 1 << 28, 100
 
 # ---- layers and models
 
@@ -197,8 +201,15 @@ def is_model_file(store):
 
 
 def asset_path(store, path):
-    """Where an `AssetStore` has a path; raises where that leads out of its folder."""
-    return store._full_path(path)
+    """Where an `AssetStore` has a path; raises where that leads out of its folder.
+
+    Keras's own check is private, and not in every version.
+    """
+    folder = os.path.realpath(store.working_dir)
+    full = os.path.realpath(os.path.join(folder, path))
+    if os.path.commonpath([folder, full]) != folder:
+        raise ValueError(f"The path {path!r} leads out of the folder that it is in.")
+    return full
 
 
 def save_state(model, weights, assets, skipped):
@@ -244,8 +255,16 @@ def model_from_json(config, custom_objects, compile, safe_mode):
 
 
 def reject_zip_bomb(archive):
-    """Raises where a `zipfile.ZipFile` would unpack to far more than it is."""
-    _saving_lib._reject_zip_extract_bomb(archive)
+    """Raises where a `zipfile.ZipFile` would unpack to far more than it is.
+
+    Keras's own check, of the same limits, is private, and not in every version.
+    """
+    for member in archive.infolist():
+        if member.file_size > max(_LARGE, _MOST_EXPANDED * member.compress_size):
+            raise ValueError(
+                f"{member.filename!r} says that its {member.compress_size} bytes are "
+                f"{member.file_size} when unpacked, as no file of weights is."
+            )
 
 
 # ---- TensorFlow

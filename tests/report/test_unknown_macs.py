@@ -144,13 +144,6 @@ def test_an_embedding_multiplies_when_it_is_reversed(tied):
         ),
         (lambda x: ops.depthwise_conv(x, np.zeros((3, 4, 1), "float32")), [(6, 4)], 4 * 3 * 4),
         (
-            lambda x: ops.conv_transpose(
-                x, np.zeros((3, 8, 4), "float32"), strides=2, data_format="channels_last"
-            ),
-            [(6, 4)],
-            6 * 3 * 8 * 4,
-        ),
-        (
             lambda q, k: ops.dot_product_attention(q, k, k),
             [(6, 2, 4), (9, 2, 4)],
             2 * 6 * 9 * (4 + 4),
@@ -263,6 +256,9 @@ class Block(layers.Layer):
         return x + self.dense(self.attend(x))
 
 
+KERNEL = np.zeros((3, 8, 5), "float32")
+
+
 class Whole(keras.Model):
     def __init__(self):
         super().__init__()
@@ -280,6 +276,10 @@ class Whole(keras.Model):
         (lambda x: Block()(x), ATTEND + 6 * 5 * 5),
         (lambda x: layers.Lambda(lambda y: ops.matmul(y, ops.swapaxes(y, 1, 2)))(x), 36 * 5),
         (lambda x: layers.Lambda(lambda y: ops.relu(y) * 2)(x), 0),
+        (
+            lambda x: layers.Lambda(lambda y: ops.conv_transpose(y, KERNEL, strides=2))(x),
+            6 * 3 * 8 * 5,
+        ),
     ],
 )
 def test_operations_of_layers_of_users(function, expected):
