@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from tfcomp import targets
+from tfcomp import keras_private, targets
 
 _CARRIERS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 # Layers that hand on every channel by itself.
@@ -45,7 +45,7 @@ class Link(NamedTuple):
 
 def following(layer, within):
     """The operations of a model that a layer's output goes to; other models may share the layer."""
-    operations = [node.operation for node in layer._outbound_nodes]
+    operations = keras_private.following(layer)
     return [operation for operation in operations if id(operation) in within]
 
 
@@ -86,9 +86,9 @@ def links(model):
 def _links(model):
     if not getattr(model, "outputs", None):
         return []
-    layers = list(model._flatten_layers(include_self=False, recursive=False))
+    layers = keras_private.sublayers(model)
     within = {id(layer) for layer in layers}
-    ends = {id(tensor._keras_history.operation) for tensor in model.outputs}
+    ends = {id(keras_private.producer(tensor)) for tensor in model.outputs}
     found = []
     for layer in layers:
         if not isinstance(layer, _CARRIERS) or getattr(layer, "groups", 1) != 1:
