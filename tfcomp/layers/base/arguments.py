@@ -12,11 +12,11 @@ class NamedArguments:
     order, and then, by keyword, those of the classes in between.
 
     Attributes:
-        given_arguments: Names of arguments that the class gives further up itself, and so does not
-            take.
+        refused_arguments: Names of arguments further up that the class does not take, as it sets
+            them itself or has no use for them.
     """
 
-    given_arguments = ()
+    refused_arguments = ()
 
     class _Signature:
         def __get__(self, layer, cls):
@@ -30,8 +30,8 @@ class NamedArguments:
 
 def constructor_parameters(cls):
     """List of what the constructor of a layer class takes, whichever class above takes it."""
-    given = getattr(cls, "given_arguments", ())
-    return [p for p in _parameters(cls.__mro__) if p.name not in given]
+    refused = getattr(cls, "refused_arguments", ())
+    return [p for p in _parameters(cls.__mro__) if p.name not in refused]
 
 
 def _parameters(classes):

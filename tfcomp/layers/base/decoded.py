@@ -39,7 +39,7 @@ class DecodedKernel(NamedArguments):
         calls_kernel: Whether inference reads the kernel. Then an exporter computes it once.
     """
 
-    given_arguments = ("lora_rank", "lora_alpha", "quantization_config")
+    refused_arguments = ("lora_rank", "lora_alpha", "quantization_config")
     calls_kernel = True
 
     def add_parts(self, initializer, regularizer, constraint):

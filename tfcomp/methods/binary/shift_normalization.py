@@ -48,7 +48,7 @@ class ShiftBatchNormalization(NamedArguments, keras.layers.BatchNormalization):
     [0.5, -0.5, 1.5, -1.5]
     """
 
-    given_arguments = ("renorm", "renorm_clipping", "renorm_momentum", "synchronized")
+    refused_arguments = ("renorm", "renorm_clipping", "renorm_momentum", "synchronized")
 
     def __init__(self, *args, **kwargs):
         for name in ("renorm", "synchronized"):

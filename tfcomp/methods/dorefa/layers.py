@@ -20,7 +20,7 @@ def _activation(layer, name, stored):
 class _DoReFaMixin:
     """Sets a quantized layer up by the paper's three numbers of bits: W, A and G."""
 
-    given_arguments = ("kernel_quantizer", "input_quantizer")
+    refused_arguments = ("kernel_quantizer", "input_quantizer")
     activation = ReadInCall(_activation)
 
     def __init__(

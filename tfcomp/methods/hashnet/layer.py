@@ -40,12 +40,12 @@ class HashCode(NamedArguments, keras.layers.Dense):
            [-1., -1., -1., -1.]], dtype=float32)
     """
 
-    given_arguments = ("units", "activation", "lora_rank", "lora_alpha", "quantization_config")
+    refused_arguments = ("units", "activation", "lora_rank", "lora_alpha", "quantization_config")
 
     def __init__(self, bits, initial_beta=1.0, **kwargs):
         bits = check_integer("bits", bits, 1)
         check_number("initial_beta", initial_beta, above=0)
-        for name in self.given_arguments:
+        for name in self.refused_arguments:
             value = kwargs.pop(name, None)
             if value is not None:
                 raise invalid(name, value, "no such argument: the layer has `bits` and a sign")
@@ -89,5 +89,5 @@ class HashCode(NamedArguments, keras.layers.Dense):
 
     def get_config(self):
         config = super().get_config()
-        config = {name: v for name, v in config.items() if name not in self.given_arguments}
+        config = {name: v for name, v in config.items() if name not in self.refused_arguments}
         return {**config, "bits": self.bits, "initial_beta": self.initial_beta}
