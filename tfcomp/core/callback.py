@@ -76,6 +76,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         self._optimizer = None
         self._due_in = 0
         self._last_batch = -1
+        self._in_batch = False
         self._epoch_began_at = None
 
     def __getstate__(self):
@@ -113,9 +114,10 @@ class ProjectionCallback(keras.callbacks.Callback):
         super().set_model(model)
         self._bound = weakref.ref(model)
         self._optimizer = self._find_optimizer(model)
-        if model.variables:
+        layers = [site.layer for site in targets_lib.layer_sites(model)]
+        if model.variables and all(layer.built for layer in layers):
             self.attach(model)
-        # Else `train_step` makes the weights in the first batch.
+        # Else the first step makes the weights.
 
     def _find_optimizer(self, model):
         name = self.optimizer
@@ -171,14 +173,23 @@ class ProjectionCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._last_batch = -1
+        self._in_batch = False
         self._epoch_began_at = self._batches()
         self._begin(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
-        # A loop of one's own may leave out `on_epoch_begin`.
+        # A loop of one's own may leave out `on_epoch_begin`, and the end of the batch before.
+        if self._in_batch:
+            self.on_train_batch_end(batch - 1)
+        self._in_batch = True
         self._begin()
 
     def on_train_batch_end(self, batch, logs=None):
+        self._in_batch = False
+        if not self._entries:
+            self.attach(self.model)
+            # The run is under way, with a step that was made without what is attached.
+            self.model.make_train_function(force=True)
         self._begin()
         # Numbers that do not rise are those of a loop of one's own.
         self._due_in -= max(batch - self._last_batch, 1)
@@ -187,6 +198,8 @@ class ProjectionCallback(keras.callbacks.Callback):
             self._advance()
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._in_batch:
+            self.on_train_batch_end(self._last_batch + 1)
         self._warn_if_idle()
         if logs is not None and self._entries:
             logs.update(self.report())
@@ -198,10 +211,6 @@ class ProjectionCallback(keras.callbacks.Callback):
             self._settle()
 
     def _begin(self, epoch=0):
-        if not self._entries and self.model.variables:
-            self.attach(self.model)
-            # The run is under way with a step that was made without what is attached.
-            self.model.make_train_function(force=True)
         if self._tracks is None and self._entries:
             self._begin_run(epoch)
 

@@ -10,6 +10,7 @@ import numpy as np
 from tfcomp import keras_private, schedules
 from tfcomp import targets as targets_lib
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.entry import as_numpy
 from tfcomp.core.mask import Mask, magnitude
 from tfcomp.methods import _neurons as neurons
 from tfcomp.validation import check_integer, check_number, invalid
@@ -59,7 +60,8 @@ class MagnitudePruning(ProjectionCallback):
 
     * neurons left without inputs or without outputs lose their other connections, too, where the
       graph of the model shows what is connected to what (sequential and functional models, dense
-      and convolutional layers);
+      and convolutional layers). A neuron without inputs gives a constant, which is added to the
+      biases behind it; where these cannot hold it, the neuron stays;
     * the rate of a `Dropout` in front of a pruned layer becomes `rate * sqrt(kept)`, since a layer
       of fewer connections overfits less. When `fit` ends the rate is the old one again.
 
@@ -142,9 +144,11 @@ class MagnitudePruning(ProjectionCallback):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._spread = self._fixed
+        self._spread = None
 
     def make_schedule(self, target, run):
+        if self._fixed is not None:
+            return self._fixed
         if self._spread is None:
             self._spread = run.spread(self._portions, "round")
         return self._spread
@@ -175,10 +179,16 @@ class MagnitudePruning(ProjectionCallback):
         if not self._links or not kernels:
             return
         before = {key: entry.read()[1]["mask"] for key, entry in kernels.items()}
-        for key, mask in neurons.drop_dead(self._links, before).items():
+        layers = {id(x): x for link in self._links for x in (link.producer, *link.consumers)}
+        biases = {key: as_numpy(x.bias) for key, x in layers.items() if x.use_bias}
+        masks, folded = neurons.drop_dead(self._links, before, biases)
+        for key, mask in masks.items():
             if mask is not before[key]:
                 kernels[key].write_state({"mask": mask})
                 kernels[key].project()
+        for key, bias in folded.items():
+            if bias is not biases[key]:
+                layers[key].bias.assign(bias)
 
     def _dropouts(self):
         """Pairs of a `Dropout` and the entries of the layers behind it."""
@@ -194,7 +204,10 @@ class MagnitudePruning(ProjectionCallback):
             found = [(named[drop], [named[layer]]) for drop, layer in self.dropout.items()]
         else:
             within = {id(layer) for layer in layers}
-            found = [(drop, neurons.consumers(drop, within) or []) for drop in drops]
+            found = [
+                (drop, [layer for layer, _ in neurons.consumers(drop, within) or []])
+                for drop in drops
+            ]
         pairs = []
         for drop, behind in found:
             ids = {id(layer) for layer in behind}
