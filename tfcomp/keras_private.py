@@ -70,7 +70,7 @@ def home(operation):
 
     Empty for code from elsewhere, that of subclasses with a `call` of their own, too.
     """
-    module = type(operation).call.__module__
+    module = getattr(type(operation).call, "__module__", "")
     return module.removeprefix("keras.src.") if module.startswith("keras.src.") else ""
 
 

@@ -256,6 +256,11 @@ class Block(layers.Layer):
         return x + self.dense(self.attend(x))
 
 
+class Around(layers.Wrapper):
+    def call(self, x):
+        return self.layer.call(x) + ops.matmul(x, x)
+
+
 KERNEL = np.zeros((3, 8, 5), "float32")
 
 
@@ -269,11 +274,18 @@ class Whole(keras.Model):
         return ops.matmul(y[:, None], y[:, :, None])
 
 
+LOOSE = layers.Dense(4)
+
+
 @pytest.mark.parametrize(
     "function, expected",
     [
         (lambda x: Attend()(x), ATTEND),
+        # Layers that no layer holds.
+        (lambda x: layers.Lambda(lambda y: LOOSE(layers.ReLU()(y)))(x), 6 * 5 * 4),
+        (lambda x: layers.Lambda(lambda y: Attend()(y))(x), None),
         (lambda x: Block()(x), ATTEND + 6 * 5 * 5),
+        (lambda x: Around(layers.Dense(5))(x[:, :5]), 5 * 5 * 5 + 5 * 5 * 5),
         (lambda x: layers.Lambda(lambda y: ops.matmul(y, ops.swapaxes(y, 1, 2)))(x), 36 * 5),
         (lambda x: layers.Lambda(lambda y: ops.relu(y) * 2)(x), 0),
         (

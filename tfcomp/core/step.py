@@ -79,12 +79,6 @@ def _choose(is_update, new, old):
     return new if is_update is None or new is old else keras.ops.where(is_update, new, old)
 
 
-def projected(variable):
-    """The `Projected` of a variable, or `None`."""
-    constraint = getattr(variable, "constraint", None)
-    return constraint if isinstance(constraint, Projected) else None
-
-
 def apply(home, update, gradients, variables):
     """An optimizer's update between `before` and `after`.
 

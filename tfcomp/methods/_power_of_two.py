@@ -126,9 +126,6 @@ class PowersOfTwo(Projection):
         fixed = state["fixed"]
         return keras.ops.where(keras.ops.isnan(fixed), value, fixed), state
 
-    def settle(self, value, state):
-        return np.where(np.isnan(state["fixed"]), value, state["fixed"])
-
     def update(self, value, state, amount):
         """Freezes weights until `amount` of those that were not pruned are frozen."""
         wide = value.astype(np.promote_types(value.dtype, np.float32), copy=False)

@@ -9,7 +9,7 @@ import keras
 from tfcomp import keras_private, targets
 from tfcomp.model import macs
 from tfcomp.model.data import batches
-from tfcomp.model.operations import own_operations
+from tfcomp.model.operations import own_operations, symbolic_tensors
 
 # An axis of unknown size is tried with both; what differs between them is unknown.
 _PROBES = (64, 96)
@@ -49,10 +49,18 @@ def _shapes(structure):
     return keras.tree.map_structure(shape, structure, none_is_leaf=True)
 
 
+def _named(layer, args, kwargs):
+    """Dict of arguments by name, as far as they have names that can be known."""
+    try:
+        # What is called may be `quantized_call`, which takes whatever `call` does.
+        bound = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
+    except (TypeError, ValueError):
+        return kwargs
+    return dict(list(bound.items())[1:])
+
+
 def _call(layer, args, kwargs, output, **others):
-    # What is called may be `quantized_call`, which takes whatever `call` does.
-    bound = inspect.signature(type(layer).call).bind(layer, *args, **kwargs).arguments
-    arguments = {name: _shapes(value) for name, value in list(bound.items())[1:]}
+    arguments = {name: _shapes(value) for name, value in _named(layer, args, kwargs).items()}
     first = next((leaf for leaf in keras.tree.flatten(output) if hasattr(leaf, "dtype")), None)
     dtype = "float32" if first is None else keras.backend.standardize_dtype(first.dtype)
     inputs = _shapes(args[0]) if args else next(iter(arguments.values()), None)
@@ -64,7 +72,7 @@ class _Recorder:
         self.calls = []
         self.batch = batch
         self.layers = [site.layer for site in targets.layer_sites(model)] + [model]
-        self.paused = False
+        self.looking_at = None
 
     @property
     def watched(self):
@@ -76,8 +84,10 @@ class _Recorder:
 
     def _recorded(self, layer, call):
         def recorded(*args, **kwargs):
-            if self.paused:
-                return call(*args, **kwargs)
+            if self.looking_at is not None:
+                # A layer whose `call` is called, and not itself, is a layer all the same.
+                within = layer is not self.looking_at and symbolic_tensors((args, kwargs))
+                return layer(*args, **kwargs) if within else call(*args, **kwargs)
             first = len(self.calls)
             operations = self._operations(layer, call, args, kwargs)
             output = call(*args, **kwargs)
@@ -95,11 +105,11 @@ class _Recorder:
     def _operations(self, layer, call, args, kwargs):
         if not macs.only_operations_tell(layer):
             return None
-        self.paused = True
+        self.looking_at = layer
         try:
             found = own_operations(self.layers, call, args, kwargs)
         finally:
-            self.paused = False
+            self.looking_at = None
         return found and [
             _call(operation, *others, batch=self.batch) for operation, *others in found
         ]

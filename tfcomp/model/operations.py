@@ -11,11 +11,13 @@ from tfcomp import keras_private
 def own_operations(layers, call, args, kwargs):
     """Lists the operations of `keras.ops` in the call of a layer; those in its sublayers are not.
 
+    Layers that it makes or finds elsewhere, and that are no sublayers of it, are operations.
+
     The layer is called on symbolic tensors, on which nothing but `keras.ops` and layers works: what
     a backend's own functions do would not be seen, and raises.
 
     Args:
-        layers: List of all layers that may be called; they forget these calls.
+        layers: List of the layers of the model; they forget these calls.
         call: The layer's method.
         args, kwargs: Arguments of the call, with tensors of known shape.
 
@@ -25,10 +27,19 @@ def own_operations(layers, call, args, kwargs):
     try:
         with keras_private.forgetting_calls(layers), _shapes_of_calls(layers):
             outputs = call(*_symbolic(args), **_symbolic(kwargs))
-            return list(_made(outputs))
+            known = {id(layer) for layer in layers}
+            return [made for made in _made(outputs) if id(made[0]) not in known]
     except Exception:
         # A layer may do anything in its `call`; what it does is unknown then.
         return None
+
+
+def _spec(layer, said, *args, **kwargs):
+    try:
+        return keras.Operation.compute_output_spec(layer, *args, **kwargs)
+    except Exception:
+        # Some masks have the wrong kind in Keras's symbolic calls.
+        return said(*args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -38,7 +49,7 @@ def _shapes_of_calls(layers):
     What some say of themselves has the sizes alone that were known when they were built.
     """
     for layer in layers:
-        spec = functools.partial(keras.Operation.compute_output_spec, layer)
+        spec = functools.partial(_spec, layer, layer.compute_output_spec)
         # Not by `setattr`, which tracks what a layer is given.
         object.__setattr__(layer, "compute_output_spec", spec)
     try:
@@ -58,18 +69,18 @@ def _symbolic(structure):
 
 
 def _made(outputs):
-    """Yields the operations behind symbolic tensors, without the layers among them."""
-    seen, waiting = set(), _tensors(outputs)
+    """Yields operations and layers behind symbolic tensors, with what they are given and make."""
+    seen, waiting = set(), symbolic_tensors(outputs)
     while waiting:
         origin = keras_private.origin(waiting.pop())
         if origin is None or origin.key in seen:
             continue
         seen.add(origin.key)
-        waiting += _tensors((origin.args, origin.kwargs))
-        if not isinstance(origin.operation, keras.layers.Layer):
-            yield origin.operation, origin.args, origin.kwargs, origin.output
+        waiting += symbolic_tensors((origin.args, origin.kwargs))
+        yield origin.operation, origin.args, origin.kwargs, origin.output
 
 
-def _tensors(structure):
+def symbolic_tensors(structure):
+    """List of the symbolic tensors in a structure."""
     leaves = keras.tree.flatten(structure)
     return [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
