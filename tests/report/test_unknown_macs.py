@@ -388,6 +388,10 @@ def test_shapes_from_data():
     assert counted(model) is None
     assert counted(model, data=np.zeros((5, 7), "int32")) == 7 * 4 * 3
     assert counted(model, input_shape=(None, 7)) == 7 * 4 * 3
+    with pytest.raises(ValueError, match="`data`"):
+        counted(model, data="ids")
+    with pytest.raises(ValueError, match="`input_shape`"):
+        counted(model, data=np.zeros((5, 7), "int32"), input_shape=(None, 7))
 
 
 def test_batches_of_one_size():

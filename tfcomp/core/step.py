@@ -10,6 +10,8 @@ import threading
 
 import keras
 
+from tfcomp.core.projection import is_rows
+
 
 class Projected(keras.constraints.Constraint):
     """The constraint of a variable: the one it had, then its projections in their order.
@@ -32,7 +34,7 @@ class Projected(keras.constraints.Constraint):
         states = {}
         for entry in reversed(self.entries):
             tensors = entry.tensors()
-            if hasattr(gradient, "indices") and not entry.projection.takes_rows:
+            if is_rows(gradient) and not entry.projection.takes_rows:
                 gradient = keras.ops.convert_to_tensor(gradient)
             gradient, value, left = entry.projection.before(gradient, value, tensors)
             states[id(entry)] = tensors, left
@@ -116,7 +118,7 @@ def apply(home, update, gradients, variables):
 def _times(gradient, factor):
     if factor == 1:
         return gradient
-    if hasattr(gradient, "indices"):
+    if is_rows(gradient):
         values = gradient.values * factor
         return type(gradient)(values, gradient.indices, gradient.dense_shape)
     return keras.ops.convert_to_tensor(gradient) * factor

@@ -10,6 +10,7 @@ from tfcomp import keras_private, targets
 from tfcomp.model import macs
 from tfcomp.model.data import batches
 from tfcomp.model.operations import own_operations, symbolic_tensors
+from tfcomp.validation import invalid
 
 # An axis of unknown size is tried with both; what differs between them is unknown.
 _PROBES = (64, 96)
@@ -163,10 +164,7 @@ def _trace(model, specs, probe):
     return recorder.calls
 
 
-def _specs(model, input_shape, data):
-    if data is not None:
-        inputs, _ = next(iter(batches(data, batch_size=1)))
-        return [keras.tree.map_structure(_spec_of, inputs)]
+def _specs(model, input_shape):
     if input_shape is None:
         return keras_private.input_signature(model)
 
@@ -176,9 +174,13 @@ def _specs(model, input_shape, data):
     return [keras.tree.map_shape_structure(spec, input_shape)]
 
 
-def _spec_of(array):
-    dtype = keras.backend.standardize_dtype(array.dtype)
-    return keras.InputSpec(shape=tuple(array.shape), dtype=dtype)
+def _specs_of(data):
+    def spec(array):
+        dtype = keras.backend.standardize_dtype(array.dtype)
+        return keras.InputSpec(shape=tuple(array.shape), dtype=dtype)
+
+    inputs, _ = next(iter(batches(data, batch_size=1)))
+    return [keras.tree.map_structure(spec, inputs)]
 
 
 def layer_calls(model, input_shape=None, data=None):
@@ -193,9 +195,15 @@ def layer_calls(model, input_shape=None, data=None):
     Returns:
         A list of pairs of `Call`, which differ where a shape depends on an axis of unknown size,
         or `None` where the model could not be traced.
+
+    Raises:
+        ValueError: For data of no known form, or both data and a shape.
     """
+    if data is not None and input_shape is not None:
+        raise invalid("input_shape", input_shape, "no shape beside `data`")
+    known = None if data is None else _specs_of(data)
     try:
-        specs = _specs(model, input_shape, data)
+        specs = known or _specs(model, input_shape)
         first = _trace(model, specs, _PROBES[0])
         fixed = all(None not in spec.shape[1:] for spec in keras.tree.flatten(specs))
         second = first if fixed else _trace(model, specs, _PROBES[1])

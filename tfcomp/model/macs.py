@@ -8,7 +8,7 @@ Keras's layers have rules here. Any other layer may say its own MACs, and must w
 tells them, in a method
 
     def count_macs(self, call):
-        return [(self.kernel, call.inputs[-1] * self.units)]
+        return [(self.kernel, math.prod(call.inputs) * self.units)]
 
 It is given a `tfcomp.model.calls.Call`, the shapes of one call of the layer, and returns a list of
 pairs of the variable that is multiplied, `None` in a product of two activations, and the number of

@@ -320,7 +320,7 @@ def summary(model, print_table=True, console=None, input_shape=None, data=None):
         A `Summary`, with the rows in `layers`.
 
     Raises:
-        ValueError: If the model is not built.
+        ValueError: If the model is not built, for data of no known form, or both data and a shape.
 
     Example:
 

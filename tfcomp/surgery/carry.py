@@ -4,6 +4,7 @@ import keras
 
 from tfcomp import targets
 from tfcomp.layers.base.arguments import constructor_parameters
+from tfcomp.surgery import state
 
 # What is a layer's own rather than its class's.
 _OWN = ("name", "trainable", "dtype")
@@ -24,7 +25,7 @@ def _required(cls):
 
 def chosen_config(layer):
     """The part of a layer's config that its user chose: what differs from the class's defaults."""
-    config = layer.get_config()
+    config = state.own_config(layer)
     required = {name: config[name] for name in _required(type(layer)) if name in config}
     defaults = type(layer).from_config(dict(required)).get_config()
     return {
