@@ -15,10 +15,6 @@ DESIGN = PACKAGE.parent / "docs" / "design.md"
 STANDING = {
     ("tfcomp.methods.fixed_point_factorization.factorize", "tfcomp.layers"),
     ("tfcomp.methods.product_quantization.product_quantize", "tfcomp.layers"),
-    (
-        "tfcomp.methods.product_quantization.product_quantize",
-        "tfcomp.post_training.prune_obs",
-    ),
     ("tfcomp.post_training.quantize", "tfcomp.quantizers"),
     ("tfcomp.post_training.quantize_activations", "tfcomp.layers"),
     ("tfcomp.post_training.quantize_activations", "tfcomp.quantizers"),
