@@ -10,7 +10,7 @@ import numpy as np
 from tfcomp import layers as layers_lib
 from tfcomp import quantizers, surgery
 from tfcomp import targets as targets_lib
-from tfcomp.layers.quantized import QuantizedMixin
+from tfcomp.layers.base.quantized import QuantizedMixin
 from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
 from tfcomp.model.progress import Progress
