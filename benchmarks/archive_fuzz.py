@@ -24,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from tfcomp import ArchiveError
-from tfcomp.archive import container
+from tfcomp.storage.archive import container
 
 LIMIT = 1 << 20
 SLOW = 5.0
