@@ -72,7 +72,10 @@ def _patterns(packed, source):
     """All elements, as integers of as many bits."""
     values = _integers(packed.values, source)
     if packed.table is not None:
-        values = tf.gather(_integers(packed.table, source), tf.cast(values, tf.int32))
+        table = _integers(packed.table, source)
+        if packed.table.width == 0:
+            table = tf.cast(table, _PATTERNS[packed.dtype.itemsize])
+        values = tf.gather(table, tf.cast(values, tf.int32))
     if packed.positions is None:
         return values
     size = math.prod(packed.shape)

@@ -12,8 +12,8 @@ from tfcomp.validation import invalid
 
 # Elements of a chunk, in row-major order.
 CHUNK = 1 << 20
-# Where there are fewer zeros than this share, those that repeat are not worth their positions.
-_FEW_ZEROS = 0.25
+# Where there are fewer zeros than this share, positions have to pay.
+_FEW_ZEROS, _PAY = 0.25, 1.01
 # Where there are fewer elements than this share, gaps may be too long for eight bits.
 _FEW_ELEMENTS = 0.02
 # What positions may cost above their entropy, and in bits of their model, for the other forms not
@@ -82,7 +82,8 @@ def in_form(array, coder, positions=None, values=None):
 
 def _smaller_values(parts, coder):
     palette = Palette.of(parts, coder)
-    if palette is not None and _OFTEN * len(palette.table) < sum(map(len, parts)):
+    often = palette is not None and _OFTEN * len(palette.table) < sum(map(len, parts))
+    if often and parts[0].dtype.itemsize > 1:
         return palette
     raw = Raw.of(parts, coder)
     return raw if palette is None or raw.bits < palette.bits else palette
@@ -104,18 +105,20 @@ def _plain(array, coder):
     size = array.size
     nonzeros = np.count_nonzero(bit_patterns(array))
     zeros = size - nonzeros
-    dense = None
-    if zeros <= _FEW_ZEROS * size or not nonzeros:
+    few, dense = zeros <= _FEW_ZEROS * size, None
+    if few or not nonzeros:
         dense = in_form(array, coder)
-        if not zeros or not nonzeros or (isinstance(dense.values, Palette) and not coder.WHOLE):
+        if zeros in (0, size) or (isinstance(dense.values, Palette) and not coder.WHOLE):
             return dense
     positions = _positions(coder, array.ndim, nonzeros / size)
     sparse = _smallest(in_form(array, coder, form) for form in positions)
     # By all elements, values cost what they cost by the non-zero ones, and the zeros their share.
-    bits = max(sparse.values.bits + entropy_bits([zeros, nonzeros]), coder.LEAST * size)
-    if size > _FEW and sparse.bits <= _TOLERANCE * bits + _MODEL:
+    least = max(sparse.values.bits + entropy_bits([zeros, nonzeros]), coder.LEAST * size)
+    if size > _FEW and not few and sparse.bits <= _TOLERANCE * least + _MODEL:
         return sparse
-    return _smallest([sparse, dense or in_form(array, coder)])
+    dense = dense or in_form(array, coder)
+    pay = _PAY if few else 1
+    return dense if dense.bits <= pay * sparse.bits + coder.POSITIONS else sparse
 
 
 def _smallest(forms):

@@ -10,6 +10,7 @@ A coder is a module with
     WHOLE     whether it takes a tensor in one chunk and its elements as words. The others get
               chunks, and elements byte by byte
     LEAST     bits that a symbol takes at least, where there are two
+    POSITIONS  bits that it takes to tell where elements are, besides their positions
     PALETTE   how many symbols there may be
     model(parts, widths) -> model
               what it has to know of a field of symbols: where to expect how many of which. `parts`

@@ -18,6 +18,7 @@ from tfcomp.storage.coders.counts import counted, entropy_bits, read_levels
 NAME = "ans"
 WHOLE = False
 LEAST = 0
+POSITIONS = 0
 PALETTE = 1 << 12
 
 

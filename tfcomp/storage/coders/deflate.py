@@ -6,6 +6,8 @@ from tfcomp.storage.reader import Reader
 NAME = "deflate"
 WHOLE = True
 LEAST = 0
+# TensorFlow has to be told how to scatter elements.
+POSITIONS = 8 * 500
 PALETTE = 1 << 16
 
 

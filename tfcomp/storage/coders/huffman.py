@@ -17,6 +17,7 @@ from tfcomp.storage.reader import Reader, varint
 NAME = "huffman"
 WHOLE = False
 LEAST = 1
+POSITIONS = 0
 PALETTE = 1 << 12
 RUN = 1024
 # A window of 24 bits holds the longest code at any of eight places in its first byte.
@@ -71,7 +72,8 @@ class Model:
         lengths = _limited(counts)
         bits = float(np.dot(counts, lengths.astype(np.int64)))
         lengths = np.trim_zeros(lengths, "b")
-        return cls(lengths, bits + 8 * (len(lengths) + stream.HEADER))
+        # Packed, a length takes about four bits.
+        return cls(lengths, bits + 4 * len(lengths) + 8 * stream.HEADER)
 
     @functools.cached_property
     def _used(self):

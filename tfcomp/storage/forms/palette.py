@@ -6,6 +6,10 @@ from tfcomp.storage import stream
 from tfcomp.storage.distinct import distinct
 
 
+# Tables of so many values are not worth the planes that TensorFlow has to put together.
+_SHORT = 256
+
+
 class Palette:
     """Values as indices in a table.
 
@@ -35,16 +39,20 @@ class Palette:
             return None
         table = lookup.table
         model = coder.model((lookup.indices(part) for part in parts), np.ones(len(table), int))
-        return cls(table, model, stream.pack(table, stream.as_they_are(table)), lookup)
+        # Zeros alone need no bytes.
+        layouts = stream.as_they_are(table) if table[-1] else [("bits", 0)]
+        if coder.WHOLE and len(table) <= _SHORT:
+            layouts = layouts[:1]
+        return cls(table, model, stream.pack(table, layouts), lookup)
 
     @classmethod
     def read(cls, reader, itemsize, coder):
         """Reads what `to_bytes` wrote."""
         packed = stream.read(reader)
         known = 1 <= packed.count <= coder.PALETTE
-        if not known or stream.dtype_of(packed).itemsize != itemsize:
+        if not known or stream.dtype_of(packed).itemsize > itemsize:
             raise ValueError("Damaged record: no palette of these elements.")
-        table = stream.unpack(packed)
+        table = stream.unpack(packed).astype(f"<u{itemsize}", copy=False)
         return cls(table, coder.read(reader, np.ones(len(table), int)), packed)
 
     def to_bytes(self):
