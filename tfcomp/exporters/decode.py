@@ -92,7 +92,7 @@ def decode(packed, source):
     """Builds the ops that decode a tensor.
 
     Args:
-        packed: `tfcomp.storage.describe.Streams`.
+        packed: `tfcomp.storage.packed.Streams`.
         source: Callable that makes a scalar string tensor of bytes.
 
     Returns:

@@ -4,7 +4,7 @@
     coders/      which bits the symbols become: DEFLATE, ANS, Huffman
     choose.py    the smallest form of a tensor for a coder
     record.py    a tensor in a form under a coder as bytes
-    describe.py  a tensor under DEFLATE as streams that TensorFlow decodes, and how small it is
+    packed.py    a tensor under DEFLATE as streams that TensorFlow decodes, and how small it is
     archive/     one file for a whole model: what `tfcomp.save` writes and `tfcomp.load` reads
     replace.py   a file or folder that is replaced as a whole or not at all
 
@@ -14,7 +14,7 @@ patterns.py (elements as unsigned integers), distinct.py (which values there are
 (integers under zlib) and reader.py (bytes that may be damaged).
 """
 
-from tfcomp.storage.describe import Description, describe, streams
+from tfcomp.storage.packed import Description, describe, streams
 from tfcomp.storage.record import decode, encode
 
 __all__ = ["Description", "decode", "describe", "encode", "streams"]

@@ -108,7 +108,8 @@ def _plain(array, coder):
     few, dense = zeros <= _FEW_ZEROS * size, None
     if few or not nonzeros:
         dense = in_form(array, coder)
-        if zeros in (0, size) or (isinstance(dense.values, Palette) and not coder.WHOLE):
+        # Positions take their entropy at least, and save what the zeros take.
+        if not nonzeros or dense.bits * zeros <= entropy_bits([zeros, nonzeros]) * size:
             return dense
     positions = _positions(coder, array.ndim, nonzeros / size)
     sparse = _smallest(in_form(array, coder, form) for form in positions)

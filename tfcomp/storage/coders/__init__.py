@@ -25,9 +25,13 @@ A coder is a module with
 
 import importlib
 
+from tfcomp.validation import invalid
+
 CODERS = ("deflate", "ans", "huffman")
 
 
 def named(name):
     """The coder of a name, imported when it is asked for: `constriction` is not needed to export."""
+    if name not in CODERS:
+        raise invalid("coding", name, f"one of {list(CODERS)}")
     return importlib.import_module(f"tfcomp.storage.coders.{name}")

@@ -114,7 +114,7 @@ def model(parts, widths):
 
 def read(reader, widths):
     """Reads what `to_bytes` wrote."""
-    found = Model(read_levels(reader, len(widths), LONGEST))
+    found = Model(read_levels(reader, widths.sum(), LONGEST))
     found.check()
     return found
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import strategies as st
 
 import tfcomp
-from tfcomp.archive import atomic, container
+from tfcomp.__main__ import main
+from tfcomp.storage.archive import container
+from tfcomp.storage.replace import replaced_file
 
 CODINGS = ("ans", "huffman")
 
@@ -189,7 +191,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, convnet, monkeypatch)
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), atomic.replaced(tmp_path / "new") as file:
+    with pytest.raises(KeyboardInterrupt), replaced_file(tmp_path / "new") as file:
         file.write(b"half")
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []
@@ -200,6 +202,15 @@ def test_a_link_is_followed(tmp_path, convnet):
     tfcomp.save(convnet, tmp_path / "link.tfc")
     assert os.path.islink(tmp_path / "link.tfc")
     assert_same_weights(convnet, tfcomp.load(tmp_path / "real.tfc"))
+
+
+def test_the_mode_of_a_replaced_file_is_kept(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    with replaced_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new" and path.stat().st_mode & 0o777 == 0o640
 
 
 def small():
@@ -296,7 +307,7 @@ weights = st.tuples(
     st.binary(max_size=60),
 )
 def test_any_header(header, rest):
-    header = container._deflated(json.dumps(header).encode())
+    header = container._packed(json.dumps(header).encode())
     for coder in (0, 1):
         head = container.MAGIC + bytes([container.VERSION, coder]) + header
         try:
@@ -313,7 +324,7 @@ def test_any_header(header, rest):
         (sealed(container.MAGIC + b"\x09"), "early"),
         (sealed(container.MAGIC + b"\x09\x00"), "version 9"),
         (sealed(container.MAGIC + b"\x01\x07"), "coder 7"),
-        (sealed(container.MAGIC + b"\x01\x00\xff\xff\x7f\x01x"), "limit"),
+        (sealed(container.MAGIC + b"\x01\x00\x80\x01\xff\xff\x7f\x01x"), "limit"),
     ],
 )
 def test_messages(data, message):
@@ -322,7 +333,7 @@ def test_messages(data, message):
 
 
 def test_a_deep_header_is_an_error():
-    deep = container._deflated(b'{"a":' * 100_000)
+    deep = container._packed(b'{"a":' * 100_000)
     with pytest.raises(tfcomp.ArchiveError, match="header"):
         read(sealed(container.MAGIC + b"\x01\x00" + deep))
 
@@ -336,13 +347,51 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path):
     tfcomp.load(tmp_path / "model.tfc", max_bytes=40_400)
 
 
-def test_an_asset_cannot_leave_its_folder(tmp_path, convnet):
-    tfcomp.save(convnet, tmp_path / "model.tfc")
-    whole = read((tmp_path / "model.tfc").read_bytes())
-    evil = whole._replace(assets={"../../evil.txt": b"evil"})
-    (tmp_path / "evil.tfc").write_bytes(container.to_bytes(evil))
+@pytest.mark.parametrize(
+    "path", ["../../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:/evil.txt"]
+)
+@pytest.mark.parametrize("kind", ["asset", "group", "weight"])
+def test_nothing_can_leave_its_folder(tmp_path, path, kind, monkeypatch, capsys):
+    whole = small()
+    if kind == "asset":
+        evil = whole._replace(assets={path: b"evil"})
+    elif kind == "group":
+        evil = whole._replace(state={path: {"0": np.zeros(3, "float32")}})
+    else:
+        evil = whole._replace(state={"layers": {path: np.zeros(3, "float32")}})
+    with pytest.raises(ValueError, match=r"evil\.txt"):
+        container.to_bytes(evil)
+    with monkeypatch.context() as patch:
+        patch.setattr(container, "_check_path", lambda path: None)
+        (tmp_path / "evil.tfc").write_bytes(container.to_bytes(evil))
     with pytest.raises(tfcomp.ArchiveError, match=r"evil\.txt"):
         tfcomp.load(tmp_path / "evil.tfc")
+    assert main(["unpack", str(tmp_path / "evil.tfc"), str(tmp_path / "evil.keras")]) == 1
+    assert "evil.txt" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["evil.tfc"]
+
+
+def with_shape(data, path, index, shape):
+    """An archive whose header declares another shape of a weight, its checksum right."""
+    archive = container.Archive(data)
+    header = archive.header
+    header["state"][path][index][2] = shape
+    packed = container._packed(json.dumps(header).encode())
+    return sealed(data[: len(container.MAGIC) + 2] + packed + data[archive.header_bytes : -16])
+
+
+def test_a_declared_shape_is_compared_before_anything_is_decoded(tmp_path, convnet, monkeypatch):
+    tfcomp.save(convnet, tmp_path / "model.tfc")
+    data = (tmp_path / "model.tfc").read_bytes()
+    # Two gibibytes in a kilobyte or two.
+    bomb = with_shape(data, "layers/dense", 0, [1 << 29])
+    (tmp_path / "bomb.tfc").write_bytes(bomb)
+    monkeypatch.setattr(container.record, "decode", lambda *_: pytest.fail("decoded"))
+    assert len(bomb) < 4000
+    with pytest.raises(tfcomp.ArchiveError, match=r"layers/dense/0: .*\(536870912,\).*\(288, 10\)"):
+        tfcomp.load(tmp_path / "bomb.tfc")
+    assert main(["inspect", str(tmp_path / "bomb.tfc"), "--max-bytes", "1000000"]) == 1
+    assert main(["unpack", str(tmp_path / "bomb.tfc"), "b.keras", "--max-bytes", "1000000"]) == 1
 
 
 def test_a_config_that_keras_cannot_build(tmp_path):

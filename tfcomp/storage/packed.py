@@ -45,13 +45,21 @@ class Streams(NamedTuple):
         return scales + [stream for stream in own if stream is not None]
 
 
-def _packed(coded):
+def in_streams(coded):
+    """Packs a tensor in a form.
+
+    Args:
+        coded: `tfcomp.storage.choose.Coded` for DEFLATE.
+
+    Returns:
+        `Streams`.
+    """
     (chunk,) = coded.chunks
     packed = deflate.streams(coded.fields(chunk))
     return Streams(
         coded.array.shape,
         coded.array.dtype,
-        None if coded.scales is None else _packed(coded.scales),
+        None if coded.scales is None else in_streams(coded.scales),
         None if coded.positions is None else coded.positions.NAME,
         None if coded.positions is None else packed[0],
         coded.values.packed if isinstance(coded.values, Palette) else None,
@@ -71,7 +79,7 @@ def streams(array):
     array = np.asarray(array)
     if not array.size:
         return Streams(array.shape, array.dtype)
-    return _packed(smallest(array, deflate))
+    return in_streams(smallest(array, deflate))
 
 
 class Description(NamedTuple):

@@ -1,14 +1,16 @@
-"""An export replaces a SavedModel as a whole or not at all, and nothing else ever."""
+"""A folder is replaced as a whole or not at all, and nothing else ever."""
 
 import os
 
 import pytest
 
-from tfcomp.exporters.folder import replaced, size
+from tfcomp.storage.replace import replaced_folder
+
+PARTS = ("saved_model.pb", "variables")
 
 
 def write(path, text):
-    with replaced(path) as new, open(os.path.join(new, "saved_model.pb"), "w") as file:
+    with replaced_folder(path, PARTS) as new, open(os.path.join(new, "saved_model.pb"), "w") as file:
         file.write(text)
 
 
@@ -23,13 +25,12 @@ def test_writes_and_replaces(tmp_path):
     write(path, "second")
     assert read(path) == "second" and os.listdir(path) == ["saved_model.pb"]
     assert os.listdir(path.parent) == ["model"]
-    assert size(path) == 6
 
 
 def test_a_failure_leaves_the_old_folder_whole(tmp_path):
     path = tmp_path / "model"
     write(path, "old")
-    with pytest.raises(KeyboardInterrupt), replaced(path) as new:
+    with pytest.raises(KeyboardInterrupt), replaced_folder(path, PARTS) as new:
         open(os.path.join(new, "saved_model.pb"), "w").close()
         raise KeyboardInterrupt
     assert read(path) == "old" and os.listdir(tmp_path) == ["model"]
@@ -38,14 +39,11 @@ def test_a_failure_leaves_the_old_folder_whole(tmp_path):
 def test_a_failing_move_brings_the_old_folder_back(tmp_path, monkeypatch):
     path = tmp_path / "model"
     write(path, "old")
-    rename = os.rename
 
     def fails(source, target):
-        if source.endswith("new"):
-            raise OSError("disk full")
-        rename(source, target)
+        raise OSError("disk full")
 
-    monkeypatch.setattr(os, "rename", fails)
+    monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(OSError, match="disk full"):
         write(path, "new")
     assert read(path) == "old" and os.listdir(tmp_path) == ["model"]
@@ -55,15 +53,24 @@ def test_a_failing_move_brings_the_old_folder_back(tmp_path, monkeypatch):
 def test_refuses_a_folder_of_something_else(tmp_path, beside):
     for name in [*beside, "thesis.txt"]:
         (tmp_path / name).write_text("years of work")
-    with pytest.raises(ValueError, match="`path`"), replaced(tmp_path):
+    with pytest.raises(ValueError, match="`path`"), replaced_folder(tmp_path, PARTS):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_refuses_a_file(tmp_path):
     (tmp_path / "file").write_text("content")
-    with pytest.raises(ValueError, match="`path`"), replaced(tmp_path / "file"):
+    with pytest.raises(ValueError, match="`path`"), replaced_folder(tmp_path / "file", PARTS):
         pass
+
+
+def test_a_link_is_followed_and_the_mode_kept(tmp_path):
+    write(tmp_path / "real", "one")
+    (tmp_path / "real").chmod(0o750)
+    os.symlink(tmp_path / "real", tmp_path / "link")
+    write(tmp_path / "link", "two")
+    assert os.path.islink(tmp_path / "link") and read(tmp_path / "real") == "two"
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o750
 
 
 def test_an_empty_folder_is_free(tmp_path):

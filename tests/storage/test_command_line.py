@@ -6,7 +6,7 @@ import pytest
 
 import tfcomp
 from tfcomp.__main__ import main
-from tfcomp.archive.inspection import Inspection, entropy
+from tfcomp.storage.archive.inspection import Inspection, entropy
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_inspect(tmp_path, convnet, capsys):
     tfcomp.save(convnet, tmp_path / "a.tfc")
     assert main(["inspect", str(tmp_path / "a.tfc")]) == 0
     shown = capsys.readouterr().out
-    assert "layers/dense/0" in shown and "288 x 10" in shown and "sparse palette" in shown
+    assert "layers/dense/0" in shown and "288 x 10" in shown and "palette" in shown
     inspected = Inspection(tmp_path / "a.tfc")
     kernel = next(row for row in inspected.weights if row.shape == (288, 10))
     assert kernel.entropy == pytest.approx(entropy(convnet.layers[-1].get_weights()[0]))

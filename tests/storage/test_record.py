@@ -7,21 +7,17 @@ from arrays import DTYPES, SPECIAL, assert_same_bits, named
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfcomp.archive import ans, frequencies, huffman, tensor
-from tfcomp.archive.lookup import Lookup, distinct
-from tfcomp.archive.positions import Gaps, RelativeIndex
-from tfcomp.coding.serial import RecordReader
-
-CODINGS = ("ans", "huffman")
+from tfcomp import storage
+from tfcomp.storage import choose, record
+from tfcomp.storage.coders import CODERS, ans, deflate, frequencies, huffman
+from tfcomp.storage.distinct import Lookup, distinct
+from tfcomp.storage.forms import Bitmap, Gaps, Palette, Raw, RelativeIndex
 
 
 def round_trip(array, coding="ans"):
     array = np.asarray(array)
-    data = tensor.encode(array, coding)
-    reader = RecordReader(data, max_bytes=1 << 30)
-    decoded = tensor.decode(reader, array.shape, array.dtype, coding)
-    assert_same_bits(decoded, array)
-    assert reader.left == 0
+    data = storage.encode(array, coding)
+    assert_same_bits(storage.decode(data, array.shape, array.dtype, coding), array)
     return data
 
 
@@ -45,7 +41,7 @@ def test_golden_words_of_ans():
     # pin it, or give the archive a new version.
     levels = (np.arange(len(Gaps.widths)) * 37 % 128).astype("uint8")
     model = ans.Model(levels, Gaps.widths)
-    symbols = np.arange(0, model.alphabet, 61)
+    symbols = np.arange(0, Gaps.widths.sum(), 61)
     data = ans.encode([(symbols, model)])
     assert data[:16].hex() == "0f39ff325a82feb97ac9fdebb612fd5f" and len(data) == 148
 
@@ -60,26 +56,29 @@ def test_golden_bytes_of_huffman():
 def test_golden_relative_index():
     # Deep Compression, figure 2, with spans of three bits: 3.4 at 1, 0.9 at 4 and 1.7 at 15. The
     # last gap is ten zeros: a padding zero ends the first eight of them.
-    gaps, values = np.array([1, 2, 10]), np.float32([3.4, 0.9, 1.7])
+    array = np.zeros(16, "float32")
+    array[[1, 4, 15]] = 3.4, 0.9, 1.7
     relative = RelativeIndex(3)
-    symbols, padded = relative.symbols(gaps, values)
+    symbols, padded = relative.split(array)
     assert symbols.tolist() == [1, 2, 7, 2]
     np.testing.assert_array_equal(padded, np.float32([3.4, 0.9, 0, 1.7]))
-    assert relative.positions(symbols, 16).tolist() == [1, 4, 12, 15]
+    assert relative.places(symbols, 16).tolist() == [1, 4, 12, 15]
 
 
 def test_golden_gaps():
     # 4096 zeros are one bridge; then 4 more and the element.
-    symbols, values = Gaps().symbols(np.array([0, 4100]), np.array([7, 9]))
+    array = np.zeros(4102, "int64")
+    array[[0, 4101]] = 7, 9
+    symbols, values = Gaps().split(array)
     assert symbols.tolist() == [1, 0, 5] and values.tolist() == [7, 9]
     with pytest.raises(ValueError, match="beyond the end"):
-        Gaps().positions(symbols.astype("int32"), 4101)
-    assert Gaps().positions(symbols.astype("int32"), 4102).tolist() == [0, 4101]
+        Gaps().places(symbols.astype("int32"), 4101)
+    assert Gaps().places(symbols.astype("int32"), 4102).tolist() == [0, 4101]
 
 
 def test_golden_huffman_lengths():
     # Frequencies 8, 4, 2, 1, 1: one bit, two, three, four and four; 5 and 5 of nothing.
-    model = huffman.Model.of([8, 4, 2, 1, 1], None)
+    model = huffman.Model.of([8, 4, 2, 1, 1])
     assert model.lengths.tolist() == [1, 2, 3, 4, 4]
     assert model.codes.tolist() == [0b0, 0b10, 0b110, 0b1110, 0b1111]
 
@@ -87,15 +86,7 @@ def test_golden_huffman_lengths():
 # --- exactness ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("coding", CODINGS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype(dtype, coding):
-    rng = np.random.default_rng(0)
-    values = rng.integers(0, 2 if dtype == "bool" else 7, (12, 3, 50))
-    round_trip((values * (rng.random(values.shape) < 0.3)).astype(dtype), coding)
-
-
-@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("coding", CODERS)
 @pytest.mark.parametrize(
     "array",
     [
@@ -115,7 +106,7 @@ def test_special_arrays(array, coding):
 @hypothesis.given(
     st.data(),
     st.sampled_from(["float32", "float16", "float64", "bool", "int8", "uint16", "int64"]),
-    st.sampled_from(CODINGS),
+    st.sampled_from(CODERS),
 )
 def test_any_bits_come_back(data, dtype, coding):
     shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9))
@@ -128,7 +119,7 @@ def test_any_bits_come_back(data, dtype, coding):
 
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(
-    st.lists(st.integers(0, 9000), max_size=30), st.integers(0, 3000), st.sampled_from(CODINGS)
+    st.lists(st.integers(0, 9000), max_size=30), st.integers(0, 3000), st.sampled_from(CODERS)
 )
 def test_gaps_of_any_length_come_back(gaps, tail, coding):
     array = np.zeros(sum(gaps) + len(gaps) + tail, "float32")
@@ -136,16 +127,16 @@ def test_gaps_of_any_length_come_back(gaps, tail, coding):
     round_trip(array, coding)
 
 
-@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("coding", CODERS)
 def test_chunks(monkeypatch, coding):
-    monkeypatch.setattr(tensor, "CHUNK", 1000)
+    monkeypatch.setattr(choose, "CHUNK", 1000)
     for sparsity in (0, 0.8, 0.999):
         round_trip(pruned((9, 1111), sparsity, 5), coding)
 
 
 def test_the_same_array_gives_the_same_bytes():
     array = pruned((100, 300), 0.9, 15)
-    assert tensor.encode(array) == tensor.encode(array.copy())
+    assert storage.encode(array, "ans") == storage.encode(array.copy(), "ans")
 
 
 # --- sizes -------------------------------------------------------------------------------------
@@ -212,21 +203,22 @@ def test_frequencies_lose_little():
 
 def test_long_huffman_codes_are_limited():
     counts = [int(1.7**i) + 1 for i in range(60)]
-    model = huffman.Model.of(counts, None)
+    model = huffman.Model.of(counts)
     assert model.lengths.max() <= huffman.LONGEST
     symbols = np.arange(60).repeat(40)
     decoder = huffman.Decoder(huffman.encode([(symbols, model)]))
     np.testing.assert_array_equal(decoder.take(model, len(symbols)), symbols)
 
 
-@pytest.mark.parametrize("coder", [ans, huffman])
+@pytest.mark.parametrize("coder", [deflate, ans, huffman])
 def test_fields_come_back_in_order(coder):
     rng = np.random.default_rng(0)
     fields = []
     for size, alphabet in ((3000, 2), (0, 5), (1, 300), (1024, 4000), (50, 1)):
         symbols = rng.integers(0, alphabet, size)
-        counts = np.bincount(symbols, minlength=alphabet) + (size == 0)
-        fields.append((symbols, coder.Model.of(counts, np.ones(alphabet, int))))
+        symbols = symbols.astype("uint16")
+        parts = [symbols] if size else [np.zeros(1, "uint16")]
+        fields.append((symbols, coder.model(parts, np.ones(alphabet, int))))
     decoder = coder.Decoder(coder.encode(fields))
     for symbols, model in fields:
         np.testing.assert_array_equal(decoder.take(model, len(symbols)), symbols)
@@ -241,6 +233,6 @@ def test_lookup(size, dtype):
     patterns = rng.choice(table, 5000)
     np.testing.assert_array_equal(table[Lookup(table).indices(patterns)], patterns)
     chunks = [patterns[:100], patterns[100:]]
-    np.testing.assert_array_equal(distinct(chunks, 4096), np.unique(patterns))
+    np.testing.assert_array_equal(distinct(chunks, 4096).table, np.unique(patterns))
     found = len(np.unique(patterns))
     assert found == 1 or distinct(chunks, found - 1) is None
