@@ -1,5 +1,8 @@
 """Small models and data that callbacks are tried on."""
 
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -111,6 +114,16 @@ def soft_weight_sharing():
     return tfcomp.callbacks.SoftWeightSharing(samples=32, components=3)
 
 
+def own_method():
+    """The example of the documentation."""
+    page = pathlib.Path(__file__).parent.parent / "docs" / "own_method.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(compile(example, str(page), "exec"), names)
+    schedule = tfcomp.schedules.PolynomialDecay(0.2, 0.9, begin_step=2, end_step=13, frequency=3)
+    return names["IterativeHardThresholding"](schedule)
+
+
 CALLBACKS = [
     pruning,
     global_pruning,
@@ -123,6 +136,7 @@ CALLBACKS = [
     binary_relax,
     weight_sharing,
     soft_weight_sharing,
+    own_method,
     tfcomp.callbacks.PreserveSparsity,
 ]
 

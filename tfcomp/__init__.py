@@ -1,13 +1,16 @@
 """Small and fast neural networks for Keras 3."""
 
+# First: these two hold what methods are built on, and name what methods make of it.
+from tfcomp import quantizers  # isort: split
+
+from tfcomp import layers  # isort: split
+
 from tfcomp import (
     callbacks,
     hardware,
-    layers,
     losses,
     optimizers,
     projections,
-    quantizers,
     retrieval,
     schedules,
     targets,

@@ -115,6 +115,19 @@ def untrack(optimizer, variable):
     optimizer._untrack_variable(variable)
 
 
+def batches(optimizer):
+    """Variable that counts batches; the public `iterations` counts updates."""
+    return optimizer._iterations
+
+
+def moving_averages(optimizer):
+    """Dict from `id(variable)` to the average that an optimizer with `use_ema` keeps of it."""
+    if not getattr(optimizer, "use_ema", False) or not optimizer.built:
+        return {}
+    pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average)
+    return {id(variable): average for variable, average in pairs if average is not None}
+
+
 def adamax_moments(optimizer, variable):
     """Mean of gradients and largest gradient that an `Adamax` keeps of a variable."""
     index = optimizer._get_variable_index(variable)
@@ -132,6 +145,11 @@ WeightStore = _saving_lib.NpzIOStore
 H5Store = _saving_lib.H5IOStore
 # Files that layers save beside their weights, in a folder, `working_dir`.
 AssetStore = _saving_lib.DiskIOStore
+
+
+def is_model_file(store):
+    """Whether a store is that of a `.keras` file, and not one of weights alone."""
+    return getattr(store, "archive", None) is not None
 
 
 def asset_path(store, path):

@@ -217,7 +217,8 @@ def check_built(model, argument="model"):
     """Raises unless `model` is a built `keras.Model` (its weights exist)."""
     if not isinstance(model, keras.Model):
         raise invalid(argument, model, "a keras.Model")
-    if not model.built or not model.variables:
+    # A model whose `train_step` calls its parts is never built itself.
+    if not model.variables:
         raise ValueError(
             f"Invalid value for argument `{argument}`. Model {model.name!r} has no weights yet. "
             "Build it first: give it an `Input`, call `model.build(input_shape)`, or call it once "

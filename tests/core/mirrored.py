@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import sys
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -12,7 +13,11 @@ import tensorflow as tf
 
 import tfcomp
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from fixtures import own_method
+
 CALLBACKS = {
+    "own method": own_method,
     "pruning": lambda: tfcomp.callbacks.GradualPruning(
         tfcomp.schedules.PolynomialDecay(0, 0.8, begin_step=1, end_step=7, frequency=2)
     ),

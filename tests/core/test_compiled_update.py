@@ -6,7 +6,7 @@ import pytest
 from killing import Kill, Killed
 
 import tfcomp
-from tfcomp.core import fuse
+from tfcomp.core import compiled as compiling
 
 pytestmark = pytest.mark.tensorflow
 
@@ -23,7 +23,7 @@ class Unknown(keras.constraints.Constraint):
 @pytest.fixture
 def small(monkeypatch):
     """Compiles small models, too."""
-    monkeypatch.setattr(fuse, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(compiling, "LEAST_WEIGHTS", 1)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_same_weights_compiled_or_not(make_model, fit, data, kernels, monkeypatc
     plain = make_model()
     fit(plain, [pruning()])
     assert compiled_parts(plain, *data) == 0
-    monkeypatch.setattr(fuse, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(compiling, "LEAST_WEIGHTS", 1)
     compiled = make_model()
     fit(compiled, [pruning()])
     assert compiled_parts(compiled, *data) == 1

@@ -135,15 +135,21 @@ def test_weights_file_written_mid_schedule_loads_into_a_plain_model(make_model, 
         )
 
 
-def test_plain_weights_file_frees_what_it_does_not_prune(make_model, fit, kernels, tmp_path):
-    path = str(tmp_path / "dense.weights.h5")
-    make_model().save_weights(path)
+@pytest.mark.parametrize("way", ["load_weights", "set_weights"])
+def test_masks_stay_in_force_for_other_weights(way, make_model, fit, kernels, tmp_path):
+    dense = make_model()
+    dense.optimizer.build(dense.trainable_variables)
+    dense.save_weights(tmp_path / "dense.weights.h5")
     model = make_model()
-    callback = prune(0.5)
-    fit(model, [callback], epochs=1)
-    model.load_weights(path)
+    fit(model, [prune(0.5)], epochs=1)
+    zeros = kernels(model)["hidden/kernel"] == 0
+    if way == "load_weights":
+        model.load_weights(tmp_path / "dense.weights.h5")
+    else:
+        model.set_weights(dense.get_weights())
+    np.testing.assert_array_equal(kernels(model)["hidden/kernel"], kernels(dense)["hidden/kernel"])
     fit(model, epochs=1)
-    assert not np.any(kernels(model)["hidden/kernel"] == 0)
+    np.testing.assert_array_equal(kernels(model)["hidden/kernel"] == 0, zeros)
 
 
 def test_saves_and_loads_like_any_model_after_fit(

@@ -99,7 +99,7 @@ def test_m_by_n_mask_by_hand():
 
 def test_m_by_n_against_loops():
     rng = np.random.default_rng(1)
-    weight = rng.normal(size=(3, 3, 4, 5)).astype("float32")
+    weight = rng.normal(size=(36, 5)).astype("float32")
     (mask,) = masks([weight], 0.75, patterns.MByN((3, 4)))
     for output in range(5):
         column = np.abs(weight[..., output].ravel())
@@ -274,13 +274,17 @@ def test_bad_models_and_targets_raise_before_training(make_model, fit):
     model.layers[0].kernel.assign(np.full((3, 3, 2, 5), np.nan))
     with pytest.raises(ValueError, match=r"conv/kernel.*NaN"):
         fit(model, [GradualPruning(once(0.5))])
-    unbuilt = keras.Sequential([keras.layers.Dense(3)])
-    unbuilt.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="has no weights yet"):
-        GradualPruning(once(0.5)).set_model(unbuilt)
     uncompiled = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="compile"):
         GradualPruning(once(0.5)).set_model(uncompiled)
+
+
+def test_fit_builds_a_model_without_inputs(data):
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+    model.compile("sgd", "mse")
+    x, y = data[0], np.ones((32, 4))
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[GradualPruning(once(0.5))])
+    assert np.mean(keras.ops.convert_to_numpy(model.layers[1].kernel) == 0) == 0.5
 
 
 def test_integer_weight_as_target(fit):
@@ -311,3 +315,105 @@ def test_verbose_prints_the_updates(make_model, fit, capsys):
     schedule = PolynomialDecay(0, 0.5, begin_step=0, end_step=4, frequency=2)
     fit(make_model(), [GradualPruning(schedule, verbose=1)], epochs=1)
     assert "GradualPruning: step 4: sparsity 0.5000" in capsys.readouterr().out
+
+
+# A layer, the shape of its inputs, one of its weights, and its axes of outputs, by hand.
+AXES = {
+    "dense": (lambda: keras.layers.Dense(8), (8,), "kernel", (1,)),
+    "conv": (lambda: keras.layers.Conv2D(8, 2), (6, 6, 4), "kernel", (3,)),
+    "transposed": (lambda: keras.layers.Conv2DTranspose(8, 2), (6, 6, 4), "kernel", (2,)),
+    "transposed 1D": (lambda: keras.layers.Conv1DTranspose(8, 2), (6, 4), "kernel", (1,)),
+    "depthwise": (lambda: keras.layers.DepthwiseConv2D(2), (6, 6, 8), "kernel", (2, 3)),
+    "separable, depthwise": (
+        lambda: keras.layers.SeparableConv2D(8, 2),
+        (6, 6, 8),
+        "depthwise_kernel",
+        (2, 3),
+    ),
+    "separable, pointwise": (
+        lambda: keras.layers.SeparableConv2D(8, 2),
+        (6, 6, 8),
+        "pointwise_kernel",
+        (3,),
+    ),
+    "einsum": (
+        lambda: keras.layers.EinsumDense("abc,hcd->abhd", (None, 2, 4)),
+        (3, 8),
+        "kernel",
+        (0, 2),
+    ),
+}
+
+
+def pruned_by(pattern, make, shape, name):
+    """The weight and its mask as arrays `(outputs, inputs)`, in the order of the weight's axes."""
+    keras.utils.set_random_seed(2)
+    layer = make()
+    model = keras.Sequential([keras.Input(shape), layer])
+    model.compile("sgd", "mse")
+    (variable,) = (v for v in layer.variables if v.name == name)
+    before = np.array(keras.ops.convert_to_numpy(variable))
+    callback = tfcomp.callbacks.GradualPruning(
+        tfcomp.schedules.ConstantSparsity(0.5, begin_step=0), targets=variable, **pattern
+    )
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    return before, keras.ops.convert_to_numpy(variable)
+
+
+@pytest.mark.parametrize("kind", AXES)
+def test_whole_filters_are_those_of_the_outputs(kind):
+    *layer, axes = AXES[kind]
+    before, after = pruned_by({"block_size": (None, 1)}, *layer)
+    inputs = tuple(axis for axis in range(before.ndim) if axis not in axes)
+    size = np.abs(before).mean(axis=inputs).ravel()
+    alive = np.any(after != 0, axis=inputs).ravel()
+    np.testing.assert_array_equal(alive, size > np.median(size))
+    assert alive.size == 8 and np.mean(after == 0) == 0.5
+
+
+@pytest.mark.parametrize("kind", AXES)
+def test_groups_run_along_the_inputs(kind):
+    *layer, axes = AXES[kind]
+    before, after = pruned_by({"m_by_n": (2, 4)}, *layer)
+    inputs = [axis for axis in range(before.ndim) if axis not in axes]
+    for array in (before, after):
+        assert np.prod([array.shape[axis] for axis in inputs]) % 4 == 0
+    groups = np.moveaxis(np.abs(before), inputs, range(-len(inputs), 0)).reshape(-1, 4)
+    kept = np.moveaxis(after != 0, inputs, range(-len(inputs), 0)).reshape(-1, 4)
+    expected = np.argsort(np.argsort(groups, axis=1), axis=1) >= 2
+    np.testing.assert_array_equal(kept, expected)
+
+
+def test_groups_of_an_attention_run_along_what_it_sums_over():
+    """Queries sum over the features; the output sums over heads and their features."""
+    inputs = keras.Input((6, 32))
+    attention = keras.layers.MultiHeadAttention(4, 8, name="mha")
+    model = keras.Model(inputs, attention(inputs, inputs))
+    model.compile("sgd", "mse")
+    callback = tfcomp.callbacks.GradualPruning(
+        tfcomp.schedules.ConstantSparsity(0.5, begin_step=0), m_by_n=(2, 4)
+    )
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    kernels = {v.path: keras.ops.convert_to_numpy(v) for v in model.weights if v.name == "kernel"}
+    for path, kernel in kernels.items():
+        # Of both, the first axes are inputs, 32 in all.
+        groups = kernel.reshape(8, 4, 32).transpose(0, 2, 1)
+        assert np.all(np.count_nonzero(groups == 0, axis=-1) == 2), path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "units", "argument"),
+    [
+        ({"block_size": (None, None)}, 4, "block_size"),
+        ({"block_size": (None, 1)}, 1, "block_size"),
+        ({"m_by_n": (2, 4)}, 4, "m_by_n"),
+    ],
+)
+def test_a_pattern_that_cannot_come_to_the_sparsity_raises(pattern, units, argument):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
+    model.compile("sgd", "mse")
+    schedule = tfcomp.schedules.ConstantSparsity(0.5, begin_step=0)
+    with pytest.raises(ValueError, match=f"`{argument}`"):
+        tfcomp.callbacks.GradualPruning(schedule, **pattern).set_model(model)

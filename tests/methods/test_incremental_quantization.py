@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from tfcomp.callbacks import GradualPruning, IncrementalQuantization
-from tfcomp.methods._power_of_two import PowersOfTwo, level_exponents, quantize, top_exponent
+from tfcomp.methods.incremental_quantization import (
+    PowersOfTwo,
+    level_exponents,
+    quantize,
+    top_exponent,
+)
 from tfcomp.schedules import ConstantSparsity
 
 

@@ -7,7 +7,7 @@ import pytest
 import tfcomp
 from tfcomp.callbacks import MagnitudePruning
 from tfcomp.methods import _neurons as neurons
-from tfcomp.methods._threshold import ThresholdMask
+from tfcomp.methods.magnitude_pruning import ThresholdMask
 
 
 class Record(keras.callbacks.Callback):
@@ -153,9 +153,55 @@ def test_what_goes_round_the_chain_keeps_a_neuron():
     model = keras.Model(inputs, keras.layers.Add()([first, second]))
     assert neurons.links(model) == []
     assert neurons.links(keras.Model(inputs, [first, second])) == []
-    ((producer, consumers),) = neurons.links(keras.Model(inputs, second))
-    assert producer.name == "first"
-    assert [layer.name for layer in consumers] == ["second"]
+    (link,) = neurons.links(keras.Model(inputs, second))
+    assert link.producer.name == "first"
+    assert [layer.name for layer in link.consumers] == ["second"]
+    assert link.paths == ((),)
+
+
+def predictions(model, x):
+    return model.predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_what_a_dead_neuron_gave_is_kept(padding):
+    """A neuron without inputs gives `act(bias)`: in the biases behind, or the neuron stays."""
+    keras.utils.set_random_seed(4)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(4, 3, activation="relu", name="conv"),
+            layers.BatchNormalization(),
+            layers.Conv2D(5, 2, padding=padding, name="second"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(6, activation="tanh", name="hidden"),
+            layers.Dropout(0.5),
+            layers.Dense(2, name="out"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        if variable.name != "moving_variance":
+            variable.assign(rng.normal(size=variable.shape))
+    conv, hidden = (
+        keras.ops.convert_to_numpy(model.get_layer(n).kernel).copy() for n in ("conv", "hidden")
+    )
+    conv[..., 1] = 0
+    hidden[:, 2] = 0
+    model.get_layer("conv").kernel.assign(conv)
+    model.get_layer("hidden").kernel.assign(hidden)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = rng.normal(size=(8, 6, 6, 1))
+    before = predictions(model, x)
+    callback = MagnitudePruning(quality=0.0, steps=[0], rounds=1)
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    np.testing.assert_allclose(predictions(model, x), before, rtol=1e-4, atol=1e-4)
+    second = keras.ops.convert_to_numpy(model.get_layer("second").kernel)
+    assert np.all(second[:, :, 1] == 0) == (padding == "valid")
+    assert np.all(keras.ops.convert_to_numpy(model.get_layer("out").kernel)[2] == 0)
 
 
 @pytest.mark.parametrize(

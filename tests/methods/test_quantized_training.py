@@ -7,7 +7,7 @@ import pytest
 import tfcomp
 from tfcomp import quantizers
 from tfcomp.callbacks import BinaryRelax, GradualPruning, IncrementalQuantization, QuantizedTraining
-from tfcomp.core.latent import Latent
+from tfcomp.methods.quantized_training import Quantized
 from tfcomp.quantizers import Binary, Ternary
 
 RATE, STEPS = 0.05, 12
@@ -201,7 +201,7 @@ def test_weight_decay_is_that_of_latent_weights(optimizer):
     model.compile(optimizer(0.01, weight_decay=0.1), lambda target, output: 0.0 * output)
     before = kernel(model)
     fit(model, (np.ones((50, 6), "float32"), np.ones((50, 4))), QuantizedTraining("binary"))
-    state = tfcomp.core.attachment.find(model).entries[0].read()[1]
+    state = tfcomp.core.attachment.entries_of(model)[0].read()[1]
     np.testing.assert_allclose(state["latent"], before * (1 - 0.001) ** 50, rtol=1e-4)
     np.testing.assert_array_equal(kernel(model), np.sign(before))
 
@@ -267,14 +267,14 @@ def test_trains_on_after_compiling_anew(data):
 
 def test_other_roundings_are_no_other_weights(data):
     """One level up or down here and there, and the last bits of the scale; not half of them."""
-    projection = Latent(quantizers.LeastSquaresInteger(8))
+    projection = Quantized(quantizers.LeastSquaresInteger(8))
     latent = np.random.default_rng(0).normal(size=(100, 100)).astype("float32")
     shown, state = projection.update(latent, projection.init(latent), 1.0)
     value = shown * np.float32(1 + 1e-6)
     value[:3, 0] *= 1.01
     assert not projection.is_stale(value, state)
     assert projection.is_stale(np.where(latent > 0, value, 1.01 * value), state)
-    random = Latent(lambda y: keras.random.normal(y.shape))
+    random = Quantized(lambda y: keras.random.normal(y.shape))
     shown, state = random.update(latent, random.init(latent), 1.0)
     assert not random.is_stale(shown, state)
 

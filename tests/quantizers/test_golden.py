@@ -8,7 +8,7 @@ import pytest
 from gradients import gradient
 
 from tfcomp import quantizers
-from tfcomp.core.latent import Relaxed
+from tfcomp.methods.binary_relax import Relaxed
 from tfcomp.quantizers import Binary, DoReFa, FineGrainedTernary, ResidualBinary, Ternary
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"

@@ -6,14 +6,18 @@ import weakref
 import keras
 import numpy as np
 
+from tfcomp import keras_private
 from tfcomp import targets as targets_lib
-from tfcomp.core import attachment
-from tfcomp.core.projection import check_weights
+from tfcomp.core.attachment import attach
+from tfcomp.core.entry import as_numpy
+from tfcomp.core.optimizers import accumulation_steps, current_step, leaves
+from tfcomp.core.projection import check_weights, check_zeros
+from tfcomp.core.run import Run, Track
 from tfcomp.validation import invalid
 
 
 class ProjectionCallback(keras.callbacks.Callback):
-    """Keeps chosen weights of a compiled model compressed while `fit` runs, and afterwards.
+    """Keeps chosen weights of a model compressed while it trains, and afterwards.
 
     Subclasses say which projection a weight gets (`make_projection`), which schedule it follows
     (`make_schedule`), how an amount is shared out (`compress`), and how far a weight is
@@ -23,36 +27,64 @@ class ProjectionCallback(keras.callbacks.Callback):
 
     * It is attached when `fit` begins and stays when `fit` ends, so that a later `fit` without the
       callback does not undo it; `tfcomp.release` takes it off.
-    * Its state is saved in `.keras` and `.weights.h5` files and restored by
-      `keras.callbacks.BackupAndRestore`. A file loads with or without the callback; where the
-      state was not loaded, the callback finds in the weights what has been done to them.
+    * Its state is saved in `.weights.h5` files and restored by `keras.callbacks.BackupAndRestore`.
+      A file loads with or without the callback; where the state was not loaded, the callback finds
+      in the weights what has been done to them.
     * A weight has one projection of each kind. A second callback of the same kind takes the place
       of the first, and callbacks of different kinds compose: what was pruned stays zero, what was
       quantized stays so.
 
+    Attributes:
+        overrides: Options that a dict of targets may override for single weights.
+        measures: Name under which `measure` appears in `logs`.
+        amount_is_measure: Whether the amounts of a schedule are what `measure` comes to.
+        compresses_at_once: Whether weights are compressed as far in the first epoch as in the last.
+        fits_run: Whether the schedule was made to fit the run, so that it should end with it.
+
     Args:
         targets: Which weights, in any form `tfcomp.targets.find` takes.
-        verbose: 0 for silence, 1 for a line at every update.
+        optimizer: `None` for the optimizer that the model is compiled with; where another one
+            trains the weights, as in a GAN, that one, or the name of the model's attribute that it
+            is, `"generator_optimizer"` for example.
+        verbose: 0 for silence, 1 or 2 for a line at every update.
     """
 
-    # Options that a dict of targets may override for single weights.
     overrides = ()
-    # Name under which `measure` appears in `logs`.
     measures = "sparsity"
-    # Whether the amounts of a schedule are what `measure` comes to.
     amount_is_measure = True
-    # Whether weights are compressed as far in the first epoch as in the last.
     compresses_at_once = False
+    fits_run = False
+    # What a copy of the callback, for another model, begins without.
+    fleeting = ("_model", "_bound", "_entries", "_tracks", "_optimizer")
 
-    def __init__(self, targets=None, verbose=0):
+    def __init__(self, targets=None, optimizer=None, verbose=0):
         super().__init__()
+        if optimizer is not None and not isinstance(optimizer, (str, keras.optimizers.Optimizer)):
+            raise invalid("optimizer", optimizer, "None, an optimizer or the name of an attribute")
+        if verbose not in (0, 1, 2):
+            raise invalid("verbose", verbose, "0, 1 or 2")
         self.targets = targets
+        self.optimizer = optimizer
         self.verbose = verbose
+        self._begin_life()
+
+    def _begin_life(self):
+        self._model = None
         self._bound = None
         self._entries = []
         self._tracks = None
+        self._optimizer = None
         self._due_in = 0
         self._last_batch = -1
+        self._in_batch = False
+        self._epoch_began_at = None
+
+    def __getstate__(self):
+        return {name: v for name, v in vars(self).items() if name not in self.fleeting}
+
+    def __setstate__(self, state):
+        self._begin_life()
+        vars(self).update(state)
 
     def make_projection(self, target):
         """Returns the projection of a `Target`."""
@@ -70,8 +102,8 @@ class ProjectionCallback(keras.callbacks.Callback):
             entry.write(*entry.projection.update(value, state, amount))
 
     def measure(self, value, state):
-        """How far a weight is: the fraction that `measures` names."""
-        raise NotImplementedError
+        """How far a weight is: the fraction that `measures` names, by default that of zeros."""
+        return np.mean(value == 0)
 
     def set_model(self, model):
         if self._bound is not None and self._bound() is not model:
@@ -80,24 +112,51 @@ class ProjectionCallback(keras.callbacks.Callback):
                 f"model {model.name!r}: a callback knows how far its own model is."
             )
         super().set_model(model)
-        if getattr(model, "optimizer", None) is None:
-            raise ValueError(
-                f"{type(self).__name__} needs a compiled model: call "
-                f"`compile` on model {model.name!r} first."
-            )
+        self._bound = weakref.ref(model)
+        self._optimizer = self._find_optimizer(model)
+        layers = [site.layer for site in targets_lib.layer_sites(model)]
+        if model.variables and all(layer.built for layer in layers):
+            self.attach(model)
+        # Else the first step makes the weights.
+
+    def _find_optimizer(self, model):
+        name = self.optimizer
+        optimizer = getattr(model, name, None) if isinstance(name, str) else name
+        if name is None:
+            optimizer = getattr(model, "optimizer", None)
+            if optimizer is None:
+                raise ValueError(
+                    f"{type(self).__name__} needs a compiled model: call `compile` on model "
+                    f"{model.name!r} first, or pass the optimizer of your own training loop as "
+                    "`optimizer`."
+                )
+        elif not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise invalid("optimizer", name, f"the name of an optimizer of model {model.name!r}")
+        return optimizer
+
+    def attach(self, model):
+        """Attaches a projection to every target of a model."""
         targets = targets_lib.find(model, self.targets)
         for target in targets:
             self._check_options(target)
-            check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
+            check_weights(target.path, as_numpy(target.variable))
+        self._warn_of_frozen(targets)
         # What trains, and so is a target, may be another choice than at an earlier run.
         known = {id(entry.variable): entry.projection for entry in self._entries}
-        self._entries = [
-            attachment.attach(
-                model, target, known.get(id(target.variable)) or self.make_projection(target)
+        made = [known.get(id(t.variable)) or self.make_projection(t) for t in targets]
+        for target, projection in zip(targets, made):
+            check_zeros(target, projection)
+        given = None if self.optimizer is None else self._optimizer
+        self._entries = [attach(model, t, p, given) for t, p in zip(targets, made)]
+
+    def _warn_of_frozen(self, targets):
+        frozen = [target.path for target in targets if not target.variable.trainable]
+        if frozen:
+            warnings.warn(
+                f"{type(self).__name__}: {', '.join(frozen)} do not train (`trainable=False`), but "
+                "`targets` names them, so they are compressed without training.",
+                stacklevel=3,
             )
-            for target in targets
-        ]
-        self._bound = weakref.ref(model)
 
     def _check_options(self, target):
         unknown = set(target.options) - set(self.overrides)
@@ -114,17 +173,35 @@ class ProjectionCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._last_batch = -1
-        if self._tracks is None:
-            self._begin_run(epoch)
+        self._in_batch = False
+        self._epoch_began_at = self._batches()
+        self._begin(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # A loop of one's own may leave out `on_epoch_begin`, and the end of the batch before.
+        if self._in_batch:
+            self.on_train_batch_end(batch - 1)
+        self._in_batch = True
+        self._begin()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._due_in -= batch - self._last_batch
+        self._in_batch = False
+        if not self._entries:
+            self.attach(self.model)
+            # The run is under way, with a step that was made without what is attached.
+            self.model.make_train_function(force=True)
+        self._begin()
+        # Numbers that do not rise are those of a loop of one's own.
+        self._due_in -= max(batch - self._last_batch, 1)
         self._last_batch = batch
         if self._due_in <= 0:
             self._advance()
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
+        if self._in_batch:
+            self.on_train_batch_end(self._last_batch + 1)
+        self._warn_if_idle()
+        if logs is not None and self._entries:
             logs.update(self.report())
 
     def on_train_end(self, logs=None):
@@ -133,16 +210,40 @@ class ProjectionCallback(keras.callbacks.Callback):
         if self._tracks is not None:
             self._settle()
 
+    def _begin(self, epoch=0):
+        if self._tracks is None and self._entries:
+            self._begin_run(epoch)
+
+    def _step(self):
+        # Asking for the model brings its variables up to date on JAX.
+        return current_step(self._optimizer) if self.model is not None else 0
+
+    def _batches(self):
+        _ = self.model
+        return sum(int(as_numpy(keras_private.batches(o))) for o in leaves(self._optimizer))
+
+    def _warn_if_idle(self):
+        if self._epoch_began_at is not None and self._batches() == self._epoch_began_at:
+            warnings.warn(
+                f"{type(self).__name__}: {self._optimizer.name!r} did no step in this epoch, and "
+                "schedules go by its steps, so nothing is compressed. If another optimizer trains "
+                "the model, pass that one, or the name of the model's attribute, as `optimizer`.",
+                stacklevel=2,
+            )
+
     def _settle(self):
         """Compresses what others have put into the variables at the end of the run."""
         # Keras itself puts averages over the run there.
-        averaged = getattr(attachment.innermost(self.model.optimizer), "use_ema", False)
+        averaged = any(getattr(o, "use_ema", False) for o in leaves(self._optimizer))
         changed = []
         for entry in self._entries:
-            value, state = entry.read()
-            if entry.projection.is_stale(value, state):
-                entry.write_state(entry.projection.adopt(value, state))
-            settled = entry.settled(value) if averaged or not self.compresses_at_once else value
+            if entry.is_stale:
+                entry.adopt()
+            value = as_numpy(entry.variable)
+            settled = value
+            if averaged or not self.compresses_at_once:
+                for each in entry.variable.constraint.entries:
+                    settled = each.settled(settled)
             if not np.array_equal(settled, value, equal_nan=True):
                 entry.variable.assign(settled)
                 changed.append(entry.target.path)
@@ -165,23 +266,21 @@ class ProjectionCallback(keras.callbacks.Callback):
         return {self.measures: total, **parts}
 
     def _begin_run(self, epoch):
-        run = Run(self.model.optimizer, self.params, epoch)
+        _ = self.model
+        run = Run(self._optimizer, self.params, epoch)
         if self._entries[0].restored:
             # A run that was broken off keeps its plan, whatever steps it has left out.
-            run.begin, run.end = map(int, keras.ops.convert_to_numpy(self._entries[0].run.value))
+            run.begin, run.end = map(int, as_numpy(self._entries[0].run))
         for entry in self._entries:
             restored, entry.restored = entry.restored, False
             entry.run.assign([run.begin, run.end])
-            value, state = entry.read()
-            if entry.fresh or (not restored and entry.projection.is_stale(value, state)):
-                entry.write_state(entry.projection.adopt(value, state))
-                entry.fresh = False
+            if entry.fresh or (not restored and entry.is_stale):
+                entry.adopt()
         tracks = {}
         for entry in self._entries:
             schedule = self.make_schedule(entry.target, run)
             if schedule is not None:
-                track = tracks.setdefault(id(schedule), _Track(schedule))
-                track.entries.append(entry)
+                tracks.setdefault(id(schedule), Track(schedule)).entries.append(entry)
         self._tracks = list(tracks.values())
         for track in self._tracks:
             track.warn_if_out_of_step(self, run)
@@ -189,8 +288,7 @@ class ProjectionCallback(keras.callbacks.Callback):
 
     def _advance(self):
         """Does the updates that have fallen due and notes when to look again."""
-        optimizer = self.model.optimizer
-        step = current_step(optimizer)
+        step = self._step()
         upcoming = []
         for track in self._tracks or ():
             point = track.schedule.last_point(step, after=track.done)
@@ -207,78 +305,6 @@ class ProjectionCallback(keras.callbacks.Callback):
             if following is not None:
                 upcoming.append(following)
         # A lower bound on the batches until then: some only accumulate gradients.
-        batches = accumulation_steps(optimizer)
+        batches = accumulation_steps(self._optimizer)
         wait = min(upcoming, default=None)
         self._due_in = float("inf") if wait is None else (wait - step - 1) * batches + 1
-
-
-class _Track:
-    """Entries that follow one schedule together."""
-
-    def __init__(self, schedule):
-        self.schedule = schedule
-        self.entries = []
-        self.done = -1
-
-    def warn_if_out_of_step(self, callback, run):
-        name, schedule = type(callback).__name__, self.schedule
-        point = schedule.last_point(run.step)
-        late = point is not None and point > schedule.first_step
-        if late and callback.amount_is_measure:
-            jump = schedule.value(point) - callback.report(self.entries)[callback.measures]
-            if jump > 0.1:
-                warnings.warn(
-                    f"{name}: the optimizer has done {run.step} steps, by which {schedule} is at "
-                    f"{schedule.value(point):.2f}, so {jump:.2f} is compressed at once. Steps "
-                    "count from the creation of the optimizer: compile the model again, or begin "
-                    "the schedule later.",
-                    stacklevel=2,
-                )
-        last = schedule.last_step
-        if last is not None and run.end and last > run.end:
-            warnings.warn(
-                f"{name}: {schedule} ends at step {last}, but this run ends at step {run.end}, so "
-                "its final value is not reached.",
-                stacklevel=2,
-            )
-
-    def warn_if_unfinished(self, callback):
-        """For schedules that were made to fit the run."""
-        if getattr(callback, "fits_run", False) and self.done < self.schedule.last_step:
-            warnings.warn(
-                f"{type(callback).__name__}: the run ended before step {self.schedule.last_step}, "
-                "so some weights are not compressed yet; go on with another `fit`.",
-                stacklevel=2,
-            )
-
-
-class Run:
-    """What is known of a `fit` when its first epoch begins, in optimizer steps.
-
-    Attributes:
-        step: Step at which it begins now.
-        begin: Step at which its epoch 0 began, or would have.
-        end: Step at which it ends, or 0 where the length of an epoch is not known.
-    """
-
-    def __init__(self, optimizer, params, epoch):
-        self.step = current_step(optimizer)
-        self.begin = self.end = 0
-        steps, epochs = params.get("steps"), params.get("epochs")
-        if steps is not None and epochs is not None:
-            each = accumulation_steps(optimizer)
-            self.begin = max(0, self.step - epoch * steps // each)
-            self.end = self.step + (epochs - epoch) * steps // each
-
-
-def current_step(optimizer):
-    """Optimizer updates so far."""
-    iterations = optimizer.iterations
-    if isinstance(iterations, keras.Variable):
-        iterations = iterations.value
-    return int(keras.ops.convert_to_numpy(iterations))
-
-
-def accumulation_steps(optimizer):
-    """Batches for one optimizer update."""
-    return getattr(attachment.innermost(optimizer), "gradient_accumulation_steps", None) or 1

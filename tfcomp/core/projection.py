@@ -1,31 +1,44 @@
 """The protocol of a projection: what keeps a variable compressed at all times.
 
-A projection is a small pure object, in the manner of an optax gradient transformation. It holds the
-arguments of a method and no data; its state is a dict of arrays, empty where the value tells all.
+A projection is a small pure object, in the manner of an optax gradient transformation, around the
+optimizer instead of before it. It holds the arguments of a method and no data; its state is a dict
+of arrays, empty where the value tells all.
 """
 
+import keras
 import numpy as np
 
+from tfcomp.targets import weight_quantizers
 from tfcomp.validation import invalid
 
 
 class Projection:
     """Base of all projections.
 
+    A train step calls `before`, then the optimizer, then `after`; both are compiled with it and are
+    written in `keras.ops`. `init`, `adopt` and `update` run on the host, in NumPy.
+
     Attributes:
         kind: What it does to a variable, `"mask"` for example. A variable has at most one
             projection of a kind; a second one of the same kind takes the place of the first.
         order: Where it stands among the projections of a variable, lowest first. Masks come last,
             so that what is pruned is zero whatever else is done.
-        needs_gradient: Whether `transform_gradient`, `trained` and `observe` are to be called in
-            every step.
-        compilable: Whether XLA knows everything that is done in the train step.
+        takes_rows: Whether `before` takes the gradient of an embedding as TensorFlow has it, as
+            rows (`tf.IndexedSlices`); to others it is given as a tensor.
+
+    Example:
+
+    >>> import keras, tfcomp
+    >>> class Ball(tfcomp.projections.Projection):
+    ...     "Keeps the norm of a weight at 1 or below."
+    ...     kind = "ball"
+    ...     def after(self, value, state):
+    ...         return value / keras.ops.maximum(keras.ops.norm(value), 1.0), state
     """
 
     kind = None
     order = 0
-    needs_gradient = False
-    compilable = True
+    takes_rows = False
 
     def init(self, value):
         """Makes the state of a variable that nothing was done to yet.
@@ -41,66 +54,43 @@ class Projection:
     def adopt(self, value, state):
         """Finds in `value` what an earlier run has done to it, so that it is not undone.
 
-        Called once, before the first step, unless the state was restored from a file.
+        Called before the first step, unless the state was restored from a file; and again where a
+        latent value no longer goes with the one that is shown: somebody has set the weights.
 
         Args:
             value: Numpy array.
-            state: Dict of numpy arrays, as `init` made it.
+            state: Dict of numpy arrays, as `init` made it or as it is by now.
 
         Returns:
             The new state.
         """
         return state
 
-    def transform_gradient(self, gradient, value, state):
-        """Says what the optimizer is to see as the gradient; part of the compiled train step.
+    def before(self, gradient, value, state):
+        """Says what the optimizer is to see, and to update.
 
         Args:
             gradient: Backend tensor, of the loss of all replicas together.
-            value: Backend tensor, the value before the optimizer update.
+            value: Backend tensor.
             state: Dict of backend tensors.
 
         Returns:
-            The new gradient, which depends on `gradient` by sums and constant factors alone, plus
-            whatever does not depend on it; so batches and replicas can be added up afterwards.
+            The gradient, which depends on `gradient` by sums and constant factors alone, plus
+            whatever does not depend on it, so batches and replicas can be added up afterwards; the
+            value that is updated; and a dict for `after`: the state, and more where it is needed.
+            A value that is the same object costs nothing.
         """
-        return gradient
+        return gradient, value, state
 
-    def trained(self, value, state):
-        """Says what the optimizer is to update, where that is not the compressed value.
+    def after(self, value, state):
+        """Compresses the value that an optimizer update left.
 
-        Called after `transform_gradient`; part of the compiled train step. `observe` gets the
-        updated one.
-
-        Args:
-            value: Backend tensor, the value before the optimizer update.
-            state: Dict of backend tensors.
-
-        Returns:
-            A backend tensor of the same shape and dtype.
-        """
-        return value
-
-    def observe(self, before, gradient, value, state):
-        """Learns from a step, ahead of `__call__`; part of the compiled train step.
-
-        Args:
-            before: Backend tensor, the value before the optimizer update.
-            gradient: Backend tensor, as no projection has transformed it.
-            value: Backend tensor, the value after it.
-            state: Dict of backend tensors.
-
-        Returns:
-            The new state; an entry that did not change is the same object.
-        """
-        return state
-
-    def __call__(self, value, state):
-        """Compresses the value that an optimizer update left; part of the compiled train step.
+        It is also run by itself, where a value was set that is to be compressed: by an average over
+        the steps or a restored epoch. What `before` leaves beside the state is not there then.
 
         Args:
             value: Backend tensor.
-            state: Dict of backend tensors.
+            state: Dict of backend tensors, as `before` left it.
 
         Returns:
             The new value, and the new state; an entry that did not change is the same object.
@@ -120,19 +110,6 @@ class Projection:
         """
         return value, state
 
-    def settle(self, value, state):
-        """The host's version of `__call__`: the value as the projection would leave it."""
-        return value
-
-    def is_stale(self, value, state):
-        """Whether the state belongs to another value: somebody has set the weights since.
-
-        Args:
-            value: Numpy array.
-            state: Dict of numpy arrays.
-        """
-        return False
-
 
 def check_weights(path, value):
     """Raises unless an array can be compressed: floating point and without NaN or infinity."""
@@ -143,3 +120,26 @@ def check_weights(path, value):
             f"The weight {path!r} contains NaN or infinity, so nothing can be ranked or rounded "
             "in it. Training has diverged; lower the learning rate or go back to a checkpoint."
         )
+
+
+def check_zeros(target, projection):
+    """Raises where a mask would prune weights that their layer turns into other values than zero.
+
+    Args:
+        target: A `tfcomp.targets.Target`.
+        projection: The `Projection` it is to get.
+    """
+    if projection.kind != "mask":
+        return
+    for variable, quantizer in weight_quantizers(target.layer):
+        if variable is target.variable and quantizer is not None:
+            value = np.ones(tuple(variable.shape), "float32")
+            value.flat[0] = 0
+            used = keras.ops.convert_to_numpy(quantizer(keras.ops.convert_to_tensor(value)))
+            if used.flat[0] != 0:
+                raise invalid(
+                    "targets",
+                    target.path,
+                    f"weights that can be zero; layer {target.layer.name!r} computes with "
+                    f"{quantizer} of them, which makes another value of zero",
+                )

@@ -11,8 +11,10 @@ import numpy as np
 
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.entry import as_numpy
 from tfcomp.core.mask import Mask, magnitude
 from tfcomp.model import patterns
+from tfcomp.model.axes import as_matrix, from_matrix, output_axes
 from tfcomp.validation import invalid
 
 # How many matrices, side by side, the kernels of a cell consist of.
@@ -37,18 +39,20 @@ class GradualPruning(ProjectionCallback):
         scope: `"layer"` brings each weight to the scheduled sparsity by itself; `"global"` ranks
             all weights that share a schedule together, so that layers end at different
             sparsities. Each keeps at least one weight.
-        block_size: `None`, or `(rows, columns)`: blocks of a kernel, seen as the matrix of all
-            input axes by the output axis, are pruned together. `None` for either stands for all
-            of them: `(None, 1)` prunes whole filters or neurons.
+        block_size: `None`, or `(rows, columns)`: blocks of a kernel, seen as the matrix of its
+            inputs by its outputs, are pruned together. `None` for either stands for all of them:
+            `(None, 1)` prunes whole filters or neurons, whatever the layer.
         block_pooling: `"mean"` or `"max"` of the magnitudes in a block.
         m_by_n: `None`, or `(m, n)`: `m` zeros in every `n` consecutive weights along the inputs;
             `(2, 4)` is what sparse tensor cores take. The schedule must end at `m / n`.
         per_gate: Brings each gate of LSTM and GRU kernels to the sparsity by itself.
         verbose: 1 to print a line at every update.
+        optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
-            built and compiled, if `targets` matches nothing, or if a weight contains NaN.
+            built and compiled, if `targets` matches nothing, if a weight contains NaN, or if it has
+            too few blocks or groups for the sparsity.
 
     Example:
 
@@ -76,8 +80,9 @@ class GradualPruning(ProjectionCallback):
         m_by_n=None,
         per_gate=False,
         verbose=0,
+        optimizer=None,
     ):
-        super().__init__(targets=targets, verbose=verbose)
+        super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
         if scope not in ("layer", "global"):
             raise invalid("scope", scope, "'layer' or 'global'")
         self.scope = scope
@@ -121,7 +126,13 @@ class GradualPruning(ProjectionCallback):
         return patterns.Unstructured()
 
     def make_projection(self, target):
-        self._pattern(target.options)
+        pattern = self._pattern(target.options)
+        final = self._schedule(
+            target.options.get("schedule", self._options["schedule"])
+        ).final_value
+        if self.scope == "layer" and final is not None:
+            shape = _matrix(target, pattern, as_numpy(target.variable)).shape
+            pattern.check_reach(target.path, shape, final)
         return Mask()
 
     def make_schedule(self, target, run):
@@ -149,12 +160,13 @@ class GradualPruning(ProjectionCallback):
         items, scores, alive, shapes = [], [], [], []
         for entry in group:
             value, state = entry.read()
-            gates = self._gates(entry.target)
-            score = self.score(entry.target.path, value, state)
-            items.append((entry, state["mask"], gates))
-            scores += np.split(score, gates, axis=-1) if gates > 1 else [score]
-            alive += np.split(state["mask"], gates, axis=-1) if gates > 1 else [state["mask"]]
-            shapes += [self._pattern(entry.target.options)] * gates
+            target, gates = entry.target, self._gates(entry.target)
+            pattern = self._pattern(target.options)
+            score = self.score(target.path, value, state)
+            items.append((entry, pattern, state["mask"], gates))
+            scores += np.split(_matrix(target, pattern, score), gates, axis=-1)
+            alive += np.split(_matrix(target, pattern, state["mask"]), gates, axis=-1)
+            shapes += [pattern] * gates
         # Negative stands for dead from here on; only the order matters.
         if min(score.min() for score in scores) < 0:
             low = min(score.min(where=a, initial=0) for score, a in zip(scores, alive))
@@ -165,9 +177,11 @@ class GradualPruning(ProjectionCallback):
             chosen = zip(scores, alive, shapes)
             masks = [choose_masks([s], [a], [p], amount)[0] for s, a, p in chosen]
         masks = iter(masks)
-        for entry, before, gates in items:
+        for entry, pattern, before, gates in items:
             parts = list(itertools.islice(masks, gates))
             mask = parts[0] if gates == 1 else np.concatenate(parts, axis=-1)
+            if not _is_unstructured(pattern):
+                mask = from_matrix(mask, before.shape, _axes(entry.target))
             entry.write_state({"mask": mask & before})
             entry.project()
 
@@ -177,8 +191,18 @@ class GradualPruning(ProjectionCallback):
         gates = next((n for cell, n in _GATES.items() if isinstance(target.layer, cell)), 1)
         return gates if target.variable.name in ("kernel", "recurrent_kernel") else 1
 
-    def measure(self, value, state):
-        return np.mean(value == 0)
+
+def _axes(target):
+    return output_axes(target.layer, target.variable.name)
+
+
+def _is_unstructured(pattern):
+    return isinstance(pattern, patterns.Unstructured)
+
+
+def _matrix(target, pattern, array):
+    """An array of the shape of a weight as its pattern sees it."""
+    return array if _is_unstructured(pattern) else as_matrix(array, _axes(target))
 
 
 def choose_masks(scores, alive, shapes, amount):

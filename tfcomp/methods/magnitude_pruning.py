@@ -7,12 +7,47 @@ Efficient Neural Networks", arXiv:1506.02626.
 import keras
 import numpy as np
 
-from tfcomp import schedules
+from tfcomp import keras_private, schedules
 from tfcomp import targets as targets_lib
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.entry import as_numpy
+from tfcomp.core.mask import Mask, magnitude
 from tfcomp.methods import _neurons as neurons
-from tfcomp.methods._threshold import ThresholdMask
-from tfcomp.validation import check_number, invalid
+from tfcomp.validation import check_integer, check_number, invalid
+
+
+class ThresholdMask(Mask):
+    """A mask over the weights that are not below a threshold.
+
+    State: `mask`; `deviation`, the standard deviation of the weight when pruning began; `done`,
+    the amount it was last pruned to.
+
+    Args:
+        path: Path of the weight, for error messages.
+        quality: The threshold in standard deviations, at an amount of 1.
+    """
+
+    def __init__(self, path, quality):
+        self.path, self.quality = path, quality
+
+    def init(self, value):
+        zero = np.zeros((), np.float32)
+        return {**super().init(value), "deviation": zero, "done": zero}
+
+    def adopt(self, value, state):
+        deviation = np.float32(np.std(value.astype(np.float64)))
+        return {**super().adopt(value, state), "deviation": deviation, "done": np.float32(0)}
+
+    def update(self, value, state, amount):
+        if np.float32(amount) <= state["done"]:
+            # A resumed run comes by its last round again: what has shrunk since is to stay.
+            return value, state
+        size = magnitude(self.path, value)
+        mask = state["mask"] & (size >= amount * self.quality * state["deviation"])
+        # A weight without a single connection would cut the network in two.
+        mask.flat[np.argmax(size)] = True
+        # Adding zero turns -0.0 into 0.0.
+        return value * mask + 0, {**state, "mask": mask, "done": np.float32(amount)}
 
 
 class MagnitudePruning(ProjectionCallback):
@@ -25,7 +60,8 @@ class MagnitudePruning(ProjectionCallback):
 
     * neurons left without inputs or without outputs lose their other connections, too, where the
       graph of the model shows what is connected to what (sequential and functional models, dense
-      and convolutional layers);
+      and convolutional layers). A neuron without inputs gives a constant, which is added to the
+      biases behind it; where these cannot hold it, the neuron stays;
     * the rate of a `Dropout` in front of a pruned layer becomes `rate * sqrt(kept)`, since a layer
       of fewer connections overfits less. When `fit` ends the rate is the old one again.
 
@@ -45,6 +81,7 @@ class MagnitudePruning(ProjectionCallback):
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight. In a dict, `quality` can be overridden.
         verbose: 1 to print a line at every round.
+        optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
@@ -66,6 +103,7 @@ class MagnitudePruning(ProjectionCallback):
     overrides = ("quality",)
     fits_run = True
     amount_is_measure = False
+    fleeting = (*ProjectionCallback.fleeting, "_links", "_pairs", "_rates")
 
     def __init__(
         self,
@@ -76,10 +114,10 @@ class MagnitudePruning(ProjectionCallback):
         dead_neurons=True,
         targets=None,
         verbose=0,
+        optimizer=None,
     ):
-        super().__init__(targets=targets, verbose=verbose)
-        if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-            raise invalid("rounds", rounds, "a positive integer")
+        super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
+        rounds = check_integer("rounds", rounds, 1)
         if not isinstance(dropout, (bool, dict)):
             raise invalid("dropout", dropout, "True, False or a dict of layer names")
         check_number("quality", quality, 0)
@@ -89,33 +127,30 @@ class MagnitudePruning(ProjectionCallback):
         self._portions = tuple((i + 1) / rounds for i in range(rounds))
         self._fixed = None if steps is None else schedules.StepPortions(steps, self._portions)
         self._spread = None
-        self._links = []
-        self._rates = []
+
+    def _begin_life(self):
+        super()._begin_life()
+        self._links, self._pairs, self._rates = [], [], []
 
     def make_projection(self, target):
         quality = target.options.get("quality", self.quality)
         check_number("quality", quality, 0)
         return ThresholdMask(target.path, quality)
 
-    def set_model(self, model):
-        super().set_model(model)
+    def attach(self, model):
+        super().attach(model)
         self._links = neurons.links(model) if self.dead_neurons else []
         self._pairs = self._dropouts()
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._spread = self._fixed
+        self._spread = None
 
     def make_schedule(self, target, run):
+        if self._fixed is not None:
+            return self._fixed
         if self._spread is None:
-            if not run.end:
-                raise invalid(
-                    "steps",
-                    None,
-                    "optimizer steps, one for each round, where the length of an epoch is not "
-                    "known (or pass `steps_per_epoch` to `fit`)",
-                )
-            self._spread = schedules.StepPortions.spread(self._portions, run.begin, run.end)
+            self._spread = run.spread(self._portions, "round")
         return self._spread
 
     def compress(self, entries, amount):
@@ -135,22 +170,25 @@ class MagnitudePruning(ProjectionCallback):
         if self._rates:
             self.model.train_function = None
 
-    def measure(self, value, state):
-        return np.mean(value == 0)
-
     def _drop_dead(self):
         kernels = {
             id(e.target.layer): e
             for e in self._entries
-            if e.variable is getattr(e.target.layer, "_kernel", None)
+            if e.variable is keras_private.stored_kernel(e.target.layer)
         }
         if not self._links or not kernels:
             return
         before = {key: entry.read()[1]["mask"] for key, entry in kernels.items()}
-        for key, mask in neurons.drop_dead(self._links, before).items():
+        layers = {id(x): x for link in self._links for x in (link.producer, *link.consumers)}
+        biases = {key: as_numpy(x.bias) for key, x in layers.items() if x.use_bias}
+        masks, folded = neurons.drop_dead(self._links, before, biases)
+        for key, mask in masks.items():
             if mask is not before[key]:
                 kernels[key].write_state({"mask": mask})
                 kernels[key].project()
+        for key, bias in folded.items():
+            if bias is not biases[key]:
+                layers[key].bias.assign(bias)
 
     def _dropouts(self):
         """Pairs of a `Dropout` and the entries of the layers behind it."""
@@ -166,7 +204,10 @@ class MagnitudePruning(ProjectionCallback):
             found = [(named[drop], [named[layer]]) for drop, layer in self.dropout.items()]
         else:
             within = {id(layer) for layer in layers}
-            found = [(drop, neurons.consumers(drop, within) or []) for drop in drops]
+            found = [
+                (drop, [layer for layer, _ in neurons.consumers(drop, within) or []])
+                for drop in drops
+            ]
         pairs = []
         for drop, behind in found:
             ids = {id(layer) for layer in behind}

@@ -1,7 +1,5 @@
 """Keeps zeros zero, in a model that was loaded from a file for example."""
 
-import numpy as np
-
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.mask import Mask
 
@@ -16,6 +14,7 @@ class PreserveSparsity(ProjectionCallback):
     Args:
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight.
+        optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: While attaching, if the model is not built and compiled, if `targets` matches
@@ -36,11 +35,8 @@ class PreserveSparsity(ProjectionCallback):
            [False,  True]])
     """
 
-    def __init__(self, targets=None):
-        super().__init__(targets=targets)
+    def __init__(self, targets=None, optimizer=None):
+        super().__init__(targets=targets, optimizer=optimizer)
 
     def make_projection(self, target):
         return Mask()
-
-    def measure(self, value, state):
-        return np.mean(value == 0)

@@ -4,11 +4,56 @@ Matthieu Courbariaux, Yoshua Bengio, Jean-Pierre David, "BinaryConnect", arXiv:1
 binary weights; the papers of the quantizers for others.
 """
 
-from tfcomp import quantizers, schedules
+import keras
+import numpy as np
+
+from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.latent import Latent
+from tfcomp.methods.trained_ternary.quantizer import TrainedTernary
 from tfcomp.model.axes import output_axes
+from tfcomp.quantizers.base import Quantizer, applied, get
 from tfcomp.validation import invalid
+
+
+class Quantized(Latent):
+    """The variable is `quantizer(y)`, and `y` is trained by the gradient at the variable.
+
+    State: `latent`, which is `y`; `share`, 1 from the first update on.
+
+    Args:
+        quantizer: Function from tensor to tensor of the same shape.
+        clip: Largest magnitude of `y`, or `None`.
+    """
+
+    def __init__(self, quantizer, clip=None):
+        self.quantizer = quantizer
+        self.clip = clip
+
+    def init(self, value):
+        return {**super().init(value), "share": np.zeros((), np.float32)}
+
+    def after(self, value, state):
+        if self.clip is not None:
+            value = keras.ops.clip(value, -self.clip, self.clip)
+        return super().after(value, state)
+
+    def show(self, latent, state):
+        quantized = applied(self.quantizer, latent)
+        free = self.free(latent, quantized, state["share"])
+        return keras.ops.where(state["share"] >= 1, quantized, free)
+
+    def free(self, latent, quantized, share):
+        """What is shown while the share is less than 1: the latent value as it is."""
+        return latent
+
+    def update(self, value, state, amount):
+        """Shows `amount` of the quantized value from here on; 1 for nothing else."""
+        if state["share"] >= amount:
+            return value, state
+        state = {**state, "share": np.float32(amount)}
+        tensors = {name: keras.ops.convert_to_tensor(array) for name, array in state.items()}
+        return keras.ops.convert_to_numpy(self.show(tensors["latent"], tensors)), state
 
 
 class QuantizedTraining(ProjectionCallback):
@@ -31,6 +76,7 @@ class QuantizedTraining(ProjectionCallback):
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight. In a dict, `quantizer` can be overridden.
         verbose: 1 to print a line when weights are quantized.
+        optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
@@ -53,16 +99,16 @@ class QuantizedTraining(ProjectionCallback):
     measures = "quantized"
     compresses_at_once = True
 
-    def __init__(self, quantizer, targets=None, verbose=0):
-        super().__init__(targets=targets, verbose=verbose)
+    def __init__(self, quantizer, targets=None, verbose=0, optimizer=None):
+        super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
         self.quantizer = self._get(quantizer)
         self._always = schedules.StepPortions([0], [1.0])
 
     def _get(self, identifier):
-        quantizer = quantizers.get(identifier, "quantizer")
+        quantizer = get(identifier, "quantizer")
         if quantizer is None:
             raise invalid("quantizer", identifier, "a quantizer")
-        if isinstance(quantizer, quantizers.TrainedTernary):
+        if isinstance(quantizer, TrainedTernary):
             raise invalid(
                 "quantizer",
                 identifier,
@@ -71,15 +117,15 @@ class QuantizedTraining(ProjectionCallback):
             )
         return quantizer
 
-    def projection(self, quantizer, clip):
+    def projection(self, quantizer):
         """Returns the projection for a quantizer."""
-        return Latent(quantizer, clip)
+        return Quantized(quantizer, getattr(quantizer, "clip_value", None))
 
     def make_projection(self, target):
         quantizer = self._get(target.options.get("quantizer", self.quantizer))
-        if isinstance(quantizer, quantizers.Quantizer):
+        if isinstance(quantizer, Quantizer):
             quantizer = quantizer.for_kernel(output_axes(target.layer, target.variable.name))
-        return self.projection(quantizer, getattr(quantizer, "clip_value", None))
+        return self.projection(quantizer)
 
     def make_schedule(self, target, run):
         return self._always

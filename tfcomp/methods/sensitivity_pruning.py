@@ -4,11 +4,55 @@ Ehud D. Karnin, "A simple procedure for pruning back-propagation trained neural 
 Transactions on Neural Networks 1(2), 1990.
 """
 
+import keras
 import numpy as np
 
+from tfcomp.core.mask import Mask
 from tfcomp.core.projection import check_weights
-from tfcomp.methods._sensitivity_mask import SensitivityMask
 from tfcomp.methods.gradual_pruning import GradualPruning
+
+
+def sensitivity(value, initial, gain):
+    """`S = gain * w / (w - w_initial)`: an estimate of how the loss rises without a weight.
+
+    Args:
+        value: Array, the weights.
+        initial: Array, the weights before the first step.
+        gain: Array, the sum of `-gradient * change` over the steps.
+    """
+    value = value.astype(gain.dtype)
+    change = value - initial
+    # A weight that came back to where it was leaves the estimate undefined.
+    least = 1e-6 * max(np.abs(value).max(), np.finfo(value.dtype).tiny)
+    change = np.where(np.abs(change) < least, np.copysign(least, change), change)
+    return gain * value / change
+
+
+class SensitivityMask(Mask):
+    """A mask, and the sum of `-gradient * change` of every weight.
+
+    State: `mask`; `initial`, the values before the first step; `gain`, the sums.
+    """
+
+    takes_rows = False
+
+    def init(self, value):
+        gain = np.zeros(value.shape, np.promote_types(value.dtype, np.float32))
+        return {**super().init(value), "initial": np.array(value), "gain": gain}
+
+    def adopt(self, value, state):
+        return {**super().adopt(value, state), "initial": value}
+
+    def before(self, gradient, value, state):
+        seen, _, _ = super().before(gradient, value, state)
+        return seen, value, {**state, "step": (gradient, value)}
+
+    def after(self, value, state):
+        if "step" in state:
+            gradient, before = state["step"]
+            gained = keras.ops.cast(gradient * (before - value), state["gain"].dtype)
+            state = {**state, "gain": state["gain"] + gained}
+        return super().after(value, state)
 
 
 class SensitivityPruning(GradualPruning):
@@ -33,6 +77,7 @@ class SensitivityPruning(GradualPruning):
         m_by_n: See `GradualPruning`.
         per_gate: See `GradualPruning`.
         verbose: See `GradualPruning`.
+        optimizer: See `GradualPruning`.
 
     Raises:
         ValueError: As `GradualPruning`.
@@ -57,7 +102,7 @@ class SensitivityPruning(GradualPruning):
 
     def score(self, path, value, state):
         check_weights(path, value)
-        scores = SensitivityMask().scores(value, state)
+        scores = sensitivity(value, state["initial"], state["gain"])
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"The sensitivities of {path!r} contain NaN or infinity: training has diverged. "

@@ -1,5 +1,7 @@
 """Along which axes of a weight its output channels lie."""
 
+import math
+
 import keras
 
 _TRANSPOSED = (
@@ -33,3 +35,27 @@ def einsum_output_axes(equation):
     output = equation.split("->")[1]
     kernel = kernel.replace("...", "").strip()
     return tuple(i - len(kernel) for i, label in enumerate(kernel) if label in output)
+
+
+def as_matrix(array, axes):
+    """A weight as a matrix of its inputs by its outputs.
+
+    Args:
+        array: Numpy array.
+        axes: Tuple of negative axes, as `output_axes` returns them.
+
+    Returns:
+        Array `(inputs, outputs)`, each in the order of the weight's axes.
+    """
+    outputs = sorted(axis + array.ndim for axis in axes)
+    inputs = [axis for axis in range(array.ndim) if axis not in outputs]
+    columns = math.prod(array.shape[axis] for axis in outputs)
+    return array.transpose(inputs + outputs).reshape(-1, columns)
+
+
+def from_matrix(matrix, shape, axes):
+    """The array of a given shape that `as_matrix` makes this matrix of."""
+    outputs = sorted(axis + len(shape) for axis in axes)
+    order = [axis for axis in range(len(shape)) if axis not in outputs] + outputs
+    moved = matrix.reshape([shape[axis] for axis in order])
+    return moved.transpose([order.index(axis) for axis in range(len(shape))])

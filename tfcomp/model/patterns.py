@@ -1,7 +1,8 @@
 """Which weights are pruned together: one by one, in blocks, or m of every n.
 
 A pattern turns the scores of single weights into scores of its units, and a choice of units back
-into a mask over the weights.
+into a mask over the weights. Blocks and groups are those of the weight as a matrix of its inputs by
+its outputs, see `tfcomp.model.axes.as_matrix`.
 """
 
 import numpy as np
@@ -67,9 +68,12 @@ class Unstructured:
         """Mask over the weights from a choice of units."""
         return kept
 
+    def check_reach(self, path, shape, amount):
+        """Does nothing: single weights come to any sparsity, but for the one that is kept."""
+
 
 class Blocks:
-    """Rectangular blocks of a kernel seen as a matrix: all input axes by the output axis.
+    """Rectangular blocks of a matrix `(inputs, outputs)`.
 
     Args:
         block_size: `(rows, columns)`; blocks at the edges may be smaller. `None` for either stands
@@ -101,27 +105,34 @@ class Blocks:
             pooled = pooled / self._pool(np.add, np.ones_like(scores))
         return np.where(self._pool(np.maximum, alive), pooled, -1)
 
-    def _pool(self, function, array):
-        matrix = array.reshape(-1, array.shape[-1])
+    def _pool(self, function, matrix):
         rows = np.arange(0, matrix.shape[0], self.rows)
         columns = np.arange(0, matrix.shape[1], self.columns)
         return function.reduceat(function.reduceat(matrix, rows, axis=0), columns, axis=1)
 
     def expand(self, kept, shape):
         """Mask over the weights from a choice of blocks."""
-        columns = shape[-1]
-        rows = int(np.prod(shape[:-1]))
+        rows, columns = shape
         mask = np.repeat(kept, min(self.rows, rows), axis=0)[:rows]
-        mask = np.repeat(mask, min(self.columns, columns), axis=1)
-        return mask[:, :columns].reshape(shape)
+        return np.repeat(mask, min(self.columns, columns), axis=1)[:, :columns]
+
+    def check_reach(self, path, shape, amount):
+        """Raises where too few blocks are there to come to a sparsity: one at least is kept."""
+        blocks = -(-shape[0] // self.rows) * -(-shape[1] // self.columns)
+        if amount and count(amount, blocks) >= blocks:
+            raise invalid(
+                "block_size",
+                (min(self.rows, shape[0]), min(self.columns, shape[1])),
+                f"more than the {blocks} blocks that {path} has, a matrix of {shape[0]} inputs by "
+                f"{shape[1]} outputs, so that {amount:.0%} of them can be pruned",
+            )
 
 
 class MByN:
     """`m` zeros in every `n` consecutive weights along the inputs of each output.
 
-    The weights of one output are taken in the order of the kernel's input axes, so groups run
-    along the axis that a matrix product sums over, as sparse tensor cores need it. A last group
-    of fewer than `n` weights counts the missing ones as zeros.
+    Groups run along the inputs, which a matrix product sums over, as sparse tensor cores need it. A
+    last group of fewer than `n` weights counts the missing ones as zeros.
 
     Args:
         m_by_n: The pair `(m, n)`, `(2, 4)` for example.
@@ -142,12 +153,21 @@ class MByN:
     def mask(self, scores, alive, amount):
         """Mask with `amount * n` zeros a group, at most `m`: the dead, then the smallest scores."""
         zeros = min(count(amount, self.n), self.m)
-        matrix = np.where(alive, scores, -1).reshape(-1, scores.shape[-1]).T
+        matrix = np.where(alive, scores, -1).T
         groups = -(-matrix.shape[1] // self.n)
         padded = np.full((matrix.shape[0], groups * self.n), -2.0, matrix.dtype)
         padded[:, : matrix.shape[1]] = matrix
         order = np.argsort(padded.reshape(-1, self.n), axis=1, kind="stable")
         kept = np.ones(order.shape, bool)
         np.put_along_axis(kept, order[:, :zeros], False, axis=1)
-        kept = kept.reshape(padded.shape)[:, : matrix.shape[1]]
-        return np.ascontiguousarray(kept.T).reshape(scores.shape)
+        return kept.reshape(padded.shape)[:, : matrix.shape[1]].T
+
+    def check_reach(self, path, shape, amount):
+        """Raises where an output has fewer than `n` inputs."""
+        if shape[0] < self.n:
+            raise invalid(
+                "m_by_n",
+                (self.m, self.n),
+                f"groups of at most {shape[0]} weights for {path}, whose outputs have no more "
+                "inputs; or leave it out of `targets`",
+            )

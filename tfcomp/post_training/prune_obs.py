@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from tfcomp import targets as targets_lib
-from tfcomp.core import attachment
 from tfcomp.core.projection import check_weights
+from tfcomp.core.step import Projected
 from tfcomp.model import patterns
 from tfcomp.model.data import batches
 from tfcomp.model.linear import linear_map
@@ -153,7 +153,7 @@ def _linear_maps(model, targets):
 
 def _masks(target):
     constraint = target.variable.constraint
-    return constraint.entries if isinstance(constraint, attachment.Constraint) else []
+    return constraint.entries if isinstance(constraint, Projected) else []
 
 
 def _check_free(target):

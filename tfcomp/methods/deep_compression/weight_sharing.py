@@ -4,13 +4,129 @@ Song Han, Huizi Mao, William J. Dally, "Deep Compression: Compressing Deep Neura
 Pruning, Trained Quantization and Huffman Coding", arXiv:1510.00149.
 """
 
+import math
+
+import keras
 import numpy as np
 
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
-from tfcomp.methods.deep_compression._shared import Shared
-from tfcomp.methods.deep_compression.kmeans import INITS
-from tfcomp.validation import check_number, invalid
+from tfcomp.core.projection import Projection
+from tfcomp.methods.deep_compression.kmeans import INITS, kmeans
+from tfcomp.validation import check_integer, invalid
+
+
+class Shared(Projection):
+    """Each weight is the centroid of its cluster, or zero; centroids train, assignments stay.
+
+    The optimizer sees a tensor that holds each centroid once, at a weight that stands for its
+    cluster, with the gradient `dL/dC_k = Σ dL/dW_ij 1(I_ij = k)`, and zeros elsewhere. So a
+    centroid moves as a variable of its own would, with the optimizer's memory of past gradients,
+    weight decay and clipping by norm.
+
+    State: `codebook`, the centroids after an entry that is zero; `index`, the entry of each weight;
+    `member`, the weight that
+    stands for each cluster; `active`, false until the first
+    update.
+
+    Args:
+        path: Path of the variable, for error messages.
+        clusters: At most so many values other than zero.
+        init: Where k-means begins, see `tfcomp.methods.deep_compression.kmeans`.
+        seed: Seed of the initialisation `"random"`.
+    """
+
+    kind = "shared"
+    takes_rows = True
+
+    def __init__(self, path, clusters, init="linear", seed=0):
+        self.path = path
+        self.clusters = clusters
+        self.init_by = init
+        self.seed = seed
+
+    def init(self, value):
+        entries = min(self.clusters, value.size) + 1
+        return {
+            "codebook": np.zeros(entries, value.dtype),
+            "index": np.zeros(value.shape, np.int32),
+            "member": np.zeros(entries, np.int32),
+            "active": np.zeros((), bool),
+        }
+
+    def before(self, gradient, value, state):
+        ops, active = keras.ops, state["active"]
+        own, index = gradient, state["index"]
+        alive = value != 0
+        if hasattr(gradient, "indices"):
+            own, rows = gradient.values, gradient.indices
+            alive, index = ops.take(alive, rows, axis=0), ops.take(index, rows, axis=0)
+            gradient = ops.convert_to_tensor(gradient)
+        # Zero is no cluster, and what was pruned since has left its own.
+        own = ops.cast(ops.where(alive, own, 0.0), _accumulator(own))
+        clusters = state["codebook"].shape[0]
+        sums = ops.segment_sum(ops.reshape(own, (-1,)), ops.reshape(index, (-1,)), clusters)
+        seen = self._once(ops.cast(sums, gradient.dtype), state)
+        once = self._once(state["codebook"], state)
+        return ops.where(active, seen, gradient), ops.where(active, once, value), state
+
+    def _once(self, numbers, state):
+        """A tensor of the shape of the weights with each number at one weight of its cluster."""
+        shape = state["index"].shape
+        return keras.ops.reshape(
+            keras.ops.segment_sum(numbers, state["member"], math.prod(shape)), shape
+        )
+
+    def after(self, value, state):
+        ops, codebook = keras.ops, state["codebook"]
+        moved = ops.take(ops.reshape(value, (-1,)), state["member"])
+        # Entry 0 is zero, and so are those without a cluster. In a value that somebody has set, a
+        # weight that stands for others may be pruned.
+        codebook = ops.where(ops.logical_and(codebook != 0, moved != 0), moved, codebook)
+        # Read from one place, so that the members of a cluster agree to the last bit.
+        shown = ops.where(state["active"], ops.take(codebook, state["index"]), value)
+        return shown, {**state, "codebook": codebook}
+
+    def update(self, value, state, amount):
+        """Finds the clusters; they are found once."""
+        if state["active"]:
+            return value, state
+        alive = value != 0
+        if not alive.any():
+            raise ValueError(
+                f"All of {self.path} is zero, so there is nothing to share. Train the model first, "
+                "or leave this weight out of `targets`."
+            )
+        weights = value[alive].astype(np.promote_types(value.dtype, np.float32), copy=False)
+        centroids, clusters = kmeans(weights, self.clusters, self.init_by, self.seed)
+        index = np.zeros(value.shape, np.int32)
+        index[alive] = clusters + 1
+        return self.assign(value, state, centroids, index)
+
+    def assign(self, value, state, centroids, index):
+        """The value and state of given clusters.
+
+        Args:
+            value: Numpy array.
+            state: Dict of numpy arrays, as `init` made it.
+            centroids: Array of at most `clusters` numbers.
+            index: Array of the shape of `value`, 0 for zero and `k` for `centroids[k - 1]`.
+        """
+        codebook = np.zeros_like(state["codebook"])
+        codebook[1 : 1 + len(centroids)] = centroids
+        # A centroid that comes to zero prunes its cluster.
+        index = np.where(codebook[index] == 0, 0, index).astype(np.int32)
+        member = np.zeros_like(state["member"])
+        # From the last to the first, which stays.
+        member[index.reshape(-1)[::-1]] = np.arange(index.size)[::-1]
+        new = {"codebook": codebook, "index": index, "member": member, "active": np.bool_(True)}
+        return codebook[index], new
+
+
+def _accumulator(tensor):
+    """Sums of half precision are taken in single precision."""
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 class WeightSharing(ProjectionCallback):
@@ -23,8 +139,8 @@ class WeightSharing(ProjectionCallback):
     `quantized` and `quantized/<path>`, 1 from `begin_step` on.
 
     Start from a trained model, compiled anew: the gradient of a centroid is as large as its
-    cluster, so plain SGD wants a learning rate smaller by orders of magnitude, and clipping by norm
-    sees a larger one; Adam and its like only want that of fine-tuning.
+    cluster, so plain SGD wants a learning rate smaller by orders of magnitude; Adam and its like
+    only want that of fine-tuning.
 
     A later `fit` keeps clusters and trains centroids. A killed run resumed by
     `keras.callbacks.BackupAndRestore` goes on bit for bit. After loading a `.keras` file a new
@@ -42,6 +158,7 @@ class WeightSharing(ProjectionCallback):
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight. In a dict, `bits`, `clusters` and `init` can be overridden.
         verbose: 1 to print a line when weights are shared.
+        optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
@@ -73,11 +190,12 @@ class WeightSharing(ProjectionCallback):
         seed=0,
         targets=None,
         verbose=0,
+        optimizer=None,
     ):
-        super().__init__(targets=targets, verbose=verbose)
-        check_number("begin_step", begin_step, 0)
+        super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
+        begin_step = check_integer("begin_step", begin_step, 0)
         self._options = {"bits": bits, "clusters": clusters, "init": init}
-        self.seed = seed
+        self.seed = check_integer("seed", seed, 0)
         self._schedule = schedules.StepPortions([begin_step], [1.0])
         self._shared("", self._options)
 
@@ -102,9 +220,8 @@ def _clusters(options):
     if (bits is None) == (clusters is None):
         raise invalid("bits", bits, f"either `bits` or `clusters` (which is {clusters!r})")
     name, number, most = ("bits", bits, 16) if clusters is None else ("clusters", clusters, 1 << 16)
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
-        raise invalid(name, number, f"an integer from 1 to {most}")
-    return clusters or 2**bits
+    number = check_integer(name, number, 1, most)
+    return 2**number if clusters is None else number
 
 
 def _check_init(init):

@@ -6,7 +6,7 @@ Zhangjie Cao et al., "HashNet: Deep Learning to Hash by Continuation", arXiv:170
 import keras
 
 from tfcomp import targets
-from tfcomp.core.callback import current_step
+from tfcomp.core.optimizers import current_step
 from tfcomp.methods.hashnet.layer import HashCode
 from tfcomp.validation import check_number, invalid
 

@@ -7,12 +7,95 @@ arXiv:1702.04008.
 import keras
 import numpy as np
 
-from tfcomp.core import attachment
+from tfcomp.core.attachment import attach
 from tfcomp.core.callback import ProjectionCallback
-from tfcomp.methods.deep_compression._shared import Shared
+from tfcomp.core.projection import Projection
+from tfcomp.methods.deep_compression.weight_sharing import Shared
 from tfcomp.methods.soft_weight_sharing import mixture
-from tfcomp.methods.soft_weight_sharing._mixture_prior import MixturePrior, Pool
-from tfcomp.validation import check_number, invalid
+from tfcomp.validation import check_integer, check_number, invalid
+
+
+class Pool:
+    """What the weights of one mixture say about it in one step.
+
+    Attributes:
+        begin: The parameters that training begins with, set before the first step.
+    """
+
+    def __init__(self):
+        self.begin = None
+        self._sums = {}
+
+    def add(self, who, sums):
+        """Notes the sums of one weight; who comes a second time begins the next step."""
+        if id(who) in self._sums:
+            self._sums.clear()
+        self._sums[id(who)] = sums
+
+    def total(self):
+        """The sums over all weights of the step."""
+        return sum(self._sums.values())
+
+
+class MixturePrior(Projection):
+    """Adds to the loss `strength * -log p(W)` of a mixture, whose parameters are trained, too.
+
+    The weights get the gradient of it on top of their own. The mixture takes a step of Adam, which
+    the strength does not matter to, down the gradient of `-log p(W)` and of its own priors. All
+    weights of a mixture hold the same copy of it.
+
+    State: `parameters`, see `mixture`; `first` and `second`, Adam's moments, and `iteration`, its
+    steps.
+
+    Args:
+        pool: The `Pool` of the mixture.
+        components: Components beside the one at zero.
+        strength: Factor of `-log p(W)` in the loss.
+        rates: Learning rates of means, log-variances and mixing proportions.
+        priors: `mixture.Priors`.
+    """
+
+    kind = "shared"
+
+    def __init__(self, pool, components, strength, rates, priors):
+        self.pool = pool
+        self.components = components
+        self.strength = strength
+        self.priors = priors
+        mean, variance, mixing = rates
+        sizes = [components, components + 1, components + 1]
+        self.rates = np.repeat(np.array([mean, variance, mixing], np.float32), sizes)
+
+    def init(self, value):
+        vector = np.zeros(3 * self.components + 2, np.float32)
+        names = ("parameters", "first", "second")
+        return {**dict.fromkeys(names, vector), "iteration": np.zeros((), np.int32)}
+
+    def adopt(self, value, state):
+        return {**self.init(value), "parameters": self.pool.begin}
+
+    def before(self, gradient, value, state):
+        ops = keras.ops
+        weights = ops.cast(ops.reshape(value, (-1,)), "float32")
+        pulled, sums = mixture.pull(weights, ops.convert_to_tensor(state["parameters"]))
+        self.pool.add(self, sums)
+        pulled = ops.cast(self.strength * pulled, gradient.dtype)
+        return gradient + ops.reshape(pulled, gradient.shape), value, {**state, "pool": self.pool}
+
+    def after(self, value, state):
+        if "pool" not in state:
+            return value, state
+        ops = keras.ops
+        parameters = ops.convert_to_tensor(state["parameters"])
+        slope = mixture.parameter_gradient(state["pool"].total(), parameters, self.priors)
+        step = state["iteration"] + 1
+        first = 0.9 * state["first"] + 0.1 * slope
+        second = 0.999 * state["second"] + 0.001 * slope**2
+        time = ops.cast(step, "float32")
+        size = ops.sqrt(second / (1 - 0.999**time)) + 1e-7
+        rates = ops.convert_to_tensor(self.rates)
+        moved = parameters - rates * (first / (1 - 0.9**time)) / size
+        return value, {"parameters": moved, "first": first, "second": second, "iteration": step}
 
 
 class SoftWeightSharing(ProjectionCallback):
@@ -52,6 +135,7 @@ class SoftWeightSharing(ProjectionCallback):
             are of different scales.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight.
+        optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
@@ -86,11 +170,11 @@ class SoftWeightSharing(ProjectionCallback):
         merge=1e-10,
         scope="global",
         targets=None,
+        optimizer=None,
     ):
-        super().__init__(targets=targets)
-        for name, number in (("samples", samples), ("components", components)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise invalid(name, number, "a positive integer")
+        super().__init__(targets=targets, optimizer=optimizer)
+        samples = check_integer("samples", samples, 1)
+        components = check_integer("components", components, 1)
         check_number("zero_proportion", zero_proportion, 0, below=1)
         if not zero_proportion:
             raise invalid("zero_proportion", zero_proportion, "a number in (0, 1)")
@@ -146,7 +230,8 @@ class SoftWeightSharing(ProjectionCallback):
         for entry in entries:
             index = mixture.assign(entry.read()[0], gaussians)
             projection = Shared(entry.target.path, self.components)
-            shared = attachment.attach(self.model, entry.target, projection)
+            given = None if self.optimizer is None else self._optimizer
+            shared = attach(self.model, entry.target, projection, given)
             value, state = shared.read()
             # Only what the tensor has of them: it may have fewer weights than there are means.
             used, index = np.unique(np.concatenate([[0], index.reshape(-1)]), return_inverse=True)

@@ -1,0 +1,131 @@
+"""Every patch of a Keras object, put on and taken off.
+
+Three facts of Keras carry tfcomp. Every optimizer applies `variable.constraint` right after its
+update (see `tfcomp.core.step`). Variables of the optimizer are threaded through the step on JAX,
+too: that is where state lives. And a file of weights is a tree of the objects found on the model's
+attributes: that is how state is saved. What Keras has no place for is put on the objects here:
+
+* `apply` of an optimizer, so that `before` runs; on TensorFlow the update is compiled, too;
+* `save_own_variables` and `load_own_variables` of an optimizer, so that its own files stay plain;
+* the attribute `tfcomp_state` of an optimizer, which Keras finds when it saves;
+* `make_train_function` of a model, so that a model compiled anew is followed.
+
+They are put on an object, not on its class, and not by `setattr`, which tracks what it is given.
+"""
+
+from tfcomp import keras_private
+from tfcomp.core import compiled, step
+from tfcomp.core.home import Home, ProjectionState
+from tfcomp.core.optimizers import leaves
+
+_STATE = "tfcomp_state"
+
+
+def put(thing, name, value):
+    """Puts an attribute on an object."""
+    object.__setattr__(thing, name, value)
+
+
+def take_off(thing, *names):
+    """Takes attributes off an object again; those of its class show."""
+    for name in names:
+        if name in vars(thing):
+            object.__delattr__(thing, name)
+
+
+def state_of(optimizer):
+    """The `ProjectionState` of an optimizer, or `None`."""
+    return vars(optimizer).get(_STATE)
+
+
+def home_of(model, outer, optimizer, given):
+    """Returns the `Home` of an optimizer, which is made and put on it if it has none.
+
+    Args:
+        model: The model it trains.
+        outer: What the model was compiled with: the optimizer itself, or what is wrapped around it.
+        optimizer: The optimizer.
+        given: Whether a user named it.
+    """
+    state = state_of(optimizer)
+    if state is not None:
+        return state.home
+    home = Home(model, outer, optimizer, given)
+    put(optimizer, _STATE, ProjectionState(home))
+    put(optimizer, "apply", _applying(home, optimizer.apply))
+    for each in home.patched:
+        _save_plainly(each)
+    return home
+
+
+def leave(home):
+    """Makes an optimizer that nothing is attached to any more a plain one again."""
+    if not home.entries:
+        take_off(home.optimizer, _STATE, "apply")
+        for each in home.patched:
+            take_off(each, "save_own_variables", "load_own_variables")
+
+
+def follow(model, is_attached, bring_along):
+    """Lets a later `fit` find what is attached, although the model was recompiled in between.
+
+    Args:
+        model: A `keras.Model`.
+        is_attached: Function that says whether anything is attached to the model still.
+        bring_along: Function to call before a step is made for the optimizer the model has then.
+    """
+    if "make_train_function" in vars(model):
+        return
+    make = model.make_train_function
+
+    def make_train_function(force=False):
+        if not is_attached():
+            unfollow(model)
+        # Not in every `train_on_batch`: compiling takes the function away.
+        elif model.optimizer is not None and (force or model.train_function is None):
+            bring_along()
+        return make(force)
+
+    put(model, "make_train_function", make_train_function)
+
+
+def unfollow(model):
+    """Undoes `follow`."""
+    take_off(model, "make_train_function")
+
+
+def _applying(home, apply):
+    def applied(grads, trainable_variables=None):
+        variables = trainable_variables
+        if variables is None:
+            variables = keras_private.trainable_variables(home.optimizer)
+        update = compiled.update if compiled.pays(home) else step.apply
+        return update(home, lambda g: apply(g, trainable_variables), grads, list(variables))
+
+    return applied
+
+
+def _save_plainly(optimizer):
+    """Makes an optimizer save and load its own variables alone.
+
+    Keras drops all of an optimizer's state when a file has another number of variables.
+    """
+    view, kind = _PlainView(optimizer), type(optimizer)
+    put(optimizer, "save_own_variables", lambda store: kind.save_own_variables(view, store))
+    put(optimizer, "load_own_variables", lambda store: kind.load_own_variables(view, store))
+
+
+class _PlainView:
+    """An optimizer as it would be without tfcomp, for Keras's own saving code to look at."""
+
+    def __init__(self, optimizer):
+        self._optimizer = optimizer
+
+    @property
+    def variables(self):
+        states = filter(None, map(state_of, leaves(self._optimizer)))
+        hidden = {id(v) for state in states for v in state.home.state_variables()}
+        return [v for v in self._optimizer.variables if id(v) not in hidden]
+
+    def __getattr__(self, name):
+        return getattr(self._optimizer, name)
