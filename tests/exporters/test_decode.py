@@ -1,6 +1,5 @@
 """TensorFlow's decoding of every form against the array that was coded, bit for bit."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -105,5 +104,7 @@ def test_bits_of_any_width(width):
 
 
 def test_every_form_that_is_chosen_has_a_decoder():
-    kinds = {type(form) for density in (0.5, 0.001) for form in choose._positions(deflate, 2, density)}
+    kinds = {
+        type(form) for density in (0.5, 0.001) for form in choose._positions(deflate, 2, density)
+    }
     assert kinds == {type(positions) for positions, _ in FORMS.values()} - {type(None)}

@@ -1,4 +1,4 @@
-"""Every form gives back every bit under every coder, in the bytes that a calculation by hand expects."""
+"""Every form gives back every bit under every coder, in the bytes that are expected of it."""
 
 import hypothesis
 import keras

@@ -3,15 +3,15 @@
 import hypothesis
 import numpy as np
 import pytest
-from arrays import DTYPES, SPECIAL, assert_same_bits, named
+from arrays import SPECIAL, assert_same_bits, named
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfcomp import storage
-from tfcomp.storage import choose, record
+from tfcomp.storage import choose
 from tfcomp.storage.coders import CODERS, ans, deflate, frequencies, huffman
 from tfcomp.storage.distinct import Lookup, distinct
-from tfcomp.storage.forms import Bitmap, Gaps, Palette, Raw, RelativeIndex
+from tfcomp.storage.forms import Gaps, RelativeIndex
 
 
 def round_trip(array, coding="ans"):

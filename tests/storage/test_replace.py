@@ -10,7 +10,10 @@ PARTS = ("saved_model.pb", "variables")
 
 
 def write(path, text):
-    with replaced_folder(path, PARTS) as new, open(os.path.join(new, "saved_model.pb"), "w") as file:
+    with (
+        replaced_folder(path, PARTS) as new,
+        open(os.path.join(new, "saved_model.pb"), "w") as file,
+    ):
         file.write(text)
 
 

@@ -145,7 +145,7 @@ def smallest(array, coder):
     plain = _plain(array, coder)
     if isinstance(plain.values, Palette) and len(plain.values.table) <= 3:
         return plain
-    found = split(array, plain.bits)
+    found = split(array, plain.bits, isinstance(plain.values, Palette))
     if found is None:
         return plain
     scales, units = in_form(found[0], coder), _plain(found[1], coder)

@@ -250,9 +250,7 @@ class Archive:
             ArchiveError: If it is damaged.
         """
         try:
-            return record.decode(
-                entry.data, entry.shape, entry.dtype, self.coding, self._max_bytes
-            )
+            return record.decode(entry.data, entry.shape, entry.dtype, self.coding, self._max_bytes)
         except ValueError as error:
             raise ArchiveError(f"Weight {entry.path}/{entry.name}: {error}") from error
 

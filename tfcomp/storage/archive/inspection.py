@@ -6,6 +6,7 @@ import numpy as np
 from rich.table import Table
 
 from tfcomp.storage.archive.container import MAX_BYTES, Archive
+from tfcomp.storage.coders.counts import entropy_bits
 from tfcomp.storage.patterns import bit_patterns
 from tfcomp.storage.record import name_of
 
@@ -45,8 +46,7 @@ def entropy(array):
     """Zero-order entropy of the values of an array, in bits for each; 0 for an empty one."""
     patterns = bit_patterns(array)
     counts = np.unique(patterns, return_counts=True)[1]
-    shares = counts / max(len(patterns), 1)
-    return float(-(shares * np.log2(shares)).sum()) + 0.0
+    return entropy_bits(counts) / max(len(patterns), 1)
 
 
 class Inspection:

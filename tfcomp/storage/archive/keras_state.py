@@ -167,9 +167,7 @@ def model_of(archive, custom_objects, compile, safe_mode):
     """
     include_optimizer = any(path.split("/")[0] == "optimizer" for path in archive.header["state"])
     try:
-        model = keras_private.model_from_json(
-            archive.config, custom_objects, compile, safe_mode
-        )
+        model = keras_private.model_from_json(archive.config, custom_objects, compile, safe_mode)
         if not isinstance(model, keras.Model):
             raise TypeError(f"the config is one of {type(model).__name__}, not of a model.")
         _check_shapes(model, archive, include_optimizer)

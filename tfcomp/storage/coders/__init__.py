@@ -31,7 +31,7 @@ CODERS = ("deflate", "ans", "huffman")
 
 
 def named(name):
-    """The coder of a name, imported when it is asked for: `constriction` is not needed to export."""
+    """The coder of a name, imported when it is asked for: to export, `constriction` is not."""
     if name not in CODERS:
         raise invalid("coding", name, f"one of {list(CODERS)}")
     return importlib.import_module(f"tfcomp.storage.coders.{name}")

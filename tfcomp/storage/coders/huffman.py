@@ -77,7 +77,7 @@ class Model:
 
     @functools.cached_property
     def _used(self):
-        """Symbols in the order of their codes, and how many numbers of `LONGEST` bits each takes."""
+        """Symbols in the order of their codes, and how many `LONGEST` bits begin with each code."""
         used = np.flatnonzero(self.lengths)
         used = used[np.argsort(self.lengths[used], kind="stable")]
         return used, 1 << (LONGEST - self.lengths[used].astype(np.int64))

@@ -5,7 +5,6 @@ import numpy as np
 from tfcomp.storage import stream
 from tfcomp.storage.distinct import distinct
 
-
 # Tables of so many values are not worth the planes that TensorFlow has to put together.
 _SHORT = 256
 

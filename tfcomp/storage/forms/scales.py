@@ -17,8 +17,8 @@ _MAX_UNITS = 256
 _FEWEST = 4
 # Channels, and weights of each, that are looked at to see whether a scale could help.
 _CHANNELS, _GLANCE = 16, 1024
-# Share of so many weights of each that a single channel has, too, where scales would not help.
-_COMMON, _FEW = 0.8, 256
+# Values of all channels for each of one of them, for scales to be worth a try.
+_MORE = 1.5
 
 
 def _channel_axes(rank):
@@ -77,19 +77,19 @@ def _split(array, axes, way):
     return None if lookup is None else (scales, units, len(lookup.table))
 
 
-def _may_have_scales(channels):
-    """Whether channels have few values in common, as those of different scales."""
-    patterns = bit_patterns(channels).reshape(channels.shape)
-    rows = np.sort(patterns, axis=1)
-    richest = rows[(rows[:, 1:] != rows[:, :-1]).sum(1).argmax()]
-    some = patterns[:, :_FEW][channels[:, :_FEW] != 0]
-    return np.isin(some, richest).sum() < _COMMON * len(some)
+def _differ(channels):
+    """Whether so many weights of all channels have more values than those of one channel."""
+    kept = channels != 0
+    fullest = kept.sum(1).argmax()
+    one, every = channels[fullest][kept[fullest]], channels[kept]
+    some = every[:: max(len(every) // max(len(one), 1), 1)][: len(one)]
+    return len(np.unique(some)) > _MORE * len(np.unique(one))
 
 
-def _ways(array, axes):
+def _ways(array, axes, repeat):
     """The ways that split some channels into fewer values than half their weights."""
     channels = _glance(array, axes)
-    if not _may_have_scales(channels):
+    if repeat and not _differ(channels):
         return
     limit = np.count_nonzero(channels) // 2 + 1
     for way in _WAYS:
@@ -104,12 +104,13 @@ def _fragile(array):
     return bool(np.any((size > 0) & (size < np.finfo(np.float32).tiny)))
 
 
-def split(array, bits):
+def split(array, bits, repeat):
     """Takes the scales of the channels out of an array.
 
     Args:
         array: Numpy array.
         bits: What the scales alone must stay below.
+        repeat: Whether values are known to repeat; then a glance tells whether channels differ.
 
     Returns:
         Scales and units, such that `scales * units` is the array bit for bit; or `None` where no
@@ -124,7 +125,7 @@ def split(array, bits):
         channels = math.prod(array.shape[axis] for axis in axes)
         if channels > array.size // _FEWEST or 32 * channels >= bits:
             continue
-        for way in _ways(array, axes):
+        for way in _ways(array, axes, repeat):
             found = _split(array, axes, way)
             if found is None:
                 continue
