@@ -58,17 +58,7 @@ def chunks_of(flat, coder):
 
 
 def in_form(array, coder, positions=None, values=None):
-    """Takes a tensor apart.
-
-    Args:
-        array: Numpy array of one element or more.
-        coder: Module of a coder.
-        positions: Form of the positions, `None` for all elements.
-        values: Optional class of the form of the values, else the smaller one.
-
-    Returns:
-        A `Coded`.
-    """
+    """A tensor, not empty, as `Coded`, its values in the smaller form or the class given."""
     parts = chunks_of(bit_patterns(array), coder)
     chunks = [(None, part) if positions is None else positions.split(part) for part in parts]
     model = None
@@ -127,18 +117,7 @@ def _smallest(forms):
 
 
 def smallest(array, coder):
-    """Finds the smallest form of a tensor.
-
-    Args:
-        array: Array of any shape, of one element or more.
-        coder: Module of a coder.
-
-    Returns:
-        A `Coded`.
-
-    Raises:
-        ValueError: If the array is no array of numbers.
-    """
+    """A tensor of one element or more as the smallest `Coded`; raises unless it is of numbers."""
     array = np.asarray(array)
     if array.dtype.hasobject or array.dtype.kind in "USMm" or array.dtype.itemsize > 8:
         raise invalid("array", array.dtype, "an array of numbers of at most eight bytes each")

@@ -46,14 +46,7 @@ class Streams(NamedTuple):
 
 
 def in_streams(coded):
-    """Packs a tensor in a form.
-
-    Args:
-        coded: `tfcomp.storage.choose.Coded` for DEFLATE.
-
-    Returns:
-        `Streams`.
-    """
+    """`Streams` of a `tfcomp.storage.choose.Coded` for DEFLATE."""
     (chunk,) = coded.chunks
     packed = deflate.streams(coded.fields(chunk))
     return Streams(

@@ -37,12 +37,7 @@ def _form(coded):
 
 
 def write(coded, coder):
-    """Returns the bytes of a `Coded`.
-
-    Args:
-        coded: The `Coded`.
-        coder: The module of the coder it was made for.
-    """
+    """Returns the bytes of a `Coded`, by the coder that it was made for."""
     parts = [bytes([_form(coded)])]
     if coded.scales is not None:
         shape = coded.scales.array.shape
@@ -136,40 +131,12 @@ def _read_plain(reader, positions, values, shape, dtype, coder):
     return from_bit_patterns(flat, shape, dtype)
 
 
-def read(reader, shape, dtype, coding):
-    """Decodes a tensor.
-
-    Args:
-        reader: A `Reader` at its first byte.
-        shape: Its shape, a tuple.
-        dtype: Its numpy dtype.
-        coding: What it was encoded with.
-
-    Returns:
-        The numpy array.
-
-    Raises:
-        ValueError: If it is damaged, or larger than the reader allows.
-    """
-    reader.check_size(math.prod(shape) * dtype.itemsize)
-    if not math.prod(shape):
-        return np.zeros(shape, dtype)
-    coder = named(coding)
-    positions, values, scaled = _split_form(reader.byte())
-    scales = _read_scales(reader, shape, dtype, coder) if scaled else None
-    value = _read_plain(reader, positions, values, shape, dtype, coder)
-    if scaled:
-        with np.errstate(all="ignore"):
-            value *= scales
-    return value
-
-
 def decode(data, shape, dtype, coding, max_bytes=1 << 33):
     """Decodes a tensor that `encode` coded.
 
     Args:
         data: The bytes.
-        shape: Its shape, a tuple.
+        shape: Its shape.
         dtype: Its dtype.
         coding: What it was encoded with.
         max_bytes: Refuse a tensor that is larger than this.
@@ -180,8 +147,18 @@ def decode(data, shape, dtype, coding, max_bytes=1 << 33):
     Raises:
         ValueError: If it is damaged, or larger than `max_bytes`.
     """
+    shape, dtype, coder = tuple(shape), np.dtype(dtype), named(coding)
     reader = Reader(data, max_bytes)
-    value = read(reader, tuple(shape), np.dtype(dtype), coding)
+    reader.check_size(math.prod(shape) * dtype.itemsize)
+    if math.prod(shape):
+        positions, values, scaled = _split_form(reader.byte())
+        scales = _read_scales(reader, shape, dtype, coder) if scaled else None
+        value = _read_plain(reader, positions, values, shape, dtype, coder)
+        if scaled:
+            with np.errstate(all="ignore"):
+                value *= scales
+    else:
+        value = np.zeros(shape, dtype)
     if reader.left:
         raise ValueError(f"Damaged record: {reader.left} bytes follow its end.")
     return value

@@ -107,14 +107,7 @@ def _compressed(data, compressor):
 
 
 class Way(NamedTuple):
-    """How integers are packed.
-
-    Attributes:
-        layout: One of `LAYOUTS`.
-        width: As in `Stream`.
-        compressor: Level and strategy of zlib, or `None`.
-        bytes: What to expect of it.
-    """
+    """How to pack: layout and width, level and strategy of zlib if any, and what bytes to expect."""
 
     layout: str
     width: int
@@ -123,17 +116,10 @@ class Way(NamedTuple):
 
 
 def best_way(integers, layouts=None):
-    """Finds how integers become smallest.
+    """The `Way` in which integers become smallest; arguments as those of `pack`.
 
     Short arrays are packed in every way. For long ones the way is chosen on a sample, and of two
     that differ by one percent the faster is taken.
-
-    Args:
-        integers: 1D numpy array of an unsigned integer dtype.
-        layouts: Optional list of `(layout, width)` to choose from.
-
-    Returns:
-        A `Way`.
     """
     sample, tolerance = integers, 1
     if len(integers) > 2 * _SAMPLE:
@@ -190,14 +176,7 @@ def to_bytes(stream):
 
 
 def read(reader):
-    """Reads a `Stream`.
-
-    Args:
-        reader: A `Reader` at its first byte.
-
-    Raises:
-        ValueError: If there is none, or it declares more than the reader allows.
-    """
+    """Reads a `Stream`; raises if there is none, or it declares more than the reader allows."""
     layout, width = reader.byte(), reader.byte()
     deflated, layout = layout >= 128, layout & 127
     widths = (range(9), (1, 2, 4, 8))[layout < 2]

@@ -6,15 +6,7 @@ from tfcomp.storage import stream
 
 
 def counted(parts, alphabet):
-    """Counts symbols.
-
-    Args:
-        parts: Iterable of arrays of symbols.
-        alphabet: How many different symbols there may be.
-
-    Returns:
-        An int64 array of so many counts.
-    """
+    """Counts the symbols below `alphabet` in several arrays."""
     counts = np.zeros(alphabet, np.int64)
     for part in parts:
         counts += np.bincount(part, minlength=alphabet)

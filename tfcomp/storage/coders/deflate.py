@@ -40,14 +40,7 @@ def read(reader, widths):
 
 
 def streams(fields):
-    """Packs fields.
-
-    Args:
-        fields: List of pairs of an array of symbols and its `Model`.
-
-    Returns:
-        A list of `Stream`.
-    """
+    """Packs each field, a pair of symbols and their `Model`, into a `Stream`."""
     return [stream.pack(symbols, way=model.way) for symbols, model in fields]
 
 

@@ -27,12 +27,7 @@ class Palette:
 
     @classmethod
     def of(cls, parts, coder):
-        """The palette of values, or `None` where they are too many.
-
-        Args:
-            parts: List of arrays of them.
-            coder: The coder of the indices.
-        """
+        """The palette of the values in several arrays, or `None` where they are too many."""
         lookup = distinct(parts, coder.PALETTE)
         if lookup is None:
             return None

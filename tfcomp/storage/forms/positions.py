@@ -30,16 +30,9 @@ class Positions:
 
 
 def bridged(flat, span, bridge, first):
-    """The gaps between the non-zero elements of an array, those of `span` zeros and more bridged.
+    """The gaps between non-zero elements as symbols, `first` for no zeros, `bridge` for `span`.
 
-    Args:
-        flat: The array.
-        span: Zeros that a bridge stands for.
-        bridge: Its symbol.
-        first: Symbol of a gap of no zeros.
-
-    Returns:
-        The symbols, where among them those of the elements are, and the elements.
+    Returns the symbols, where among them those of the elements are, and the elements.
     """
     places = np.flatnonzero(flat != 0)
     gaps = np.diff(places, prepend=-1) - 1

@@ -32,12 +32,7 @@ class Raw:
 
     @classmethod
     def of(cls, parts, coder):
-        """How a coder has values best.
-
-        Args:
-            parts: List of arrays of them.
-            coder: The coder.
-        """
+        """How a coder has the values in several arrays best."""
         itemsize = parts[0].dtype.itemsize
         if coder.WHOLE:
             model = coder.model(parts, None)

@@ -15,7 +15,8 @@ class RelativeIndex(Positions):
     """A gap that is too long for its bits is bridged by a zero that is stored among the values.
 
     Args:
-        bits: Bits of a gap; the paper has 8 for convolutions and 5 for dense layers.
+        bits: Bits of a gap; the paper has 8 for convolutions and 5 for dense layers. More than 8
+            are for DEFLATE alone.
     """
 
     NAME = "relative"
