@@ -271,8 +271,8 @@ def test_keras_variables():
 
 @pytest.mark.parametrize(
     "array",
-    [np.array(["a"]), np.array([object()]), np.zeros(3, "complex128")],
-    ids=["text", "objects", "complex"],
+    [np.array(["a"]), np.array([object()]), np.zeros(3, "complex128"), np.zeros(0, object)],
+    ids=["text", "objects", "complex", "no objects"],
 )
 def test_not_numbers(array):
     with pytest.raises(ValueError, match="`array`"):

@@ -116,11 +116,16 @@ def _smallest(forms):
     return min(forms, key=lambda coded: coded.bits)
 
 
-def smallest(array, coder):
-    """A tensor of one element or more as the smallest `Coded`; raises unless it is of numbers."""
+def numbers(array):
+    """The array, a numpy array; raises unless it is one of numbers."""
     array = np.asarray(array)
     if array.dtype.hasobject or array.dtype.kind in "USMm" or array.dtype.itemsize > 8:
         raise invalid("array", array.dtype, "an array of numbers of at most eight bytes each")
+    return array
+
+
+def smallest(array, coder):
+    """A numpy array, not empty, as the smallest `Coded`."""
     plain = _plain(array, coder)
     if isinstance(plain.values, Palette) and len(plain.values.table) <= 3:
         return plain

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcomp.storage.choose import smallest
+from tfcomp.storage.choose import numbers, smallest
 from tfcomp.storage.coders import deflate
 from tfcomp.storage.forms import Palette
 from tfcomp.storage.patterns import bit_patterns
@@ -69,7 +69,7 @@ def streams(array):
     Returns:
         `Streams`.
     """
-    array = np.asarray(array)
+    array = numbers(array)
     if not array.size:
         return Streams(array.shape, array.dtype)
     return in_streams(smallest(array, deflate))
@@ -120,7 +120,7 @@ def describe(array):
     >>> described.sparsity, described.distinct
     (0.5, 3)
     """
-    array = np.asarray(array)
+    array = numbers(array)
     packed = streams(array)
     return Description(
         array.size,

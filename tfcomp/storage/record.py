@@ -79,8 +79,7 @@ def encode(array, coding):
     >>> bool((storage.decode(data, (64, 64), kernel.dtype, "ans") == kernel).all())
     True
     """
-    array = np.asarray(array)
-    coder = named(coding)
+    array, coder = choose.numbers(array), named(coding)
     return write(choose.smallest(array, coder), coder) if array.size else b""
 
 

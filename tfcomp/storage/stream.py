@@ -107,7 +107,7 @@ def _compressed(data, compressor):
 
 
 class Way(NamedTuple):
-    """How to pack: layout and width, level and strategy of zlib if any, and what bytes to expect."""
+    """How to pack: layout, width, level and strategy of zlib if any, and the bytes to expect."""
 
     layout: str
     width: int
