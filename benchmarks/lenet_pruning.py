@@ -57,7 +57,7 @@ def without_retraining(bench):
         model.fit(*(part[:1] for part in bench.train), verbose=0, callbacks=[pruning])
         rows.append(report(bench, model, f"magnitude, {sparsity:.0%}, not retrained", "", begin))
         model, begin = bench.start(), time.perf_counter()
-        tfcomp.prune_obs(model, bench.train[0][:2000], sparsity, verbose=0)
+        tfcomp.prune_obs(model, sparsity, bench.train[0][:2000], verbose=0)
         rows.append(report(bench, model, f"prune_obs, {sparsity:.0%}, not retrained", "", begin))
     return rows
 

@@ -54,12 +54,13 @@ def fine_grained(bench):
     """Converted without training: ternary weights in groups of four, 8-bit inputs."""
     model, data = bench.start(), bench.train[0][:2000]
     tfcomp.quantize(model, FineGrainedTernary(4), data=data, verbose=0)
-    small = tfcomp.quantize_activations(model, data, bits=8, verbose=0)
-    return bench.compiled(small, adam, 0.0, 1)
+    small = tfcomp.quantize_activations(model, bits=8, data=data, verbose=0)
+    return bench.compiled(small.model, adam, 0.0, 1)
 
 
 def factorized(bench):
-    return trained(bench, tfcomp.factorize(bench.start(1e-5, bench.dropout), rank=1.0, verbose=0))
+    small = tfcomp.factorize(bench.start(1e-5, bench.dropout), rank=1.0, verbose=0)
+    return trained(bench, small.model)
 
 
 def normalized(conv, dense):

@@ -28,7 +28,7 @@ def one(width, method):
     x = np.random.default_rng(0).normal(size=(2000, width)).astype("float32")
     model.predict(x[:32], verbose=0)
     before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    tfcomp.prune_obs(model, x, 0.7, method=method, verbose=0)
+    tfcomp.prune_obs(model, 0.7, x, method=method, verbose=0)
     seconds = time.perf_counter() - begin
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)

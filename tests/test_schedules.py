@@ -85,6 +85,12 @@ def test_config_round_trip(schedule):
         (lambda: schedules.PolynomialDecay(0.0, 0.5, -1, 9), "begin_step"),
         (lambda: schedules.PolynomialDecay(0.0, 0.5, 0, 9, frequency=0), "frequency"),
         (lambda: schedules.PolynomialDecay(0.0, 0.5, 0, 9, power=0), "power"),
+        (lambda: schedules.PolynomialDecay(0.0, 0.5, 0, 9, power="3"), "power"),
+        (lambda: schedules.PolynomialDecay(False, 0.5, 0, 9), "initial_sparsity"),
+        (lambda: schedules.StepPortions(3, [1.0]), "steps"),
+        (lambda: schedules.StepPortions([1], ["1.0"]), "portions"),
+        (lambda: schedules.StepPortions([1], [True]), "portions"),
+        (lambda: schedules.StepPortions([1], 1.0), "portions"),
         (lambda: schedules.ConstantSparsity(1.5, 0), "target_sparsity"),
         (lambda: schedules.StepPortions([1, 2], [0.5]), "steps"),
         (lambda: schedules.StepPortions([2, 1], [0.5, 1.0]), "steps"),
@@ -98,6 +104,24 @@ def test_config_round_trip(schedule):
 def test_bad_input_names_the_argument(make, argument):
     with pytest.raises(ValueError, match=f"argument `{argument}`.*Received: {argument}="):
         make()
+
+
+@pytest.mark.parametrize("wrong", [1.5, 3.0, True, "3", None, np.float32(3)])
+@pytest.mark.parametrize(
+    ("argument", "make"),
+    [
+        ("begin_step", lambda n: schedules.ConstantSparsity(0.5, n)),
+        ("end_step", lambda n: schedules.PolynomialDecay(0.0, 0.5, 0, n)),
+        ("frequency", lambda n: schedules.PolynomialDecay(0.0, 0.5, 0, 9, frequency=n)),
+        ("steps", lambda n: schedules.StepPortions([n], [1.0])),
+        ("begin_step", lambda n: schedules.StepPortions.spread([1.0], n, 9)),
+        ("end_step", lambda n: schedules.StepPortions.spread([1.0], 0, n)),
+    ],
+)
+def test_steps_are_whole_numbers(argument, make, wrong):
+    with pytest.raises(ValueError, match=f"argument `{argument}`"):
+        make(wrong)
+    assert make(np.int32(3)).get_config() == make(3).get_config()
 
 
 @pytest.mark.tensorflow

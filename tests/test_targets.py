@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfcomp
 from tfcomp import layers, targets
 
 
@@ -60,7 +61,7 @@ def test_none_means_every_kernel():
         ("nest", ["nest/deep/kernel"]),
         ("conv/bias", ["conv/bias"]),
         ("attend", KERNELS[7:11]),
-        ("recurrent", [KERNELS[4], KERNELS[6]]),
+        (re.compile("recurrent"), [KERNELS[4], KERNELS[6]]),
         (re.compile("^both/forward"), KERNELS[3:5]),
         (keras.layers.LSTM, KERNELS[3:7]),
         (keras.layers.Dense, KERNELS[11:]),
@@ -114,7 +115,38 @@ def test_a_name_is_not_a_prefix_of_other_names():
         ]
     )
     assert paths(model, "dense") == ["dense/kernel"]
-    assert paths(model, "dense.*") == ["dense/kernel", "dense_1/kernel"]
+    assert paths(model, {"dense": None}) == ["dense_1/kernel"]
+    assert paths(model, re.compile("dense")) == ["dense/kernel", "dense_1/kernel"]
+    for pattern in ("dense.*", "^dense$", "kernel", "ense", "dense_[0-9]"):
+        for rule in (pattern, [pattern], {pattern: None}):
+            with pytest.raises(ValueError, match=re.escape(f"re.compile({pattern!r})")):
+                paths(model, rule)
+    with pytest.raises(ValueError) as error:
+        paths(model, "dense_2")
+    assert "Did you mean 'dense" in str(error.value) and "re.compile" not in str(error.value)
+
+
+def test_rules_of_layers_are_no_patterns_either():
+    model = functional()
+    with pytest.raises(ValueError, match=r"argument `rules`.*re\.compile\('con'\)"):
+        tfcomp.swap_layers(model, {"con": None})
+    x = np.ones((1, 8, 8, 3), "float32")
+    with pytest.raises(ValueError, match=r"argument `targets`.*re\.compile\('con'\)"):
+        tfcomp.quantize_activations(model, data=x, targets={"con": {"bits": 4}}, verbose=0)
+
+
+def test_targets_tell_whether_the_user_named_them():
+    def named(rule):
+        return {t.layer.name for t in targets.find(model, rule) if t.named}
+
+    model = functional()
+    assert named(None) == named({"conv": None}) == named({...: {"a": 1}}) == set()
+    assert named({"conv": {}, ...: {"a": 1}}) == named("conv") == named(["conv"]) == {"conv"}
+    assert named(re.compile("conv")) == {"conv"}
+    same = {"a": 1}
+    model.get_layer("nest").trainable = False
+    # What `...` stands for is the default set, whichever dict is its value.
+    assert named({"deep": same, ...: same}) == {"deep"}
 
 
 class Block(keras.layers.Layer):
@@ -166,6 +198,13 @@ def test_what_a_layer_quantizes_itself_is_left_out_unless_named():
         ]
     )
     assert paths(model, None) == ["plain/kernel"]
+    model.get_layer("plain").trainable = False
+    assert targets.not_default(model) == [
+        ("ternary/kernel", "its layer quantizes it"),
+        ("plain/kernel", "it is frozen"),
+    ]
+    with pytest.raises(ValueError, match=r"covers no weight(?s:.*)plain/kernel: it is frozen"):
+        targets.find(model)
     assert paths(model, "ternary") == ["ternary/kernel"]
     assert paths(model, "hashed/hashed_kernel") == ["hashed/hashed_kernel"]
 
@@ -184,8 +223,8 @@ def test_frozen_weights_are_left_out_unless_named():
         (re.compile("nothing"), r"matches nothing in this model(?s:.*)conv/kernel"),
         (keras.layers.Conv3D, "matches nothing"),
         (lambda layer, variable: False, "matches nothing"),
-        ("(", "valid regular expression"),
-        (3, "a layer name, a regular expression"),
+        ("(", "matches nothing"),
+        (3, "a layer name or path, a compiled regular expression"),
         ([], "at least one rule"),
         ({"conv": 0.5}, "a dict of overrides or None as each value"),
         ({...: None}, "covers no weight"),

@@ -20,6 +20,7 @@ from tfcomp.exporters import export
 from tfcomp.methods.deep_compression.pipeline import deep_compression
 from tfcomp.methods.fixed_point_factorization.factorize import factorize
 from tfcomp.methods.product_quantization.product_quantize import product_quantize
+from tfcomp.model.result import Result
 from tfcomp.post_training.prune_obs import prune_obs
 from tfcomp.post_training.quantize import quantize
 from tfcomp.post_training.quantize_activations import quantize_activations
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArchiveError",
+    "Result",
     "callbacks",
     "deep_compression",
     "export",

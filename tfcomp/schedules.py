@@ -8,9 +8,10 @@ of the optimizer, as in tfmot, so a resumed run continues its schedule exactly.
 import itertools
 
 import keras
+import numpy as np
 
 from tfcomp.config import Configured
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, check_number, invalid
 
 
 class Schedule(Configured):
@@ -45,32 +46,18 @@ class Schedule(Configured):
 
 
 def _check_sparsity(name, value):
-    if not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise invalid(name, value, "a float in [0, 1)")
+    check_number(name, value, 0, below=1)
     return float(value)
-
-
-def _check_step(name, value, least=0):
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise invalid(name, value, f"an integer >= {least}")
-    return int(value)
 
 
 class _Periodic(Schedule):
     """Update points every `frequency` steps from `begin_step`, and one at `end_step`."""
 
     def __init__(self, begin_step, end_step, frequency):
-        self.begin_step = _check_step("begin_step", begin_step)
-        self.frequency = _check_step("frequency", frequency, least=1)
-        if end_step == -1:
-            end_step = None
-        if end_step is not None:
-            end_step = _check_step("end_step", end_step)
-            if end_step < self.begin_step:
-                raise invalid(
-                    "end_step", end_step, f"a step not before begin_step={self.begin_step}"
-                )
-        self.end_step = end_step
+        self.begin_step = check_integer("begin_step", begin_step, 0)
+        self.frequency = check_integer("frequency", frequency, 1)
+        endless = end_step is None or end_step == -1
+        self.end_step = None if endless else check_integer("end_step", end_step, self.begin_step)
 
     def last_point(self, step, after=-1):
         if step < self.begin_step:
@@ -132,8 +119,7 @@ class PolynomialDecay(_Periodic):
         super().__init__(begin_step, end_step, frequency)
         self.initial_sparsity = _check_sparsity("initial_sparsity", initial_sparsity)
         self.final_sparsity = _check_sparsity("final_sparsity", final_sparsity)
-        if not power > 0:
-            raise invalid("power", power, "a number > 0")
+        check_number("power", power, above=0)
         self.power = power
 
     def value(self, step):
@@ -216,7 +202,9 @@ class StepPortions(Schedule):
 
     def __init__(self, steps, portions):
         self.portions = check_portions(portions)
-        steps = [_check_step("steps", step) for step in steps]
+        if not np.iterable(steps):
+            raise invalid("steps", steps, "increasing steps")
+        steps = [check_integer("steps", step, 0) for step in steps]
         if any(a >= b for a, b in itertools.pairwise(steps)):
             raise invalid("steps", steps, "increasing steps")
         if len(steps) != len(self.portions):
@@ -240,6 +228,8 @@ class StepPortions(Schedule):
             ValueError: If the run has fewer steps than there are portions.
         """
         portions = check_portions(portions)
+        begin_step = check_integer("begin_step", begin_step, 0)
+        end_step = check_integer("end_step", end_step, 0)
         if end_step - begin_step < len(portions):
             raise invalid(
                 "portions",
@@ -273,12 +263,13 @@ class StepPortions(Schedule):
 
 def check_portions(portions):
     """Returns the portions as a tuple; raises unless they rise within (0, 1]."""
-    try:
-        values = tuple(float(portion) for portion in portions)
-    except (TypeError, ValueError):
-        values = ()
-    rising = all(a < b for a, b in itertools.pairwise(values))
-    if not values or not rising or values[0] <= 0 or values[-1] > 1:
+    if isinstance(portions, str) or not np.iterable(portions):
+        raise invalid("portions", portions, "rising floats in (0, 1]")
+    portions = list(portions)
+    for portion in portions:
+        check_number("portions", portion, above=0)
+    values = tuple(map(float, portions))
+    if not values or any(a >= b for a, b in itertools.pairwise(values)) or values[-1] > 1:
         raise invalid("portions", portions, "rising floats in (0, 1]")
     return values
 

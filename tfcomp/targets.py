@@ -1,8 +1,9 @@
 """Which variables or layers of a model a rule covers.
 
 Every part of tfcomp that takes a choice of layers or weights reads it here, so the same words work
-everywhere: `None`, a layer name, a regular expression on paths, a layer type, a callable, a list of
-these, or a dict of overrides.
+everywhere: `None`, a layer name or path, a compiled regular expression on paths, a layer type, a
+callable, a list of these, or a dict of overrides. A string is a name or a path and nothing else:
+`"dense"` does not cover `dense_1`, and `re.compile("dense")` does.
 """
 
 import difflib
@@ -48,12 +49,15 @@ class Target(NamedTuple):
         variable: The `keras.Variable`.
         layer: The layer that owns it.
         options: Dict of overrides, empty where the rule gave none.
+        named: Whether a rule of the user covers it; not where `None`, the default set of a dict,
+            or `...` do.
     """
 
     path: str
     variable: Any
     layer: Any
     options: dict
+    named: bool = False
 
 
 def layer_sites(model):
@@ -98,6 +102,15 @@ def variable_sites(model):
     return unique
 
 
+def is_part(layer):
+    """Whether a layer is a part of the one that holds it, and not one that a user put there.
+
+    It says so in an attribute `is_part`. Its weights are counted with those of the other, and it is
+    not replaced by itself.
+    """
+    return getattr(layer, "is_part", False) is True
+
+
 def weight_quantizers(layer):
     """Returns the `(variable, quantizer)` pairs of a layer that quantizes in its forward pass."""
     return list(getattr(layer, "weight_quantizers", ()))
@@ -116,8 +129,11 @@ def _quantized_in_forward(site):
     return any(v is site.variable for v, _ in weight_quantizers(site.layer))
 
 
-def _is_default(site):
-    return is_kernel(site.variable) and site.variable.trainable and not _quantized_in_forward(site)
+def _why_not_default(site):
+    """Why `None` does not cover a kernel-like weight, or `None` where it does."""
+    if _quantized_in_forward(site):
+        return "its layer quantizes it"
+    return None if site.variable.trainable else "it is frozen"
 
 
 def _named(rule, site):
@@ -135,16 +151,10 @@ class _Matcher:
         self.rule = rule
         if rule is ...:
             self.rank, matches = _REST, lambda site: True
-        elif isinstance(rule, str) and any(_named(rule, site) for site in sites):
+        elif isinstance(rule, str):
             self.rank, matches = _EXACT, lambda site: _named(rule, site)
-        elif isinstance(rule, (str, re.Pattern)):
-            try:
-                pattern = re.compile(rule)
-            except re.error as error:
-                raise invalid(
-                    argument, rule, f"a layer name or a valid regular expression ({error})"
-                ) from error
-            self.rank, matches = _PATTERN, lambda site: pattern.search(site.path) is not None
+        elif isinstance(rule, re.Pattern):
+            self.rank, matches = _PATTERN, lambda site: rule.search(site.path) is not None
         elif isinstance(rule, type):
             self.rank = _TYPE
             matches = lambda site: any(isinstance(layer, rule) for layer in site.chain)  # noqa: E731
@@ -159,8 +169,9 @@ class _Matcher:
             raise invalid(
                 argument,
                 rule,
-                "None, a layer name, a regular expression on paths, a layer type, a layer, a "
-                "variable, a callable, a list of these, or a dict from these to overrides",
+                "None, a layer name or path, a compiled regular expression on paths, a layer type, "
+                "a layer, a variable, a callable, a list of these, or a dict from these to "
+                "overrides",
             )
         self.matched = {id(site) for site in sites if matches(site)}
         if not self.matched and rule is not ...:
@@ -176,13 +187,24 @@ def _nothing_matched(rule, sites, argument):
     paths = [site.path for site in sites]
     shown = "\n  ".join(paths[:50]) or "(nothing)"
     more = f"\n  ... and {len(paths) - 50} more" if len(paths) > 50 else ""
-    names = {layer.name for site in sites for layer in site.chain} | set(paths)
-    close = difflib.get_close_matches(rule, sorted(names), n=1) if isinstance(rule, str) else []
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = ""
+    if isinstance(rule, str):
+        names = {layer.name for site in sites for layer in site.chain} | set(paths)
+        close = difflib.get_close_matches(rule, sorted(names), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        if _looks_like_a_pattern(rule, paths):
+            hint += f" A regular expression is given as re.compile({rule!r})."
     return (
         f"Invalid value for argument `{argument}`. {rule!r} matches nothing in this model.{hint} "
         f"It could have matched:\n  {shown}{more}"
     )
+
+
+def _looks_like_a_pattern(rule, paths):
+    try:
+        return bool(set(rule) & set("^$*+?[]()|\\")) or any(re.search(rule, p) for p in paths)
+    except re.error:
+        return False
 
 
 def best_rules(rules, sites, argument):
@@ -213,12 +235,12 @@ def best_rules(rules, sites, argument):
     return chosen
 
 
-def check_built(model, argument="model"):
-    """Raises unless `model` is a built `keras.Model` (its weights exist)."""
+def check_built(model, argument="model", weights=True):
+    """Raises unless `model` is a built `keras.Model` (its weights exist), and has `weights`."""
     if not isinstance(model, keras.Model):
         raise invalid(argument, model, "a keras.Model")
     # A model whose `train_step` calls its parts is never built itself.
-    if not model.variables:
+    if not model.variables and (weights or not model.built):
         raise ValueError(
             f"Invalid value for argument `{argument}`. Model {model.name!r} has no weights yet. "
             "Build it first: give it an `Input`, call `model.build(input_shape)`, or call it once "
@@ -235,8 +257,8 @@ def find(model, targets=None, argument="targets"):
             `None`: every trainable kernel-like weight (kernels of Dense, EinsumDense, Conv*,
                 Depthwise/Separable/Transpose, recurrent and attention layers, embeddings), except
                 those that their layer quantizes in its own forward pass;
-            a string: the name of a layer, a path (`"block/dense"` or `"block/dense/kernel"`), or
-                else a regular expression searched in the variables' paths;
+            a string: the name of a layer, or a path (`"block/dense"`, `"block/dense/kernel"`);
+                never a regular expression;
             an `re.Pattern`: searched in the variables' paths;
             a layer type: kernel-like weights of such layers and of the layers inside them;
             a layer or a variable of the model;
@@ -255,7 +277,8 @@ def find(model, targets=None, argument="targets"):
 
     Raises:
         ValueError: If the model is not built, or a rule matches nothing; the message lists what
-            could have matched.
+            could have matched, and says how a regular expression is given where a string looks
+            like one.
 
     Example:
 
@@ -267,42 +290,100 @@ def find(model, targets=None, argument="targets"):
     ['a']
     """
     check_built(model)
-    every = variable_sites(model)
-    sites = [site for site in every if is_kernel(site.variable)]
-    default = [index for index, site in enumerate(sites) if _is_default(site)]
-
-    if targets is None:
-        chosen = {index: {} for index in default}
-    elif isinstance(targets, dict):
-        chosen = {index: {} for index in default}
-        for index, value in best_rules(targets, sites, argument).items():
-            if value is None or value is False:
-                chosen.pop(index, None)
-            elif isinstance(value, dict):
-                # `...` means the default set, not every site there is.
-                if value is not targets.get(...) or index in chosen:
-                    chosen[index] = value
-            else:
-                raise invalid(argument, value, "a dict of overrides or None as each value")
-    else:
-        rules = targets if isinstance(targets, (list, tuple, set)) else [targets]
-        if not rules:
-            raise invalid(argument, targets, "at least one rule")
-        named = {rule for rule in rules if isinstance(rule, str)}
-        variables = {id(rule) for rule in rules if isinstance(rule, keras.Variable)}
-        sites = [
-            site
-            for site in every
-            if is_kernel(site.variable) or site.path in named or id(site.variable) in variables
-        ]
-        chosen = best_rules([(rule, {}) for rule in rules], sites, argument)
-
-    if not chosen:
+    # Without overrides, a full path covers any variable.
+    rules = [] if _adds_to_default(targets) else [r for r, _ in _pairs(targets, argument)]
+    named = {rule for rule in rules if isinstance(rule, str)}
+    variables = {id(rule) for rule in rules if isinstance(rule, keras.Variable)}
+    sites = [
+        site
+        for site in variable_sites(model)
+        if is_kernel(site.variable) or site.path in named or id(site.variable) in variables
+    ]
+    found = _covered(sites, targets, lambda site: not _why_not_default(site), argument)
+    if not found:
+        reasons = "".join(f"\n  {path}: {reason}" for path, reason in not_default(model))
         raise ValueError(
             f"Invalid value for argument `{argument}`. {targets!r} covers no weight of model "
-            f"{model.name!r}."
+            f"{model.name!r}.{reasons and ' It leaves out' + reasons}"
         )
+    return found
+
+
+def find_layers(model, targets, suits, argument="targets"):
+    """Lists the layers of a built model that `targets` covers, as `find` lists its variables.
+
+    Args:
+        model: A built `keras.Model`.
+        targets: Any form that `find` takes but for variables; callables get the layer alone.
+        suits: Function from a layer to whether it may be covered; `None`, or the default set of a
+            dict, are all of these.
+        argument: Name of the argument, for error messages.
+
+    Returns:
+        A list of `Target` whose `variable` is `None`, outer layers first.
+
+    Raises:
+        ValueError: If the model is not built, or a rule matches nothing.
+    """
+    check_built(model)
+    sites = [site for site in layer_sites(model) if suits(site.layer)]
+    return _covered(sites, targets, lambda site: True, argument)
+
+
+def _adds_to_default(targets):
+    return targets is None or isinstance(targets, dict)
+
+
+def _pairs(targets, argument):
+    """Pairs of a rule and its overrides; none for `None`."""
+    if _adds_to_default(targets):
+        return list((targets or {}).items())
+    rules = list(targets) if isinstance(targets, (list, tuple, set)) else [targets]
+    if not rules:
+        raise invalid(argument, targets, "at least one rule")
+    return [(rule, {}) for rule in rules]
+
+
+def _covered(sites, targets, is_default, argument):
+    """The `Target` of each site that `targets` covers, in their order."""
+    pairs = [(rule, (rule, value)) for rule, value in _pairs(targets, argument)]
+    chosen = {}
+    if _adds_to_default(targets):
+        chosen = {index: (..., {}) for index, site in enumerate(sites) if is_default(site)}
+    for index, (rule, value) in best_rules(pairs, sites, argument).items():
+        if value is None or value is False:
+            chosen.pop(index, None)
+        elif not isinstance(value, dict):
+            raise invalid(argument, value, "a dict of overrides or None as each value")
+        # In a dict `...` means the default set, not every site there is.
+        elif rule is not ... or index in chosen or not isinstance(targets, dict):
+            chosen[index] = rule, value
     return [
-        Target(sites[i].path, sites[i].variable, sites[i].layer, dict(chosen[i]))
-        for i in sorted(chosen)
+        Target(sites[i].path, sites[i].variable, sites[i].layer, dict(options), rule is not ...)
+        for i, (rule, options) in sorted(chosen.items())
     ]
+
+
+def not_default(model):
+    """Lists the kernel-like weights that `targets=None` leaves out, with the reason.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        List of pairs of a path and a reason.
+    """
+    left = []
+    for site in variable_sites(model):
+        reason = _why_not_default(site) if is_kernel(site.variable) else _why_no_kernel(site)
+        if reason:
+            left.append((site.path, reason))
+    return left
+
+
+def _why_no_kernel(site):
+    # Such as the integers of an int8 kernel, whose scale is of one axis.
+    mode = getattr(site.layer, "quantization_mode", None)
+    is_integer = keras.backend.is_int_dtype(site.variable.dtype)
+    stands_in = mode and is_integer and len(site.variable.shape) >= 2
+    return f"Keras has quantized it to {mode}" if stands_in else None

@@ -41,3 +41,8 @@ def check_integer(name, value, least=None, most=None):
         limits = [f">= {least}"] * (least is not None) + [f"<= {most}"] * (most is not None)
         raise invalid(name, value, " ".join(["an integer", " and ".join(limits)]).strip())
     return int(value)
+
+
+def check_verbose(value):
+    """Returns 0, 1 or 2; booleans count as 0 and 1, as in Keras."""
+    return check_integer("verbose", int(value) if isinstance(value, bool) else value, 0, 2)

@@ -1,6 +1,7 @@
 """Gradual pruning: masks against an independent reference, exact sparsity, every kind of layer."""
 
 import itertools
+import re
 
 import keras
 import numpy as np
@@ -187,7 +188,7 @@ def test_per_gate():
     x = keras.layers.Bidirectional(keras.layers.LSTM(6, return_sequences=True))(inputs)
     x = keras.layers.GRU(5)(x)
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
-    for target in tfcomp.targets.find(model, "kernel"):
+    for target in tfcomp.targets.find(model, re.compile("kernel")):
         value = keras.ops.convert_to_numpy(target.variable.value).copy()
         value[:, : target.layer.units] *= 0.01
         target.variable.assign(value)
@@ -195,7 +196,7 @@ def test_per_gate():
     gradual = tfcomp.callbacks.GradualPruning(once(0.5), per_gate=True)
     model.fit(np.ones((8, 5, 4)), np.ones((8, 3)), verbose=0, callbacks=[gradual])
     checked = 0
-    for target in tfcomp.targets.find(model, "kernel"):
+    for target in tfcomp.targets.find(model, re.compile("kernel")):
         value = keras.ops.convert_to_numpy(target.variable.value)
         gates = {"LSTMCell": 4, "GRUCell": 3}.get(type(target.layer).__name__, 1)
         for gate in np.split(value, gates, axis=1):

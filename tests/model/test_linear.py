@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfcomp import targets
+from tfcomp.model.choice import Unsuited
 from tfcomp.model.linear import linear_map
 
 LAYERS = {
@@ -22,6 +23,18 @@ LAYERS = {
     "grouped": (lambda: keras.layers.Conv2D(6, 3, groups=2), (2, 5, 6, 4)),
     "conv3d": (lambda: keras.layers.Conv3D(3, 2, padding="same"), (2, 4, 5, 3, 2)),
     "depthwise": (lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2), (2, 5, 6, 4)),
+    "transposed": (lambda: keras.layers.Conv2DTranspose(4, 3, strides=2), (2, 5, 6, 3)),
+    "transposed_same": (
+        lambda: keras.layers.Conv2DTranspose(4, (3, 4), strides=(2, 1), padding="same"),
+        (2, 5, 6, 3),
+    ),
+    "transposed_sparse": (lambda: keras.layers.Conv1DTranspose(4, 2, strides=3), (2, 5, 3)),
+    "transposed_gaps": (
+        lambda: keras.layers.Conv1DTranspose(4, 1, strides=3, padding="same"),
+        (2, 5, 3),
+    ),
+    "transposed_wide": (lambda: keras.layers.Conv1DTranspose(4, 5, padding="same"), (2, 5, 3)),
+    "transposed3d": (lambda: keras.layers.Conv3DTranspose(2, 2, strides=2), (2, 3, 2, 3, 2)),
     "depthwise1d": (lambda: keras.layers.DepthwiseConv1D(3, padding="same"), (2, 5, 4)),
 }
 
@@ -44,6 +57,35 @@ def test_samples_times_matrices_is_the_output(name):
     samples = np.concatenate(list(linear.samples((x,), {})), axis=1)
     got = np.matmul(samples, matrices)  # (groups, positions, outputs)
     got = got.transpose(1, 0, 2).reshape(wanted.shape)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+SEPARABLE = {
+    "separable": lambda: keras.layers.SeparableConv2D(5, 3, depth_multiplier=2),
+    "separable_strided": lambda: keras.layers.SeparableConv2D(5, (2, 3), 2, padding="same"),
+    "separable_dilated": lambda: keras.layers.SeparableConv2D(5, 2, dilation_rate=2),
+    "separable1d": lambda: keras.layers.SeparableConv1D(5, 3, depth_multiplier=2),
+}
+
+
+@pytest.mark.parametrize("name", SEPARABLE)
+def test_both_kernels_of_a_separable_convolution(name):
+    layer = SEPARABLE[name]()
+    shape = (2, 7, 4) if layer.rank == 1 else (2, 6, 7, 4)
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    wanted = keras.ops.convert_to_numpy(layer(x))
+    depthwise, pointwise = (keras.ops.convert_to_numpy(v) for v in layer.weights[:2])
+    first = the_map(layer, layer.depthwise_kernel)
+    matrices = first.matrices(depthwise)
+    np.testing.assert_array_equal(first.assemble(matrices), depthwise)
+    (samples,) = first.samples((x,), {})
+    between = np.matmul(samples, matrices).transpose(1, 0, 2).reshape(-1, pointwise.shape[-2])
+    second = the_map(layer, layer.pointwise_kernel)
+    (samples,) = second.samples((x,), {})
+    np.testing.assert_allclose(samples[0], between, rtol=1e-4, atol=1e-5)
+    matrices = second.matrices(pointwise)
+    np.testing.assert_array_equal(second.assemble(matrices), pointwise)
+    got = np.matmul(samples, matrices)[0].reshape(wanted.shape)
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -109,12 +151,17 @@ def test_what_is_not_a_linear_map():
         the_map(gru, gru.cell.recurrent_kernel)
     stateful = keras.layers.LSTM(4, stateful=True)
     stateful(np.zeros((1, 2, 3), "float32"))
-    with pytest.raises(ValueError, match="not stateful"):
+    with pytest.raises(ValueError, match="stateful"):
         the_map(stateful, stateful.cell.kernel)
     batched = keras.layers.EinsumDense("abc,bcd->abd", (4, 5))
     batched(np.zeros((1, 4, 3), "float32"))
     with pytest.raises(ValueError, match="one matrix"):
         the_map(batched, batched.kernel)
+    padded = keras.layers.Conv1DTranspose(3, 3, strides=2, output_padding=1)
+    padded(np.zeros((1, 4, 3), "float32"))
+    with pytest.raises(Unsuited, match="output_padding"):
+        the_map(padded, padded.kernel)
     embedding = keras.layers.Embedding(4, 3)
     embedding(np.zeros((1, 2), "int32"))
-    assert the_map(embedding, embedding.embeddings) is None
+    with pytest.raises(Unsuited, match="the 'embeddings' of Embedding"):
+        the_map(embedding, embedding.embeddings)

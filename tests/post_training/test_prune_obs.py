@@ -34,6 +34,17 @@ def recurrent():
     return keras.Model(inputs, x), np.random.default_rng(0).integers(0, 11, (80, 7))
 
 
+def separable():
+    layers = [
+        keras.layers.SeparableConv2D(6, 3, depth_multiplier=2, activation="relu"),
+        keras.layers.SeparableConv2D(5, 2, padding="same"),
+        keras.layers.Conv2DTranspose(5, 3, strides=2, padding="same"),
+        keras.layers.Reshape((64, 5)),
+        keras.layers.SeparableConv1D(4, 3),
+    ]
+    return keras.Sequential([keras.Input((6, 6, 3)), *layers]), data(50, 6, 6, 3)
+
+
 def attention():
     inputs = keras.Input((6, 8))
     x = keras.layers.MultiHeadAttention(2, 4)(inputs, inputs)
@@ -58,13 +69,15 @@ def subclassed():
     return model, x
 
 
-@pytest.mark.parametrize("make", [convnet, recurrent, attention, subclassed])
+@pytest.mark.parametrize("make", [convnet, recurrent, attention, separable, subclassed])
 def test_every_kind_of_layer_and_model(make):
     keras.utils.set_random_seed(0)
     model, x = make()
-    done = tfcomp.prune_obs(model, x, 0.6, verbose=0)
+    done = tfcomp.prune_obs(model, 0.6, x, verbose=0)
     paths = {target.path for target in tfcomp.targets.find(model)}
-    assert {d.path for d in done} == {path for path in paths if "embeddings" not in path}
+    embeddings = {path for path in paths if "embeddings" in path}
+    assert {d.path for d in done} == paths - embeddings
+    assert {left.path for left in done.left_out} == embeddings and done.model is model
     targets = {target.path: target.variable for target in tfcomp.targets.find(model)}
     for result in done:
         size = int(np.prod(targets[result.path].shape))
@@ -82,7 +95,7 @@ def test_output_stays_closer_than_after_magnitude_pruning():
     errors = {}
     for method in ("greedy", "sweep"):
         model.set_weights(weights)
-        tfcomp.prune_obs(model, (x, None), 0.5, method=method, verbose=0)
+        tfcomp.prune_obs(model, 0.5, (x, None), method=method, verbose=0)
         errors[method] = np.mean((model.predict(x, verbose=0) - wanted) ** 2)
     model.set_weights(weights)
     for target in tfcomp.targets.find(model):
@@ -97,7 +110,7 @@ def test_output_stays_closer_than_after_magnitude_pruning():
 def test_in_the_order_of_calls_and_overrides():
     model, x = subclassed()
     done = tfcomp.prune_obs(
-        model, x, 0.5, targets={model.two: {"sparsity": 0.25}, ...: {}}, verbose=0
+        model, 0.5, x, targets={model.two: {"sparsity": 0.25}, ...: {}}, verbose=0
     )
     one, two = (layer.name for layer in (model.one, model.two))
     assert [d.path for d in done] == [f"{one}/kernel", f"{two}/kernel"]
@@ -108,11 +121,11 @@ def test_then_training_keeps_the_zeros():
     model, x = subclassed()
     y = data(64, 3, seed=1)
     model.compile("adam", "mse")
-    tfcomp.prune_obs(model, x, 0.5, verbose=0)
+    tfcomp.prune_obs(model, 0.5, x, verbose=0)
     model.fit(x, y, epochs=2, verbose=0, callbacks=[tfcomp.callbacks.PreserveSparsity()])
     assert zeros(model.one.kernel) == zeros(model.two.kernel) == 0.5
     # With a mask in force, more can be pruned, and stays so without the callback.
-    tfcomp.prune_obs(model, x, 0.75, verbose=0)
+    tfcomp.prune_obs(model, 0.75, x, verbose=0)
     model.fit(x, y, epochs=2, verbose=0)
     assert zeros(model.one.kernel) == zeros(model.two.kernel) == 0.75
 
@@ -128,16 +141,16 @@ def test_takes_a_keras_dataset_and_dicts():
     inputs = keras.Input((8,), name="x")
     model = keras.Model({"x": inputs}, keras.layers.Dense(4)(inputs))
     start = model.get_weights()
-    first = tfcomp.prune_obs(model, Batches(), 0.5, verbose=0)
+    first = tfcomp.prune_obs(model, 0.5, Batches(), verbose=0)
     model.set_weights(start)
     whole = {"x": np.concatenate([data(16, 8, seed=index) for index in range(4)])}
-    second = tfcomp.prune_obs(model, whole, 0.5, verbose=0)
+    second = tfcomp.prune_obs(model, 0.5, whole, verbose=0)
     assert first[0].error == pytest.approx(second[0].error, rel=1e-4)
 
 
 def test_shows_a_progress_bar(capsys):
     model, x = subclassed()
-    tfcomp.prune_obs(model, x, 0.5)
+    tfcomp.prune_obs(model, 0.5, x)
     assert "2/2" in capsys.readouterr().out
 
 
@@ -147,9 +160,9 @@ def test_quantized_weights_are_refused():
     quantize = tfcomp.callbacks.IncrementalQuantization(bits=4)
     model.fit(x, np.zeros((64, 3)), batch_size=8, verbose=0, callbacks=[quantize])
     with pytest.raises(ValueError, match="release"):
-        tfcomp.prune_obs(model, x, 0.5, verbose=0)
+        tfcomp.prune_obs(model, 0.5, x, verbose=0)
     tfcomp.release(model)
-    tfcomp.prune_obs(model, x, 0.5, verbose=0)
+    tfcomp.prune_obs(model, 0.5, x, verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +173,14 @@ def test_quantized_weights_are_refused():
         ({"method": "best"}, "`method`"),
         ({"damping": -1}, "`damping`"),
         ({"block": 0}, "`block`"),
+        ({"block": True}, "`block`"),
+        ({"block": 1.5}, "`block`"),
+        ({"block": "3"}, "`block`"),
+        ({"batch_size": 1.0}, "`batch_size`"),
+        ({"verbose": 3}, "`verbose`"),
+        ({"verbose": "2"}, "`verbose`"),
+        ({"sparsity": "0.5"}, "`sparsity`"),
+        ({"data": None}, "`data`"),
         ({"m_by_n": (4, 2)}, "`m_by_n`"),
         ({"m_by_n": (1, 4)}, "`m_by_n`"),
         ({"m_by_n": (2, 4), "method": "greedy"}, "`method`"),
@@ -180,7 +201,76 @@ def test_bad_arguments_change_nothing(arguments, message):
         np.testing.assert_array_equal(a, b)
 
 
-def test_weights_without_such_a_method_are_named():
-    model, x = recurrent()
-    with pytest.raises(ValueError, match="embeddings"):
-        tfcomp.prune_obs(model, x, 0.5, targets=keras.layers.Embedding, verbose=0)
+class Odd(keras.Model):
+    """A layer it never calls, a frozen one, one that no method is made for, and one of each kind
+    that cannot be one matrix."""
+
+    def __init__(self):
+        super().__init__()
+        layers = keras.layers
+        self.embedding = layers.Embedding(9, 6, name="embedding")
+        self.stateful = layers.LSTM(4, return_sequences=True, stateful=True, name="stateful")
+        self.gru = layers.GRU(4, return_sequences=True, reset_after=False, name="gru")
+        self.einsum = layers.EinsumDense("abc,bcd->abd", (5, 4), name="einsum")
+        self.up = layers.Conv1DTranspose(3, 2, output_padding=0, name="up")
+        self.frozen = layers.Dense(4, name="frozen")
+        self.dense = layers.Dense(4, name="dense")
+        self.unused = layers.Dense(4, name="unused")
+        self.unused.build((None, 4))
+        self.frozen.trainable = False
+
+    def call(self, x):
+        x = self.einsum(self.gru(self.stateful(self.embedding(x))))
+        return self.dense(self.frozen(self.up(x)))
+
+
+def odd():
+    model, x = Odd(), np.random.default_rng(0).integers(0, 9, (10, 5))
+    model(x)
+    return model, x
+
+
+def test_what_is_left_out_is_named_with_the_reason(capsys):
+    model, x = odd()
+    done = tfcomp.prune_obs(model, 0.5, x, batch_size=10)
+    assert "Left out: embedding/embeddings (" in capsys.readouterr().out
+    assert [row.path for row in done] == ["gru/gru_cell/kernel", "dense/kernel"]
+    assert {path.split("/")[0]: reason for path, reason in done.left_out} == {
+        "embedding": "the 'embeddings' of Embedding",
+        "stateful": "its layer is stateful",
+        "gru": "its layer has `reset_after=False`",
+        "einsum": "it is not one matrix in 'abc,bcd->abd'",
+        "up": "its layer has `output_padding`",
+        "unused": "the model does not call its layer",
+        "frozen": "it is frozen",
+    }
+    printed = str(done)
+    assert "dense/kernel" in printed and "left out: it is frozen" in printed
+    assert done["dense/kernel"] is done[1] and "dense/kernel" in done and len(done) == 2
+    with pytest.raises(KeyError, match="left out: the model does not call"):
+        done["unused/kernel"]
+    # What `...` covers is no more named than what `None` does.
+    again = tfcomp.prune_obs(model, 0.5, x, {...: {"sparsity": 0.6}}, batch_size=10, verbose=0)
+    assert len(again) == 2 and again.left_out == done.left_out
+
+
+@pytest.mark.parametrize("name", ["embedding", "stateful", "gru", "einsum", "up", "unused"])
+def test_what_the_user_named_and_cannot_be_done_raises(name):
+    model, x = odd()
+    start = model.get_weights()
+    layer = getattr(model, name)
+    for targets in (name, [name, "dense"], layer, {name: {}}, {name: {"sparsity": 0.2}}):
+        with pytest.raises(ValueError, match=f"argument `targets`.*{name}/.*: "):
+            tfcomp.prune_obs(model, 0.5, x, targets, batch_size=10, verbose=0)
+    for a, b in zip(start, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    tfcomp.prune_obs(model, 0.5, x, {name: None}, batch_size=10, verbose=0)
+
+
+def test_a_line_for_each_weight(capsys):
+    model, x = subclassed()
+    tfcomp.prune_obs(model, 0.5, x, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all("50.0% pruned" in line for line in lines)
+    tfcomp.prune_obs(model, 0.5, x, verbose=0)
+    assert capsys.readouterr().out == ""

@@ -31,7 +31,7 @@ def data(model):
 
 def test_values_by_hand(model, data):
     start = model.get_weights()
-    scan = tfcomp.sensitivity(model, data, (0.2, 0.5), metric="sharp_mae", verbose=0)
+    scan = tfcomp.sensitivity(model, (0.2, 0.5), data, metric="sharp_mae", verbose=0)
     assert scan.baseline == 0
     found = {(row.path, row.sparsity): row.value for row in scan.rows}
     # Of 1 to 10 the smallest two are 1 and 2, the smallest five add up to 15.
@@ -46,7 +46,7 @@ def test_values_by_hand(model, data):
 
 
 def test_makes_overrides(model, data):
-    scan = tfcomp.sensitivity(model, data, (0.2, 0.5, 0.9), metric="loss", verbose=0)
+    scan = tfcomp.sensitivity(model, (0.2, 0.5, 0.9), data, metric="loss", verbose=0)
     assert scan.within(1.0)["sharp/kernel"].sparsity == pytest.approx(0.2)
     assert scan.within(1.0)["blunt/kernel"].sparsity == pytest.approx(0.9)
     assert scan.targets(0.01) == {
@@ -54,7 +54,7 @@ def test_makes_overrides(model, data):
         "blunt/kernel": {"sparsity": pytest.approx(0.9)},
     }
     overrides = scan.targets(1.0)
-    done = tfcomp.prune_obs(model, data, 0.0, targets=overrides, verbose=0)
+    done = tfcomp.prune_obs(model, 0.0, data, targets=overrides, verbose=0)
     assert sorted(d.sparsity for d in done) == pytest.approx([0.2, 0.9])
     quality = scan.targets(1.0, lambda row: {"quality": row.deviations})
     pruning = tfcomp.callbacks.MagnitudePruning(targets=quality, rounds=1)
@@ -67,15 +67,16 @@ def test_a_worse_value_in_between_ends_it():
         Scanned("a", sparsity, 1.0, value)
         for sparsity, value in ((0.1, 0.9), (0.2, 0.5), (0.3, 0.9))
     ]
-    scan = Sensitivity("accuracy", 0.9, rows)
+    scan = Sensitivity(None, "accuracy", 0.9, rows)
     assert scan.within(0.1)["a"].sparsity == 0.1
 
 
 def test_table_plot_and_progress(model, data, tmp_path, capsys):
-    scan = tfcomp.sensitivity(model, data, (0.5,))
+    scan = tfcomp.sensitivity(model, (0.5,), data)
     assert "2/2" in capsys.readouterr().out
     assert scan.table().row_count == 2
-    assert "2 measurements of 2 weights" in repr(scan)
+    assert "sharp/kernel" in str(scan) and "50%" in str(scan)
+    assert [row.path for row in scan["sharp/kernel"]] == ["sharp/kernel"] and scan.model is model
     pytest.importorskip("matplotlib")
     figure = scan.plot(tmp_path / "scan.png")
     assert (tmp_path / "scan.png").stat().st_size > 1000
@@ -94,7 +95,7 @@ def test_the_model_is_as_before_when_it_raises(model, data):
 
     model.evaluate = evaluate
     with pytest.raises(RuntimeError):
-        tfcomp.sensitivity(model, data, (0.5, 0.9), verbose=0)
+        tfcomp.sensitivity(model, (0.5, 0.9), data, verbose=0)
     for a, b in zip(start, model.get_weights()):
         np.testing.assert_array_equal(a, b)
 
@@ -106,6 +107,7 @@ def test_the_model_is_as_before_when_it_raises(model, data):
         ({"sparsities": (0.5, 0.2)}, "sparsities"),
         ({"sparsities": (0.5, 1.0)}, "sparsities"),
         ({"metric": "accuracy"}, "metric"),
+        ({"verbose": 1.0}, "verbose"),
         ({"targets": "nothing"}, "targets"),
         ({"data": (np.zeros((0, 10)),)}, "data"),
     ],
@@ -117,4 +119,4 @@ def test_bad_arguments_name_themselves(model, data, arguments, name):
 
 def test_needs_a_compiled_model(data):
     with pytest.raises(ValueError, match="compile"):
-        tfcomp.sensitivity(keras.Sequential([keras.Input((10,)), keras.layers.Dense(1)]), data)
+        tfcomp.sensitivity(keras.Sequential([keras.Input((10,)), keras.layers.Dense(1)]), data=data)

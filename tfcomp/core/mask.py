@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tfcomp.core.projection import Projection, check_weights
+from tfcomp.core.projection import Projection, check_weights, is_rows
 
 
 class Mask(Projection):
@@ -35,7 +35,7 @@ class Mask(Projection):
 
 def where(mask, tensor):
     """A tensor, or a gradient of rows, that is zero where a mask is false."""
-    if hasattr(tensor, "indices"):
+    if is_rows(tensor):
         rows = keras.ops.take(mask, tensor.indices, axis=0)
         return type(tensor)(where(rows, tensor.values), tensor.indices, tensor.dense_shape)
     return keras.ops.where(mask, tensor, 0.0)

@@ -111,6 +111,11 @@ class Projection:
         return value, state
 
 
+def is_rows(gradient):
+    """Whether a gradient is rows of a tensor alone, TensorFlow's `tf.IndexedSlices`."""
+    return hasattr(gradient, "dense_shape")
+
+
 def check_weights(path, value):
     """Raises unless an array can be compressed: floating point and without NaN or infinity."""
     if not np.issubdtype(value.dtype, np.floating) and value.dtype.name != "bfloat16":

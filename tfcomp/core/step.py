@@ -10,6 +10,8 @@ import threading
 
 import keras
 
+from tfcomp.core.projection import is_rows
+
 
 class Projected(keras.constraints.Constraint):
     """The constraint of a variable: the one it had, then its projections in their order.
@@ -32,7 +34,7 @@ class Projected(keras.constraints.Constraint):
         states = {}
         for entry in reversed(self.entries):
             tensors = entry.tensors()
-            if hasattr(gradient, "indices") and not entry.projection.takes_rows:
+            if is_rows(gradient) and not entry.projection.takes_rows:
                 gradient = keras.ops.convert_to_tensor(gradient)
             gradient, value, left = entry.projection.before(gradient, value, tensors)
             states[id(entry)] = tensors, left
@@ -79,12 +81,6 @@ def _choose(is_update, new, old):
     return new if is_update is None or new is old else keras.ops.where(is_update, new, old)
 
 
-def projected(variable):
-    """The `Projected` of a variable, or `None`."""
-    constraint = getattr(variable, "constraint", None)
-    return constraint if isinstance(constraint, Projected) else None
-
-
 def apply(home, update, gradients, variables):
     """An optimizer's update between `before` and `after`.
 
@@ -122,7 +118,7 @@ def apply(home, update, gradients, variables):
 def _times(gradient, factor):
     if factor == 1:
         return gradient
-    if hasattr(gradient, "indices"):
+    if is_rows(gradient):
         values = gradient.values * factor
         return type(gradient)(values, gradient.indices, gradient.dense_shape)
     return keras.ops.convert_to_tensor(gradient) * factor

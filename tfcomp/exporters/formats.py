@@ -6,14 +6,14 @@ import keras
 
 from tfcomp import keras_private
 from tfcomp.model.final_weights import FinalWeights
-from tfcomp.validation import invalid
+from tfcomp.validation import check_verbose, invalid
 
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
 _BY_KERAS = ("litert", "onnx", "openvino", "torch")
 FORMATS = ("tf_saved_model", *_BY_KERAS)
 
 
-def export(model, path, format="tf_saved_model", verbose=True, input_signature=None, **kwargs):
+def export(model, path, format="tf_saved_model", verbose=1, input_signature=None, **kwargs):
     """Exports the forward pass of a model, its weights in the smallest form that is still exact.
 
     With `format="tf_saved_model"` every weight is stored once, in whichever form is smallest for
@@ -32,8 +32,8 @@ def export(model, path, format="tf_saved_model", verbose=True, input_signature=N
         path: Where to write. A SavedModel is a folder; one that is there already is replaced, and
             only once the new one is complete. A folder that holds anything else is refused.
         format: `"tf_saved_model"`, `"litert"`, `"onnx"`, `"openvino"` or `"torch"`.
-        verbose: Whether to print the endpoint and the sizes before and after, with a progress bar
-            for large models.
+        verbose: 0 for silence; 1 to print the endpoint and the sizes before and after, with a
+            progress bar for large models; 2 is the same.
         input_signature: Optional structure of `keras.InputSpec`, `tf.TensorSpec` or
             `keras.KerasTensor`, as in `keras.Model.export`: a list with one entry for each
             positional argument of the model.
@@ -57,6 +57,7 @@ def export(model, path, format="tf_saved_model", verbose=True, input_signature=N
     predictions = served.serve(images)
     ```
     """
+    verbose = bool(check_verbose(verbose))
     _check(model, path, format, input_signature)
     if format == "tf_saved_model":
         if kwargs:

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, invalid
 
 
 def batches(data, batch_size=32, argument="data"):
@@ -20,8 +20,7 @@ def batches(data, batch_size=32, argument="data"):
     Raises:
         ValueError: If there is not one batch.
     """
-    if type(batch_size) is not int or batch_size < 1:
-        raise invalid("batch_size", batch_size, "a positive integer")
+    batch_size = check_integer("batch_size", batch_size, 1)
     one = None
     for one in _pairs(data, batch_size, argument):
         yield one

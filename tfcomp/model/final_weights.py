@@ -13,15 +13,7 @@ import keras
 import numpy as np
 
 from tfcomp import targets
-
-
-def _as_stored():
-    """The scope in which quantized layers take their weights as they are."""
-    try:
-        from tfcomp.quantizers import weights_as_stored
-    except ImportError:
-        return contextlib.nullcontext()
-    return weights_as_stored()
+from tfcomp.quantizers.base import weights_as_stored
 
 
 class FinalWeights:
@@ -74,7 +66,7 @@ class FinalWeights:
 
     def scope(self):
         """The scope in which the model computes with final values in its variables."""
-        return _as_stored() if self._quantizers else contextlib.nullcontext()
+        return weights_as_stored() if self._quantizers else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def assigned(self):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tfcomp.validation import invalid
+from tfcomp.model.choice import Unsuited
 
 # Numbers that patches taken out of images may hold at a time.
 _CHUNK = 1 << 23
@@ -56,11 +56,7 @@ class _Einsum(LinearMap):
         ins, out = self.layer.equation.replace(" ", "").split("->")
         self.input, self.kernel = ins.split(",")
         if any(a in self.input and a in out for a in self.kernel) or "." in self.kernel:
-            raise invalid(
-                "targets",
-                target.path,
-                f"a weight that is one matrix, which {self.layer.equation!r} has not",
-            )
+            raise Unsuited(f"it is not one matrix in {self.layer.equation!r}")
         self.inner = [axis for axis in self.kernel if axis not in out]
         self.axes = [self.kernel.index(axis) for axis in self.inner]
         self.axes += [i for i in range(len(self.kernel)) if i not in self.axes]
@@ -119,9 +115,75 @@ class _Depthwise(LinearMap):
             yield patches.transpose(2, 0, 1)
 
 
+class _Pointwise(LinearMap):
+    """The second kernel of a separable convolution sees what the first makes of the inputs."""
+
+    def __init__(self, target):
+        super().__init__(target)
+        self.first = _Depthwise(target)
+
+    def matrices(self, value):
+        return value.reshape(1, -1, value.shape[-1])
+
+    def assemble(self, matrices):
+        return matrices.reshape(self.target.variable.shape)
+
+    def samples(self, args, kwargs):
+        kernels = self.first.matrices(_numpy(self.layer.depthwise_kernel))
+        for patches in self.first.samples(args, kwargs):
+            seen = np.matmul(patches, kernels).transpose(1, 0, 2)
+            yield seen.reshape(1, len(seen), -1)
+
+
+class _Transposed(LinearMap):
+    """A convolution, by the flipped kernel, of the inputs with zeros between them."""
+
+    def __init__(self, target):
+        super().__init__(target)
+        if any(padding is not None for padding in np.atleast_1d(self.layer.output_padding)):
+            raise Unsuited("its layer has `output_padding`")
+
+    def _flipped(self, value):
+        return np.flip(value, tuple(range(self.layer.rank))).swapaxes(-1, -2)
+
+    def matrices(self, value):
+        return self._flipped(value).reshape(1, -1, value.shape[-2])
+
+    def assemble(self, matrices):
+        *window, outputs, inputs = self.target.variable.shape
+        return self._flipped(matrices.reshape(*window, inputs, outputs))
+
+    def samples(self, args, kwargs):
+        layer, images = self.layer, _numpy(args[0])
+        if layer.data_format == "channels_first":
+            images = np.moveaxis(images, 1, -1)
+        lengths = images.shape[1:-1]
+        spread = [(length - 1) * stride + 1 for length, stride in zip(lengths, layer.strides)]
+        wide = np.zeros((len(images), *spread, images.shape[-1]), np.float32)
+        wide[(slice(None), *(slice(None, None, stride) for stride in layer.strides))] = images
+        pads = []
+        for length, stride, size, dilation in zip(
+            lengths, layer.strides, layer.kernel_size, layer.dilation_rate
+        ):
+            reach = (size - 1) * dilation
+            over = max(reach + 1 - stride, 0)
+            # All positions that an input reaches, less those that "same" cuts off.
+            before = reach - (over // 2 if layer.padding == "same" else 0)
+            outputs = length * stride + (0 if layer.padding == "same" else over)
+            pads.append((before, outputs + reach - before - (length - 1) * stride - 1))
+        for patches in _windows(layer, _cropped(wide, pads), [1] * layer.rank):
+            yield patches.reshape(1, len(patches), -1)
+
+
+def _cropped(images, pads):
+    """The images with zeros around them, or less of them where a width is negative."""
+    images = np.pad(images, [(0, 0), *((max(a, 0), max(b, 0)) for a, b in pads), (0, 0)])
+    ends = [slice(max(-a, 0), min(b, 0) or None) for a, b in pads]
+    return images[(slice(None), *ends)]
+
+
 def _patches(layer, images):
     """Yields arrays `(positions, window, channels)`, a few images at a time."""
-    rank = layer.rank
     if layer.data_format == "channels_first":
         images = np.moveaxis(images, 1, -1)
     window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate)]
@@ -132,10 +194,15 @@ def _patches(layer, images):
             total = max((-(-size // stride) - 1) * stride + reach - size, 0)
         before = reach - 1 if layer.padding == "causal" else total // 2
         pads.append((before, 0 if layer.padding == "causal" else total - before))
-    images = np.pad(images, [*pads, (0, 0)])
-    axes = tuple(range(1, rank + 1))
-    views = np.lib.stride_tricks.sliding_window_view(images, window, axes)
-    steps = [slice(None, None, stride) for stride in layer.strides]
+    return _windows(layer, np.pad(images, [*pads, (0, 0)]), layer.strides)
+
+
+def _windows(layer, images, strides):
+    """Yields what the kernel of a layer lies over, position by position."""
+    rank = layer.rank
+    window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate)]
+    views = np.lib.stride_tricks.sliding_window_view(images, window, tuple(range(1, rank + 1)))
+    steps = [slice(None, None, stride) for stride in strides]
     holes = [slice(None, None, dilation) for dilation in layer.dilation_rate]
     views = views[(slice(None), *steps, slice(None), *holes)]
     views = np.moveaxis(views, rank + 1, -1)
@@ -151,12 +218,10 @@ class _Recurrent(LinearMap):
     def __init__(self, target):
         super().__init__(target)
         if self.layer.stateful:
-            raise invalid("targets", target.path, "a weight of a layer that is not stateful")
+            raise Unsuited("its layer is stateful")
         recurrent = target.variable is self.layer.cell.recurrent_kernel
         if recurrent and not getattr(self.layer, "reset_after", True):
-            raise invalid(
-                "targets", target.path, "a recurrent kernel of a GRU with `reset_after=True`"
-            )
+            raise Unsuited("its layer has `reset_after=False`")
         self.recurrent = recurrent
 
     def matrices(self, value):
@@ -197,30 +262,40 @@ def _owner(target, sites):
     return target.layer
 
 
+_RECURRENT = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+
+# Types of layers, names of their weights, and what these are.
+_KINDS = [
+    (_RECURRENT, ("kernel", "recurrent_kernel"), _Recurrent),
+    (keras.layers.Dense, ("kernel",), _Dense),
+    (keras.layers.EinsumDense, ("kernel",), _Einsum),
+    (_CONVOLUTIONS, ("kernel",), _Conv),
+    (_TRANSPOSED, ("kernel",), _Transposed),
+    ((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), ("kernel",), _Depthwise),
+    (_SEPARABLE, ("depthwise_kernel",), _Depthwise),
+    (_SEPARABLE, ("pointwise_kernel",), _Pointwise),
+]
+
+
 def linear_map(target, sites):
-    """Returns the `LinearMap` of a target, or `None` where its layer is not known to be one.
+    """Returns the `LinearMap` of a target.
 
     Args:
         target: A `tfcomp.targets.Target`.
         sites: The `tfcomp.targets.layer_sites` of its model.
 
     Raises:
-        ValueError: If the layer is known, but not with these settings.
+        Unsuited: If its layer is not known to be one, or not with these settings.
     """
     layer = _owner(target, sites)
-    name = target.variable.name
-    if isinstance(layer, (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)):
-        kind = _Recurrent if name in ("kernel", "recurrent_kernel") else None
-    elif name != "kernel":
-        kind = None
-    elif isinstance(layer, keras.layers.Dense):
-        kind = _Dense
-    elif isinstance(layer, keras.layers.EinsumDense):
-        kind = _Einsum
-    elif isinstance(layer, (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)):
-        kind = _Conv
-    elif isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)):
-        kind = _Depthwise
-    else:
-        kind = None
-    return None if kind is None else kind(target._replace(layer=layer))
+    for types, names, kind in _KINDS:
+        if isinstance(layer, types) and target.variable.name in names:
+            return kind(target._replace(layer=layer))
+    raise Unsuited(f"the {target.variable.name!r} of {type(layer).__name__}")

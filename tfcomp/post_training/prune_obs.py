@@ -1,6 +1,6 @@
 """Optimal brain surgeon in one call, on a trained model and a few batches of data."""
 
-import contextlib
+import functools
 from typing import NamedTuple
 
 import keras
@@ -10,11 +10,14 @@ from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
 from tfcomp.core.step import Projected
 from tfcomp.model import patterns
+from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
 from tfcomp.model.linear import linear_map
-from tfcomp.model.watching import watching
+from tfcomp.model.progress import Progress
+from tfcomp.model.result import Result
+from tfcomp.model.watching import call_order, watching
 from tfcomp.post_training import _obs as obs
-from tfcomp.validation import check_number, invalid
+from tfcomp.validation import check_integer, check_number, check_verbose, invalid
 
 
 class PrunedTarget(NamedTuple):
@@ -34,11 +37,20 @@ class PrunedTarget(NamedTuple):
     magnitude_error: float
 
 
+_COLUMNS = {
+    "Weight": "{0.path}",
+    "Zeros": "{0.sparsity:.1%}",
+    "Error": "{0.error:.3%}",
+    "By magnitude": "{0.magnitude_error:.3%}",
+}
+
+
 def prune_obs(
     model,
-    data,
     sparsity,
+    data=None,
     targets=None,
+    *,
     method="auto",
     damping=0.01,
     block=128,
@@ -46,7 +58,9 @@ def prune_obs(
     batch_size=32,
     verbose=1,
 ):
-    """Prunes a trained model in place, without training: the weights left make up for those gone.
+    """Prunes a trained model, without training: the weights left make up for those gone.
+
+    Works in place.
 
     Layer after layer, in the order in which the model calls them, weights are removed so that the
     layer's output on `data` changes least, and the others are moved to the least-squares optimum
@@ -54,15 +68,16 @@ def prune_obs(
     from the model as pruned so far. A few hundred samples of training data are enough; labels are
     not used.
 
-    Works on the kernels of `Dense`, `EinsumDense` (and so attention), `Conv1D` to `Conv3D`,
-    `DepthwiseConv1D`/`2D`, and on the input and recurrent kernels of `LSTM`, `GRU` and
-    `SimpleRNN`. Zeros stay zero. To keep them so in a later `fit` give it
+    Works on the kernels of `Dense`, `EinsumDense` (and so attention), `Conv1D` to `Conv3D`, their
+    transposes, `DepthwiseConv1D`/`2D`, on both kernels of `SeparableConv1D`/`2D`, and on the input
+    and recurrent kernels of `LSTM`, `GRU` and `SimpleRNN`; others, such as embeddings, are left
+    out, and the result says so. Zeros stay zero. To keep them so in a later `fit` give it
     `tfcomp.callbacks.PreserveSparsity()`.
 
     Args:
         model: A built `keras.Model` of any kind.
-        data: Inputs of the model: an array, a tuple `(x, y)`, a dict, a `tf.data.Dataset`, ...
         sparsity: Fraction of zeros in each weight, in [0, 1). Can be overridden in `targets`.
+        data: Inputs of the model: an array, a tuple `(x, y)`, a dict, a `tf.data.Dataset`, ...
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for all those the
             method is defined for.
         method: `"greedy"` removes one weight at a time, always the one that costs least, with the
@@ -74,14 +89,15 @@ def prune_obs(
         m_by_n: `None`, or `(m, n)`: `m` zeros in every `n` consecutive weights along the inputs;
             `sparsity` must be `m / n`.
         batch_size: Samples in a batch, where `data` are arrays.
-        verbose: 1 for a progress bar, 0 for silence.
+        verbose: 0 for silence, 1 for a progress bar, 2 for a line for each weight.
 
     Returns:
-        A list of `PrunedTarget`, in the order in which they were pruned.
+        A `tfcomp.Result`: `rows` of `PrunedTarget`, in the order in which they were pruned, and
+        what was `left_out`.
 
     Raises:
-        ValueError: For an argument that cannot be used, before anything is changed; if a target
-            has no such method, or is never called.
+        ValueError: For an argument that cannot be used, before anything is changed; if the method
+            is not defined for a weight that `targets` names, or its layer is never called.
 
     Source: Babak Hassibi, David G. Stork, "Second order derivatives for network pruning: Optimal
     Brain Surgeon", NIPS 1992; layer by layer: Xin Dong, Shangyu Chen, Sinno Jialin Pan,
@@ -93,62 +109,51 @@ def prune_obs(
     >>> import keras, numpy as np, tfcomp
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
     >>> x = np.random.default_rng(0).normal(size=(64, 8))
-    >>> (done,) = tfcomp.prune_obs(model, x, sparsity=0.5, verbose=0)
-    >>> done.sparsity
+    >>> done = tfcomp.prune_obs(model, 0.5, x, verbose=0)
+    >>> done[0].sparsity
     0.5
-    >>> done.error < done.magnitude_error
+    >>> done[0].error < done[0].magnitude_error
     True
     """
+    verbose = check_verbose(verbose)
+    check_number("sparsity", sparsity, 0, below=1)
     check_number("damping", damping, 0)
     if method not in ("auto", "greedy", "sweep"):
         raise invalid("method", method, "'auto', 'greedy' or 'sweep'")
-    if isinstance(block, bool) or int(block) != block or block < 1:
-        raise invalid("block", block, "a positive integer")
+    block = check_integer("block", block, 1)
     if m_by_n is not None:
         pattern = patterns.MByN(m_by_n)
         m_by_n = (pattern.m, pattern.n)
         if method == "greedy":
             raise invalid("method", method, "'auto' or 'sweep' together with `m_by_n`")
-    maps = _linear_maps(model, targets)
-    amounts = {}
-    for linear in maps:
-        target = linear.target
-        if set(target.options) - {"sparsity"}:
-            raise invalid("targets", target.options, f"no override but `sparsity` ({target.path})")
-        amount = target.options.get("sparsity", sparsity)
-        check_number("sparsity", amount, 0, below=1)
-        if m_by_n is not None and patterns.count(amount, m_by_n[1]) != m_by_n[0]:
-            raise invalid("m_by_n", m_by_n, f"m / n equal to the sparsity {amount}")
-        check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
-        _check_free(target)
-        amounts[target.path] = amount
-    maps = in_call_order(model, data, maps, batch_size)
+    targets_lib.check_built(model)
+    order = call_order(model, next(iter(batches(data, batch_size)))[0])
+    prepare = functools.partial(_plan, targets_lib.layer_sites(model), order, sparsity, m_by_n)
+    plans, left_out = choose(model, targets, prepare, ["sparsity"])
+    plans.sort(key=lambda plan: order[id(plan[0].layer)])
 
-    results = []
-    bar = keras.utils.Progbar(len(maps), verbose=verbose, unit_name="weight")
-    for number, linear in enumerate(maps):
+    rows, progress = [], Progress(len(plans), verbose, "weight")
+    for linear, amount in plans:
         hessians = _hessians(model, data, linear, batch_size)
-        amount = amounts[linear.target.path]
-        results.append(_prune(linear, hessians, amount, method, damping, block, m_by_n))
-        bar.update(number + 1)
-    return results
+        rows.append(_prune(linear, hessians, amount, method, damping, block, m_by_n))
+        progress.step()
+        progress.line(f"{rows[-1].path}: {amount:.1%} pruned, error {rows[-1].error:.3%}")
+    progress.left_out(left_out)
+    return Result(model, rows, left_out, "Pruned by optimal brain surgeon", _COLUMNS)
 
 
-def _linear_maps(model, targets):
-    sites = targets_lib.layer_sites(model)
-    found = targets_lib.find(model, targets)
-    known = [linear_map(target, sites) for target in found]
-    unknown = [target.path for target, linear in zip(found, known) if linear is None]
-    # A dict starts from the default set, too.
-    named = targets is not None and not isinstance(targets, dict)
-    if unknown and (named or len(unknown) == len(found)):
-        raise invalid(
-            "targets",
-            unknown,
-            "kernels of Dense, EinsumDense, Conv1D/2D/3D, DepthwiseConv1D/2D, LSTM, GRU or "
-            "SimpleRNN",
-        )
-    return [linear for linear in known if linear is not None]
+def _plan(sites, order, sparsity, m_by_n, target):
+    """The `LinearMap` of a target, and its sparsity."""
+    linear = linear_map(target, sites)
+    if id(linear.layer) not in order:
+        raise Unsuited("the model does not call its layer")
+    amount = target.options.get("sparsity", sparsity)
+    check_number("sparsity", amount, 0, below=1)
+    if m_by_n is not None and patterns.count(amount, m_by_n[1]) != m_by_n[0]:
+        raise invalid("m_by_n", m_by_n, f"m / n equal to the sparsity {amount}")
+    check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
+    _check_free(target)
+    return linear, amount
 
 
 def _masks(target):
@@ -163,22 +168,6 @@ def _check_free(target):
                 f"{target.path} is kept {entry.projection.kind!r} by a callback, so its weights "
                 "cannot move. Call `tfcomp.release(model)` first."
             )
-
-
-def in_call_order(model, data, maps, batch_size):
-    order = {}
-    with contextlib.ExitStack() as stack:
-        for layer in {id(linear.layer): linear.layer for linear in maps}.values():
-
-            def see(args, kwargs, layer=layer):
-                order.setdefault(id(layer), len(order))
-
-            stack.enter_context(watching(layer, see))
-        model(next(iter(batches(data, batch_size)))[0], training=False)
-    for linear in maps:
-        if id(linear.layer) not in order:
-            raise invalid("targets", linear.target.path, "weights of layers that the model calls")
-    return sorted(maps, key=lambda linear: order[id(linear.layer)])
 
 
 def _hessians(model, data, linear, batch_size):

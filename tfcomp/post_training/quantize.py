@@ -1,39 +1,87 @@
 """Quantizing the weights of a trained model as they are."""
 
 import contextlib
+import functools
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from tfcomp import quantizers
-from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
 from tfcomp.model.axes import output_axes
+from tfcomp.model.choice import choose
 from tfcomp.model.data import batches
-from tfcomp.model.watching import watching
+from tfcomp.model.progress import Progress
+from tfcomp.model.result import Result
+from tfcomp.post_training import _statistics
 from tfcomp.quantizers.base import applied
-from tfcomp.validation import invalid
+from tfcomp.validation import check_verbose, invalid
 
 
-def quantize(model, quantizer, targets=None, data=None, batch_size=32, verbose=1):
-    """Quantizes weights of a trained model in place, without training.
+class QuantizedTarget(NamedTuple):
+    """What `quantize` did to one weight.
+
+    Attributes:
+        path: Path of the weight.
+        error: Squared error relative to the squared norm.
+    """
+
+    path: str
+    error: float
+
+
+class Quantized(Result):
+    """What `tfcomp.quantize` did; see `tfcomp.Result`.
+
+    Attributes:
+        statistics: Dict from the path of each `BatchNormalization` to the statistics it has now,
+            `"data"` or `"before"`.
+        output_errors: Dict from `"data"` and `"before"` to the squared error of the model's outputs
+            on `data` with these statistics, relative to the squared outputs it had before; `None`
+            where there was nothing to choose.
+    """
+
+    def __init__(self, model, rows, left_out, statistics, output_errors):
+        columns = {"Weight": "{0.path}", "Squared error": "{0.error:.3%}"}
+        super().__init__(model, rows, left_out, "Quantized weights", columns)
+        self.statistics, self.output_errors = statistics, output_errors
+
+    def table(self):
+        table = super().table()
+        if self.statistics:
+            lines = [f"{path}: statistics of {kept}" for path, kept in self.statistics.items()]
+            errors = (self.output_errors or {}).items()
+            lines += [f"error of the outputs with {kept}: {error:.3%}" for kept, error in errors]
+            table.caption = "\n".join(lines)
+        return table
+
+
+def quantize(model, quantizer, data=None, targets=None, *, batch_size=32, verbose=1):
+    """Quantizes weights of a trained model, without training.
+
+    Works in place.
 
     With `data`, the statistics of every `BatchNormalization` are estimated anew afterwards, as
     ternary networks with fine-grained quantization need it (arXiv:1705.01462): they were those of
-    the original weights.
+    the original weights. Every other layer runs as in inference meanwhile. They are kept where they
+    bring the outputs on `data` nearer to those of the model as it was; otherwise the old ones come
+    back. A layer that has never been trained, its means all 0 and its variances all 1, has no old
+    ones, and is given those of the data.
 
     Args:
         model: A built `keras.Model` of any kind.
         quantizer: A name, an object such as `tfcomp.quantizers.FineGrainedTernary(4)`, or a
             function from tensor to tensor.
+        data: `None`, or inputs of the model: an array, a tuple `(x, y)`, a dict, a dataset ...
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight. In a dict, `quantizer` can be overridden.
-        data: `None`, or inputs of the model: an array, a tuple `(x, y)`, a dict, a dataset ...
         batch_size: Samples in a batch, where `data` are arrays.
-        verbose: 1 for a progress bar over the data, 0 for silence.
+        verbose: 0 for silence, 1 for a progress bar over the data, 2 for a line for each weight.
 
     Returns:
-        Dict from the path of each weight to the squared error relative to its squared norm.
+        A `tfcomp.Result`: `rows` of `QuantizedTarget`, what was `left_out`, the `statistics` that
+        were kept and the `output_errors` they were chosen by.
 
     Raises:
         ValueError: For an argument that cannot be used, or a weight with NaN; nothing is changed.
@@ -41,40 +89,49 @@ def quantize(model, quantizer, targets=None, data=None, batch_size=32, verbose=1
     Example:
 
     >>> import keras, numpy as np, tfcomp
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    >>> errors = tfcomp.quantize(model, "ternary")
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="a")])
+    >>> done = tfcomp.quantize(model, "ternary", verbose=0)
+    >>> done[0].path, 0 < done[0].error < 1
+    ('a/kernel', True)
     >>> len(np.unique(np.abs(model.layers[0].kernel.numpy())))
     2
     """
-    targets_lib.check_built(model)
-    chosen = []
-    for target in targets_lib.find(model, targets):
-        unknown = set(target.options) - {"quantizer"}
-        if unknown:
-            raise invalid(
-                "targets", target.options, f"overrides for {target.path} among ['quantizer']"
-            )
-        function = quantizers.get(target.options.get("quantizer", quantizer), "quantizer")
-        if function is None:
-            raise invalid("quantizer", quantizer, "a quantizer")
-        if isinstance(function, quantizers.Quantizer):
-            function = function.for_kernel(output_axes(target.layer, target.variable.name))
-        check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
-        chosen.append((target, function))
-    errors = {}
-    with _all_or_nothing(model):
+    progress = Progress(None, check_verbose(verbose), "batch")
+    chosen, left_out = choose(model, targets, functools.partial(_plan, quantizer), ["quantizer"])
+    with _all_or_nothing(model) as kept:
+        rows = []
         for target, function in chosen:
-            # By way of numpy: TensorFlow casts a variable to its own dtype by handing it back.
-            before = keras.ops.convert_to_numpy(target.variable.value)
-            before = keras.ops.cast(keras.ops.convert_to_tensor(before), "float32")
-            after = keras.ops.cast(applied(function, before), "float32")
-            target.variable.assign(after)
-            whole = float(keras.ops.sum(before**2))
-            error = float(keras.ops.sum((after - before) ** 2))
-            errors[target.path] = error / whole if whole else 0.0
+            rows.append(QuantizedTarget(target.path, _assign(target.variable, function)))
+            progress.line(f"{target.path}: squared error {rows[-1].error:.3%}")
+        statistics, errors = {}, None
         if data is not None:
-            _estimate_statistics(model, data, batch_size, verbose)
-    return errors
+            variables = [target.variable for target, _ in chosen]
+            statistics, errors = _estimated(model, variables, kept, data, batch_size, progress)
+    progress.left_out(left_out)
+    return Quantized(model, rows, left_out, statistics, errors)
+
+
+def _plan(quantizer, target):
+    """The target and a function from tensor to tensor."""
+    function = quantizers.get(target.options.get("quantizer", quantizer), "quantizer")
+    if function is None:
+        raise invalid("quantizer", quantizer, "a quantizer")
+    if isinstance(function, quantizers.Quantizer):
+        function = function.for_kernel(output_axes(target.layer, target.variable.name))
+    check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
+    return target, function
+
+
+def _assign(variable, function):
+    """Quantizes a variable and returns its squared error."""
+    # By way of numpy: TensorFlow casts a variable to its own dtype by handing it back.
+    before = keras.ops.convert_to_numpy(variable.value)
+    before = keras.ops.cast(keras.ops.convert_to_tensor(before), "float32")
+    after = keras.ops.cast(applied(function, before), "float32")
+    variable.assign(after)
+    whole = float(keras.ops.sum(before**2))
+    error = float(keras.ops.sum((after - before) ** 2))
+    return error / whole if whole else 0.0
 
 
 @contextlib.contextmanager
@@ -82,75 +139,48 @@ def _all_or_nothing(model):
     """Gives all variables their values back where something goes wrong."""
     kept = [(v, np.array(keras.ops.convert_to_numpy(v.value))) for v in model.variables]
     try:
-        yield
+        yield kept
     except BaseException:
         for variable, value in kept:
             variable.assign(value)
         raise
 
 
-def _estimate_statistics(model, data, batch_size, verbose):
-    """Means and variances over all samples and calls; a batch is normalized by its own."""
-    layers = [site.layer for site in targets_lib.layer_sites(model)]
-    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if not norms:
+def _estimated(model, quantized, kept, data, batch_size, progress):
+    """Which statistics each normalization has got, and the errors with either."""
+    found = _statistics.normalizations(model)
+    if not found:
         # One batch, to say what is wrong with data that are not needed.
-        model(next(batches(data, batch_size))[0])
-        return
-    moments = [_Moments(layer) for layer in norms]
-    bar = keras.utils.Progbar(None, verbose=verbose)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_settings(layers, norms))
-        for each in moments:
-            stack.enter_context(watching(each.layer, each.add))
-        for batch, _ in batches(data, batch_size):
-            model(batch, training=True)
-            bar.add(1)
-    for each in moments:
-        each.assign()
+        model(next(batches(data, batch_size))[0], training=False)
+        return {}, None
+    _statistics.estimate(model, found, data, batch_size, progress)
+    changed = {id(variable) for variable in quantized}
+    weights = {
+        "before": [(variable, value) for variable, value in kept if id(variable) in changed],
+        "data": [(v, np.array(keras.ops.convert_to_numpy(v.value))) for v in quantized],
+    }
+
+    def put(of_weights, of_statistics):
+        for variable, value in weights[of_weights]:
+            variable.assign(value)
+        for each in found:
+            before = of_statistics == "before" and not (of_weights == "data" and each.untrained)
+            each.assign(each.before if before or each.after is None else each.after)
+
+    errors, better = None, "data"
+    if any(each.after and not each.untrained for each in found):
+        pairs = [("before", "before"), ("data", "before"), ("data", "data")]
+        states = [functools.partial(put, *pair) for pair in pairs]
+        old, new = _statistics.output_errors(model, data, batch_size, states)
+        errors, better = {"data": new, "before": old}, "data" if new < old else "before"
+        put("data", better)
+    _put_back(model, kept, changed | {id(v) for each in found for v in each.variables})
+    given = {each.path: each.after and (each.untrained or better == "data") for each in found}
+    return {path: "data" if new else "before" for path, new in given.items()}, errors
 
 
-class _Moments:
-    """What a `BatchNormalization` sees."""
-
-    def __init__(self, layer):
-        self.layer = layer
-        self.count, self.sum, self.squares = 0, 0.0, 0.0
-
-    def add(self, args, kwargs):
-        x = np.asarray(keras.ops.convert_to_numpy(args[0]), np.float64)
-        x = np.moveaxis(x, self.layer.axis, -1)
-        mask = kwargs.get("mask")
-        if mask is not None:
-            x = x[np.asarray(keras.ops.convert_to_numpy(mask), bool)]
-        x = x.reshape(-1, x.shape[-1])
-        self.count += len(x)
-        self.sum, self.squares = self.sum + x.sum(0), self.squares + (x**2).sum(0)
-
-    def assign(self):
-        if not self.count:
-            return
-        mean = self.sum / self.count
-        variance = np.maximum(self.squares / self.count - mean**2, 0)
-        if not np.isfinite(mean + variance).all():
-            raise invalid("data", "NaN or infinity", f"finite inputs of {self.layer.name!r}")
-        self.layer.moving_mean.assign(mean)
-        self.layer.moving_variance.assign(variance)
-
-
-@contextlib.contextmanager
-def _settings(layers, norms):
-    """Normalization alone as in training, by the batch at hand, and no dropout."""
-    drops = [layer for layer in layers if isinstance(getattr(layer, "rate", None), (int, float))]
-    kept = [(layer, "rate", layer.rate) for layer in drops]
-    kept += [(layer, "trainable", layer.trainable) for layer in norms]
-    for layer in drops:
-        layer.rate = 0.0
-    for layer in norms:
-        # A frozen one would go by its old statistics.
-        layer.trainable = True
-    try:
-        yield
-    finally:
-        for layer, name, value in kept:
-            setattr(layer, name, value)
+def _put_back(model, kept, changed):
+    """What else training steps of normalizations have moved, averages of renormalization."""
+    for variable, value in kept:
+        if id(variable) not in changed and not variable.trainable:
+            variable.assign(value)

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import warnings
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -10,14 +10,44 @@ import numpy as np
 from tfcomp import layers as layers_lib
 from tfcomp import quantizers, surgery
 from tfcomp import targets as targets_lib
-from tfcomp.layers.quantized import QuantizedMixin
+from tfcomp.layers.base.quantized import QuantizedMixin
+from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
-from tfcomp.model.watching import watching
-from tfcomp.validation import invalid
+from tfcomp.model.progress import Progress
+from tfcomp.model.result import Result
+from tfcomp.model.watching import call_order, watching
+from tfcomp.validation import check_integer, check_verbose, invalid
+
+_COLUMNS = {
+    "Layer": "{0.path}",
+    "Smallest input": "{0.smallest:.4g}",
+    "Largest": "{0.largest:.4g}",
+    "Quantizer": "{0.quantizer!r}",
+}
 
 
-def quantize_activations(model, data, bits=8, first_bits=8, batch_size=32, verbose=1):
+class QuantizedInputs(NamedTuple):
+    """What `quantize_activations` did to one layer.
+
+    Attributes:
+        path: Path of the layer.
+        smallest: The smallest input it sees on the data.
+        largest: The largest.
+        quantizer: Its input quantizer.
+    """
+
+    path: str
+    smallest: float
+    largest: float
+    quantizer: Any
+
+
+def quantize_activations(
+    model, bits=8, first_bits=8, data=None, targets=None, *, batch_size=32, verbose=1
+):
     """Returns a model like `model` whose layers quantize their inputs to dynamic fixed point.
+
+    Makes a new model; `model` is not changed.
 
     Each layer gets the finest fixed-point format of so many bits that holds all the inputs it sees
     on `data`, signed where one of them is negative: a `tfcomp.quantizers.FixedPoint` of its own, as
@@ -26,28 +56,27 @@ def quantize_activations(model, data, bits=8, first_bits=8, batch_size=32, verbo
     it completes the conversion without training of ternary networks with fine-grained
     quantization.
 
-    Layers that quantize their inputs already keep their quantizer. Where the inputs of a layer with
-    kernels stay as they are, because it has no `Quantized*` form or is made inside another layer, a
-    warning says so.
+    Layers that quantize their inputs already, and layers with kernels that have no `Quantized*`
+    form or are made inside another layer, are left out, and the result says so.
 
     Args:
-        model: A built Sequential or functional `keras.Model`; it is not changed.
+        model: A built Sequential or functional `keras.Model`.
+        bits: Bits of a number, 2 to 16, the sign included; or a quantizer for the inputs of all
+            layers, used as it is. Can be overridden in `targets`.
+        first_bits: The same for the layer that is called first, 8 in the paper, unless `targets`
+            overrides it; `None` for no exception.
         data: Inputs of the model: an array, a tuple `(x, y)`, a dict, a dataset ...
-        bits: Bits of a number, 2 to 16, the sign included; a quantizer for the inputs of all
-            layers, used as it is; or a dict from rule, in any form `tfcomp.swap_layers` takes, to
-            either of these, or to `None` for inputs as they are. Layers that no rule of a dict
-            covers have their inputs as they are.
-        first_bits: The same for the layer that is called first, 8 in the paper; `None` for no
-            exception.
+        targets: Which layers: `None` for all that can be, or any other form that
+            `tfcomp.targets.find` takes, callables as `layer -> bool`.
         batch_size: Samples in a batch, where `data` are arrays.
-        verbose: 1 for a progress bar over the data, 0 for silence.
+        verbose: 0 for silence, 1 for a progress bar over the data, 2 for a line for each layer.
 
     Returns:
-        The new model.
+        A `tfcomp.Result`: the new `model`, `rows` of `QuantizedInputs`, and what was `left_out`.
 
     Raises:
-        ValueError: For an argument that cannot be used; if a layer is not called on `data`, or its
-            inputs contain NaN or infinity.
+        ValueError: For an argument that cannot be used; if a layer that `targets` names cannot be
+            done or is not called on `data`; or if inputs contain NaN or infinity.
 
     Reference:
         Naveen Mellempudi et al., "Ternary Neural Networks with Fine-Grained Quantization",
@@ -58,32 +87,46 @@ def quantize_activations(model, data, bits=8, first_bits=8, batch_size=32, verbo
     >>> import keras, numpy as np, tfcomp
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
     >>> x = np.linspace(-3, 3, 80).reshape(10, 8)
-    >>> small = tfcomp.quantize_activations(model, x, bits=4, verbose=0)
-    >>> small.layers[0].input_quantizer
-    FixedPoint(integer_bits=2, fraction_bits=5, signed=True)
+    >>> done = tfcomp.quantize_activations(model, bits=4, first_bits=None, data=x, verbose=0)
+    >>> done.model.layers[0].input_quantizer
+    FixedPoint(integer_bits=2, fraction_bits=1, signed=True)
     """
+    bits, first_bits = _check(bits, "bits"), _check(first_bits, "first_bits")
+    if bits is None:
+        raise invalid("bits", bits, "an integer from 2 to 16, or a quantizer")
+    verbose = check_verbose(verbose)
     targets_lib.check_built(model)
-    chosen = _chosen(model, bits)
-    first_bits = _check(first_bits, "first_bits")
-    ranges = _ranges(model, data, [layer for layer, _ in chosen], batch_size, verbose)
-    first = min(chosen, key=lambda pair: list(ranges).index(id(pair[0])))[0]
-    rules = {}
-    for layer, choice in chosen:
-        if layer is first and first_bits is not None:
+    order = call_order(model, next(batches(data, batch_size))[0])
+    prepare = functools.partial(_plan, order, bits)
+    find = functools.partial(targets_lib.find_layers, suits=_takes_numbers)
+    plans, left_out = choose(model, targets, prepare, ["bits"], find)
+    plans.sort(key=lambda plan: order[id(plan[0].layer)])
+
+    progress = Progress(None, verbose, "batch")
+    ranges = _ranges(model, data, [target.layer for target, _ in plans], batch_size, progress)
+    called = [t.layer for t in find(model, None) if id(t.layer) in order]
+    first = min(called, key=lambda layer: order[id(layer)])
+    rows, rules = [], {}
+    for target, choice in plans:
+        if target.layer is first and first_bits is not None and not target.options:
             choice = first_bits
+        smallest, largest = ranges[id(target.layer)]
         if isinstance(choice, int):
-            choice = quantizers.FixedPoint.calibrated(ranges[id(layer)], choice)
-        rules[layer] = functools.partial(_quantized_class(layer), input_quantizer=choice)
-    return surgery.swap_layers(model, rules)
+            choice = quantizers.FixedPoint.calibrated((smallest, largest), choice)
+        cls = _quantized_class(target.layer)
+        rules[target.layer] = functools.partial(cls, input_quantizer=choice)
+        rows.append(QuantizedInputs(target.path, float(smallest), float(largest), choice))
+        progress.line(f"{target.path}: {smallest:.4g} to {largest:.4g}, {choice!r}")
+    progress.left_out(left_out)
+    new = surgery.swapped_copy(model, rules)
+    return Result(new, rows, left_out, f"Quantized inputs of {new.name}", _COLUMNS)
 
 
 def _check(choice, argument):
     """Bits, a quantizer, or `None`."""
     if choice is None or isinstance(choice, quantizers.Quantizer):
         return choice
-    if type(choice) is not int or not 2 <= choice <= 16:
-        raise invalid(argument, choice, "an integer from 2 to 16, or a quantizer")
-    return choice
+    return check_integer(argument, choice, 2, 16)
 
 
 def _quantized_class(layer):
@@ -95,42 +138,29 @@ def _quantized_class(layer):
     return found if found is not None and type(layer) in found.__mro__ else None
 
 
-def _chosen(model, bits):
-    """Pairs of a layer and what its inputs become."""
-    sites = targets_lib.layer_sites(model)
-    known = [site for site in sites if _can_change(site)]
-    rules = bits if isinstance(bits, dict) else {...: bits}
-    if not known:
-        raise invalid("model", model.name, "a model with a layer that has a `Quantized*` form")
-    chosen = targets_lib.best_rules(rules, known, "bits")
-    pairs = [(known[i].layer, _check(value, "bits")) for i, value in sorted(chosen.items())]
-    pairs = [(layer, value) for layer, value in pairs if value is not None]
-    if not pairs:
-        raise invalid("bits", bits, "bits for one layer at least")
-    left = [site.path for site in sites if _is_left(site, known)]
-    if left:
-        warnings.warn(
-            f"quantize_activations: the inputs of {', '.join(left)} stay as they are.", stacklevel=3
-        )
-    return pairs
-
-
-def _can_change(site):
-    quantizes = getattr(site.layer, "input_quantizer", None) is not None
-    inside = any(not isinstance(layer, keras.Model) for layer in site.chain[:-1])
-    return _quantized_class(site.layer) is not None and not quantizes and not inside
-
-
-def _is_left(site, known):
-    layer = site.layer
-    if isinstance(layer, keras.layers.Embedding) or getattr(layer, "input_quantizer", None):
-        return False
+def _takes_numbers(layer):
+    """Whether a layer multiplies its inputs by a kernel of its own."""
     has_kernel = any(targets_lib.is_kernel(v) for v in targets_lib.own_variables(layer))
-    return has_kernel and all(other.layer is not layer for other in known)
+    return has_kernel and not isinstance(layer, keras.layers.Embedding)
 
 
-def _ranges(model, data, layers, batch_size, verbose):
-    """Dict from `id(layer)` to the smallest and largest input, in the order of the first calls."""
+def _plan(order, bits, target):
+    """The target, and what its inputs become."""
+    layer = target.layer
+    if getattr(layer, "input_quantizer", None) is not None:
+        raise Unsuited("it quantizes its inputs already")
+    if _quantized_class(layer) is None:
+        raise Unsuited(f"no `Quantized` form of {type(layer).__name__}")
+    if id(layer) not in order:
+        raise Unsuited("the model does not call it")
+    choice = target.options.get("bits", bits)
+    if choice is None:
+        raise invalid("bits", choice, "an integer from 2 to 16, or a quantizer")
+    return target, _check(choice, "bits")
+
+
+def _ranges(model, data, layers, batch_size, progress):
+    """Dict from `id(layer)` to the smallest and largest input."""
     found = {}
 
     def see(args, kwargs, layer):
@@ -141,13 +171,10 @@ def _ranges(model, data, layers, batch_size, verbose):
     with contextlib.ExitStack() as stack:
         for layer in layers:
             stack.enter_context(watching(layer, functools.partial(see, layer=layer)))
-        bar = keras.utils.Progbar(None, verbose=verbose, unit_name="batch")
         for batch, _ in batches(data, batch_size):
             model(batch, training=False)
-            bar.add(1)
+            progress.step()
     for layer in layers:
-        if id(layer) not in found:
-            raise invalid("bits", layer.name, "layers that the model calls on `data`")
         if not np.isfinite(found[id(layer)]).all():
             raise ValueError(f"The inputs of {layer.name!r} contain NaN or infinity on `data`.")
     return found

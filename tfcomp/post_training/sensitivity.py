@@ -7,12 +7,14 @@ import keras
 import numpy as np
 from rich.table import Table
 
-from tfcomp import targets as targets_lib
 from tfcomp.core.mask import magnitude
 from tfcomp.methods.gradual_pruning import choose_masks
 from tfcomp.model import patterns
+from tfcomp.model.choice import choose
 from tfcomp.model.data import batches, keywords
-from tfcomp.validation import check_number, invalid
+from tfcomp.model.progress import Progress
+from tfcomp.model.result import Result
+from tfcomp.validation import check_number, check_verbose, invalid
 
 GRID = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 
@@ -34,8 +36,10 @@ class Scanned(NamedTuple):
     value: float
 
 
-class Sensitivity:
-    """What `tfcomp.sensitivity` measured.
+class Sensitivity(Result):
+    """What `tfcomp.sensitivity` measured; see `tfcomp.Result`.
+
+    `scan["dense/kernel"]` is the list of all rows of that weight.
 
     Attributes:
         metric: Name of the metric.
@@ -43,8 +47,14 @@ class Sensitivity:
         rows: List of `Scanned`.
     """
 
-    def __init__(self, metric, baseline, rows):
-        self.metric, self.baseline, self.rows = metric, baseline, rows
+    def __init__(self, model, metric, baseline, rows, left_out=()):
+        title = f"{metric}, {baseline:.4f} with nothing pruned"
+        super().__init__(model, rows, left_out, title)
+        self.metric, self.baseline = metric, baseline
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        return [row for row in self.rows if row.path == key] if isinstance(key, str) else found
 
     def within(self, drop):
         """The largest measured sparsity of each weight that costs at most `drop`.
@@ -114,18 +124,14 @@ class Sensitivity:
     def table(self):
         """Returns a `rich.table.Table`, one row for each weight."""
         columns = list(dict.fromkeys(round(row.sparsity, 2) for row in self.rows))
-        table = Table(title=f"{self.metric}, {self.baseline:.4f} with nothing pruned")
+        table = Table(title=self.title, title_justify="left")
         table.add_column("Pruned")
         for sparsity in columns:
             table.add_column(f"{sparsity:.0%}", justify="right")
         for name in dict.fromkeys(row.path for row in self.rows):
             cells = {round(r.sparsity, 2): f"{r.value:.4f}" for r in self.rows if r.path == name}
             table.add_row(name, *(cells.get(sparsity, "") for sparsity in columns))
-        return table
-
-    def __repr__(self):
-        weights = len({row.path for row in self.rows})
-        return f"Sensitivity({self.metric!r}: {len(self.rows)} measurements of {weights} weights)"
+        return self.with_left_out(table)
 
 
 def _smaller_is_better(metric):
@@ -134,31 +140,33 @@ def _smaller_is_better(metric):
 
 def sensitivity(
     model,
-    data,
     sparsities=GRID,
+    data=None,
     targets=None,
+    *,
     metric=None,
     batch_size=32,
     verbose=1,
 ):
     """Prunes each weight by itself to a grid of sparsities and evaluates the model each time.
 
+    Changes nothing: the model is as before when the function returns or raises.
+
     The scan that Han et al. choose their thresholds by: magnitude pruning, without retraining.
-    Nothing of it stays; the model is as before when the function returns or raises.
 
     Args:
         model: A built and compiled `keras.Model`.
+        sparsities: Sparsities in [0, 1), rising.
         data: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays or structures of arrays, or
             a dataset of batches, for validation. Never the test set, if you choose anything by it.
-        sparsities: Sparsities in [0, 1), rising.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight.
         metric: Name of a compiled metric, or `"loss"`; `None` for the first metric there is.
         batch_size: Samples in a batch, where `data` are arrays.
-        verbose: 1 for a progress bar, 0 for silence.
+        verbose: 0 for silence, 1 for a progress bar, 2 for a line for each measurement.
 
     Returns:
-        A `Sensitivity`, which makes a table, overrides for `targets`, and a plot.
+        A `Sensitivity`: a `tfcomp.Result` that makes overrides for `targets` and a plot, too.
 
     Raises:
         ValueError: For an argument that cannot be used, or a model that is not compiled.
@@ -172,18 +180,19 @@ def sensitivity(
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="dense")])
     >>> model.compile("sgd", "mse")
     >>> data = np.ones((16, 8)), np.ones((16, 4))
-    >>> scan = tfcomp.sensitivity(model, data, sparsities=(0.25, 0.5), verbose=0)
+    >>> scan = tfcomp.sensitivity(model, (0.25, 0.5), data, verbose=0)
     >>> scan.metric, [row.sparsity for row in scan.rows]
     ('loss', [0.25, 0.5])
     """
     if not getattr(model, "compiled", False):
         raise ValueError("`tfcomp.sensitivity` evaluates the model: call `compile` on it first.")
+    verbose = check_verbose(verbose)
     sparsities = list(sparsities)
     for amount in sparsities:
         check_number("sparsities", amount, 0, below=1)
     if not sparsities or any(a >= b for a, b in itertools.pairwise(sparsities)):
         raise invalid("sparsities", sparsities, "at least one number, rising")
-    found = targets_lib.find(model, targets)
+    found, left_out = choose(model, targets)
     for target in found:
         magnitude(target.path, _numpy(target.variable))
     next(iter(batches(data, batch_size)))
@@ -194,8 +203,7 @@ def sensitivity(
     if metric not in names:
         raise invalid("metric", metric, f"one of {names}")
 
-    rows = []
-    bar = keras.utils.Progbar(len(found) * len(sparsities), verbose=verbose, unit_name="evaluation")
+    rows, progress = [], Progress(len(found) * len(sparsities), verbose, "evaluation")
     for target in found:
         before = _numpy(target.variable).copy()
         try:
@@ -206,10 +214,12 @@ def sensitivity(
                 deviation = float(np.std(before.astype(np.float64))) or 1.0
                 zeros = float(np.mean(value == 0))
                 rows.append(Scanned(target.path, zeros, threshold / deviation, measured[metric]))
-                bar.update(len(rows))
+                progress.step()
+                progress.line(f"{target.path}: {zeros:.1%} pruned, {metric} {rows[-1].value:.4f}")
         finally:
             target.variable.assign(before)
-    return Sensitivity(metric, baseline[metric], rows)
+    progress.left_out(left_out)
+    return Sensitivity(model, metric, baseline[metric], rows, left_out)
 
 
 def _numpy(variable):

@@ -7,11 +7,10 @@ import numpy as np
 from rich.table import Table
 
 from tfcomp import targets
-from tfcomp.methods.trained_ternary.scales import TernaryScales
+from tfcomp.console import show
 from tfcomp.model import macs
 from tfcomp.model.calls import layer_calls
 from tfcomp.model.final_weights import FinalWeights
-from tfcomp.report.console import show
 from tfcomp.storage import describe
 from tfcomp.storage.patterns import bit_patterns
 
@@ -30,7 +29,7 @@ class LayerSummary(NamedTuple):
         bytes_float32: Bytes of the weights in single precision.
         bytes_coded: Bytes of the weights, each variable in its smallest form.
         macs: Dict from `(weight bits, input bits)` to multiply-accumulate operations for one
-            sample, or `None` where they are not known.
+            sample, or `None` where they are not known: a total is then more than what it says.
     """
 
     name: str
@@ -55,7 +54,8 @@ class Summary:
 
     Attributes:
         name: Name of the model.
-        layers: List of `LayerSummary`, one for each layer with weights or MACs.
+        layers: List of `LayerSummary`, one for each layer with weights, or with MACs or unknown
+            ones, and for each operation of a functional model with these.
     """
 
     def __init__(self, name, layers):
@@ -90,7 +90,10 @@ class Summary:
 
     @property
     def macs(self):
-        """Dict from `(weight bits, input bits)` to the MACs that are known."""
+        """Dict from `(weight bits, input bits)` to the MACs that are known.
+
+        A lower bound, unless `macs_complete`.
+        """
         total = {}
         for row in self.layers:
             _add(total, row.macs or {})
@@ -119,7 +122,7 @@ class Summary:
     def table(self):
         """Returns a `rich.table.Table`."""
         table = Table(title=f"{self.name}", show_footer=True, title_justify="left")
-        total_macs = _macs(self.macs) + ("" if self.macs_complete else "\n+ unknown")
+        total_macs = _macs(self.macs, "" if self.macs_complete else "≥ ")
         columns = [
             ("Layer", "left", "Total"),
             ("Type", "left", ""),
@@ -154,8 +157,9 @@ class Summary:
         )
 
 
-def _macs(counted):
-    return "\n".join(f"{number:,} ({w}x{x})" for (w, x), number in sorted(counted.items()))
+def _macs(counted, bound=""):
+    lines = [f"{bound}{number:,} ({w}x{x})" for (w, x), number in sorted(counted.items())]
+    return "\n".join(lines) or (bound and f"{bound}0")
 
 
 def _bits(dtype):
@@ -166,8 +170,10 @@ def _bits(dtype):
 class _Operands:
     """How many bits a layer's weights and inputs have when they are multiplied."""
 
-    def __init__(self, layer):
-        self.compute = _bits(layer.compute_dtype or "float32")
+    def __init__(self, call):
+        layer = call.layer
+        # An operation computes in the dtype of its tensors.
+        self.compute = _bits(getattr(layer, "compute_dtype", call.dtype) or "float32")
         quantizers = targets.weight_quantizers(layer)
         self.quantizers = {id(variable): quantizer for variable, quantizer in quantizers}
         quantizer = getattr(layer, "input_quantizer", None)
@@ -185,12 +191,11 @@ class _Operands:
 
 def _row_layer(site):
     """The layer in whose row a weight belongs: its own, but a recurrent layer is one row."""
-    if isinstance(site.layer, TernaryScales):
-        return site.chain[-2]
     for layer in site.chain:
         if isinstance(layer, keras.layers.RNN):
             return layer
-    return site.layer
+    own = [layer for layer in site.chain if not targets.is_part(layer)]
+    return own[-1] if own else site.layer
 
 
 def _owned(model, sites):
@@ -210,23 +215,24 @@ def _numbers(counted):
     return [number for _, number in counted]
 
 
-def _macs_by_layer(model, input_shape):
-    """Maps `id(layer)` to its MACs by operand bits, or to `None`; `None` for an untraced model."""
-    pairs = layer_calls(model, input_shape)
+def _macs_by_layer(model, input_shape, data):
+    """Maps `id(layer)` to a layer or operation and its MACs by operand bits, or `None`.
+
+    `None` itself for an untraced model.
+    """
+    pairs = layer_calls(model, input_shape, data)
     if pairs is None:
         return None
     found = {}
     for first, second in pairs:
         layer = first.layer
-        if macs.rule(layer) is None:
-            continue
-        counted, again = macs.count(layer, first), macs.count(layer, second)
+        counted, again = macs.count(first), macs.count(second)
         if counted is None or again is None or _numbers(counted) != _numbers(again):
-            found[id(layer)] = None
-        elif found.setdefault(id(layer), {}) is not None:
-            operands = _Operands(layer)
+            found[id(layer)] = (layer, None)
+        elif found.setdefault(id(layer), (layer, {}))[1] is not None:
+            operands = _Operands(first)
             for variable, number in counted:
-                _add(found[id(layer)], {operands.key(variable): number})
+                _add(found[id(layer)][1], {operands.key(variable): number})
     return found
 
 
@@ -247,21 +253,32 @@ def _weigh(variables, final):
     return coded, zeros / size if size else 0.0, distinct
 
 
-def summarize(model, input_shape=None):
+def summarize(model, input_shape=None, data=None):
     """Returns the `Summary` that `tfcomp.summary` prints."""
-    targets.check_built(model)
+    targets.check_built(model, weights=False)
     final = FinalWeights(model)
-    sites = targets.layer_sites(model) + [targets.Site(model.name, (model,))]
-    owned = _owned(model, sites)
-    counted = _macs_by_layer(model, input_shape)
+    sites = targets.layer_sites(model)
+    whole = targets.Site(model.name, (model,))
+    owned = _owned(model, [*sites, whole])
+    counted = _macs_by_layer(model, input_shape, data)
+    layers = {id(site.layer) for site in [*sites, whole]}
+    operations = [
+        targets.Site(operation.name, (operation,))
+        for key, (operation, _) in (counted or {}).items()
+        if key not in layers
+    ]
 
     rows = []
-    for site in sites:
+    for site in [*sites, *operations, whole]:
         layer, variables = site.layer, owned.get(id(site.layer), [])
-        multiplies = macs.rule(layer) is not None or any(map(targets.is_kernel, variables))
-        if not variables and not (counted or {}).get(id(layer)):
+        if counted is not None:
+            # A layer that was not called does nothing.
+            known = counted.get(id(layer), (layer, {}))[1]
+        else:
+            kernels = any(map(targets.is_kernel, variables))
+            known = None if kernels or layer is model else {}
+        if not variables and known == {}:
             continue
-        known = counted is not None and macs.rule(layer) is not None
         coded, sparsity, distinct = _weigh(variables, final)
         size = sum(int(np.prod(variable.shape)) for variable in variables)
         rows.append(
@@ -275,33 +292,36 @@ def summarize(model, input_shape=None):
                 distinct=distinct,
                 bytes_float32=4 * size,
                 bytes_coded=coded,
-                # A layer that was not called does nothing.
-                macs=counted.get(id(layer), {}) if known else (None if multiplies else {}),
+                macs=known,
             )
         )
     return Summary(model.name, rows)
 
 
-def summary(model, print_table=True, console=None, input_shape=None):
+def summary(model, print_table=True, console=None, input_shape=None, data=None):
     """Sums up how far a model is compressed and what a prediction costs, layer by layer.
 
     Weights that a layer quantizes in its forward pass are counted as quantized. Shared layers
-    are weighed once; their multiplications count as often as they are called. Where the number of
-    multiply-accumulate operations (MACs) depends on an axis of unknown size, or the layer is of a
-    kind that tfcomp does not know, it is shown as unknown.
+    are weighed once; their multiplications count as often as they are called.
+
+    Multiply-accumulate operations (MACs) are those of layers and of operations such as
+    `keras.ops.matmul`. Where their number depends on an axis of unknown size, or the layer is of a
+    kind that tfcomp does not know, it is shown as unknown, and the total as a lower bound. A layer
+    of your own can say its MACs in a method `count_macs`; see `tfcomp.model.macs`.
 
     Args:
         model: A built `keras.Model` of any kind.
         print_table: Whether to print the table.
         console: Optional `rich.console.Console` to print to.
-        input_shape: Shape of the input with its batch axis, for a subclassed model that was never
-            called.
+        input_shape: Shape of the input with its batch axis, or a structure of shapes, for a
+            subclassed model that was never called or one with axes of unknown size.
+        data: Inputs to take the shapes from instead: arrays, or a dataset of batches.
 
     Returns:
         A `Summary`, with the rows in `layers`.
 
     Raises:
-        ValueError: If the model is not built.
+        ValueError: If the model is not built, for data of no known form, or both data and a shape.
 
     Example:
 
@@ -313,7 +333,7 @@ def summary(model, print_table=True, console=None, input_shape=None):
     >>> summed.weights, summed.layers[0].sparsity, summed.macs
     (36, 1.0, {(32, 32): 32})
     """
-    summed = summarize(model, input_shape)
+    summed = summarize(model, input_shape, data)
     if print_table:
         show(summed.table(), console)
     return summed

@@ -35,7 +35,7 @@ def model():
 def test_stages_and_report(model, data):
     pruning = GradualPruning(ConstantSparsity(0.5, begin_step=0))
     done = tfcomp.deep_compression(
-        model, data, pruning, epochs=(2, 1), validation_data=data, verbose=0
+        model, pruning, epochs=(2, 1), data=data, validation_data=data, verbose=0
     )
     conv, out = done.rows
     assert (conv.path, out.path) == ("conv/kernel", "out/kernel")
@@ -51,14 +51,15 @@ def test_stages_and_report(model, data):
     assert done.history["sparsity"] == [0.5, 0.5, None]
     assert done.history["quantized"] == [None, None, 1.0]
     assert len(done.history["val_loss"]) == 3
-    assert done.table().row_count == 2 and "2 weights" in repr(done)
+    assert done.table().row_count == 2 and "times smaller" in str(done)
+    assert done["out/kernel"] is out and done.model is model
 
 
 def test_defaults_and_targets(model, data):
     frozen = keras.ops.convert_to_numpy(model.get_layer("conv").kernel)
     targets = {"conv": None, "out": {"clusters": 3, "init": "random"}}
     done = tfcomp.deep_compression(
-        model, data, epochs=(1, 1), targets=targets, batch_size=8, verbose=0
+        model, epochs=(1, 1), data=data, targets=targets, batch_size=8, verbose=0
     )
     (row,) = done.rows
     assert row.values <= 3 and 0 < row.kept < 1
@@ -66,20 +67,33 @@ def test_defaults_and_targets(model, data):
     assert np.all(trained != 0) and np.any(trained != frozen)
 
 
+def test_a_line_for_each_epoch(model, data, capsys):
+    model.get_layer("out").trainable = False
+    epochs = (np.int64(1), 1)
+    done = tfcomp.deep_compression(model, epochs=epochs, data=data, batch_size=8, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2", "Left out"]
+    assert done.left_out == [("out/kernel", "it is frozen")]
+
+
 def test_bad_arguments_change_nothing(model, data):
     before = model.get_weights()
     for arguments, name in [
         ({"epochs": 3}, "epochs"),
         ({"epochs": (1, 0)}, "epochs"),
+        ({"epochs": (1, 1.5)}, "epochs"),
+        ({"epochs": (True, 1)}, "epochs"),
+        ({"verbose": -1}, "verbose"),
         ({"init": "best"}, "init"),
         ({"pruning": keras.callbacks.History()}, "pruning"),
         ({"targets": "nowhere"}, "targets"),
         ({"targets": {"out": {"bits": 17}}}, "bits"),
+        ({"targets": {"out": {"bit": 5}}}, "targets"),
         ({"data": (data[0][:0], data[1][:0])}, "data"),
     ]:
         with pytest.raises(ValueError, match=f"argument `{name}`"):
             tfcomp.deep_compression(**{"model": model, "data": data, "verbose": 0, **arguments})
     with pytest.raises(ValueError, match="compile"):
-        tfcomp.deep_compression(keras.Sequential([keras.layers.Dense(2)]), data)
+        tfcomp.deep_compression(keras.Sequential([keras.layers.Dense(2)]), data=data)
     for old, new in zip(before, model.get_weights()):
         np.testing.assert_array_equal(old, new)

@@ -42,8 +42,8 @@ def distance(model, other, layer=None):
 def test_correction_lowers_the_error_of_every_layer(tmp_path):
     model = convnet()
     before = [w.copy() for w in model.get_weights()]
-    plain = tfcomp.product_quantize(model, **OPTIONS)
-    corrected = tfcomp.product_quantize(model, images(), **OPTIONS)
+    plain = tfcomp.product_quantize(model, **OPTIONS).model
+    corrected = tfcomp.product_quantize(model, data=images(), **OPTIONS).model
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     for layer in ("first", "second", None):
@@ -67,7 +67,7 @@ def test_enough_codewords_are_exact():
     # Five inputs: the third sub-vector is half empty.
     data = np.random.default_rng(1).normal(size=(64, 5)).astype("float32")
     for x in (None, data):
-        small = tfcomp.product_quantize(model, x, **OPTIONS)
+        small = tfcomp.product_quantize(model, data=x, **OPTIONS).model
         np.testing.assert_allclose(numpy(small.get_layer("dense").kernel), kernel, atol=1e-5)
         assert small.compiled
         np.testing.assert_allclose(numpy(small(data)), numpy(model(data)), atol=1e-4)
@@ -76,12 +76,18 @@ def test_enough_codewords_are_exact():
 def test_overrides_and_fine_tuning(capsys):
     model = convnet()
     targets = {"second": {"codewords": 8, "lookup": True}, "first": None}
-    small = tfcomp.product_quantize(model, images(), targets=targets, **{**OPTIONS, "verbose": 1})
+    options = {**OPTIONS, "data": images(), "targets": targets, "verbose": 2}
+    done = tfcomp.product_quantize(model, **options)
+    small = done.model
     assert type(small.get_layer("first")) is keras.layers.Conv2D
     second = small.get_layer("second")
     assert second.lookup and second.codebooks.shape == (8, 8, 2)
     printed = capsys.readouterr().out
-    assert "second" in printed and "kept" in printed
+    assert "second/kernel: 8 codewords of 2, error " in printed and "Left out: logits" in printed
+    assert done["second/kernel"].codewords == 8
+    assert 0 < done["second/kernel"].error < done["second/kernel"].kmeans_error
+    assert [left.path for left in done.left_out] == ["logits/kernel"]
+    assert "Corrected" in str(done) and "left out: " in str(done)
     codes = numpy(second.codes).copy()
     small.compile("adam", "mse")
     x = images()
@@ -89,6 +95,29 @@ def test_overrides_and_fine_tuning(capsys):
     losses = small.fit(x, y, epochs=4, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     np.testing.assert_array_equal(numpy(second.codes), codes)
+
+
+@keras.saving.register_keras_serializable("tests")
+class OfItsOwn(keras.layers.Layer):
+    def build(self, shape):
+        self.inner = keras.layers.Dense(24, name="inner")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_all_that_can_be_in_a_model_with_custom_layers():
+    layers = [keras.layers.Dense(24, name="first"), OfItsOwn(name="own"), keras.layers.Dense(24)]
+    model = keras.Sequential([keras.Input((16,)), *layers])
+    layers[2].enable_lora(2)
+    x = np.random.default_rng(0).normal(size=(20, 16)).astype("float32")
+    done = tfcomp.product_quantize(model, data=x, **OPTIONS)
+    assert [row.path for row in done] == ["first/kernel", "own/inner/kernel"]
+    assert type(done.model.get_layer("own").inner) is tfcomp.layers.ProductQuantizedDense
+    assert dict(done.left_out) == {f"{layers[2].name}/kernel": "it is frozen"}
+    with pytest.raises(ValueError, match="LoRA"):
+        tfcomp.product_quantize(model, targets=layers[2].name, **OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +128,10 @@ def test_overrides_and_fine_tuning(capsys):
         ({"subvector_size": 0}, "argument `subvector_size`"),
         ({"targets": "logits"}, "argument `targets`.*logits"),
         ({"targets": {"second": {"bits": 3}}}, "overrides for second/kernel"),
-        ({"codewords": 4000}, "all are kept"),
+        ({"codewords": 4000}, "sub-vectors in a sub-space for 4000"),
+        ({"sweeps": 1.0}, "argument `sweeps`"),
+        ({"seed": -1}, "argument `seed`"),
+        ({"verbose": 3}, "argument `verbose`"),
     ],
 )
 def test_bad_arguments(arguments, message):

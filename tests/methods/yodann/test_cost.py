@@ -79,6 +79,25 @@ def test_model():
     assert found.energy == pytest.approx(found.seconds * 895e-6)
 
 
+class Bilinear(keras.layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], shape[-1]), name="kernel")
+
+    def call(self, x):
+        return keras.ops.sum(keras.ops.matmul(x, self.kernel) * x, axis=-1)
+
+
+def test_operations_that_are_not_known():
+    conv = layers.YodaConv2D(4, 3)
+    own = keras.Sequential([keras.Input((8, 8, 3)), conv, Bilinear(name="own")])
+    stream = io.StringIO()
+    found = yodann_cost(own, console=rich.console.Console(file=stream, width=120))
+    row = next(row for row in found.layers if row.name == "own")
+    assert row.operations is None and row.seconds is None and found.operations_off_chip == 0
+    assert found.operations == 2 * 36 * 27 * 4
+    assert "unknown" in stream.getvalue()
+
+
 def test_table():
     stream = io.StringIO()
     yodann_cost([FULL], voltage=1.2, console=rich.console.Console(file=stream, width=120))

@@ -4,15 +4,16 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from rich.table import Table
 
-from tfcomp import targets as targets_lib
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
 from tfcomp.methods.magnitude_pruning import MagnitudePruning
+from tfcomp.model.choice import choose
 from tfcomp.model.data import batches, keywords
+from tfcomp.model.progress import Progress
+from tfcomp.model.result import Result
 from tfcomp.storage import describe
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, check_verbose, invalid
 
 _CONVOLUTIONS = (
     keras.layers.Conv1D,
@@ -46,8 +47,17 @@ class CompressedTarget(NamedTuple):
     coded_bytes: int
 
 
-class DeepCompression:
-    """What `tfcomp.deep_compression` did.
+_COLUMNS = {
+    "Weight": "{0.path}",
+    "Kept": "{0.kept:.2%}",
+    "Values": "{0.values:,}",
+    "Bytes": "{0.bytes:,}",
+    "Coded": "{0.coded_bytes:,}",
+}
+
+
+class DeepCompression(Result):
+    """What `tfcomp.deep_compression` did; see `tfcomp.Result`.
 
     Attributes:
         history: Dict from names in `logs` to their values, one for each epoch; `None` in an epoch
@@ -55,40 +65,32 @@ class DeepCompression:
         rows: List of `CompressedTarget`.
     """
 
-    def __init__(self, history, rows):
-        self.history, self.rows = history, rows
+    def __init__(self, model, history, rows, left_out=()):
+        super().__init__(model, rows, left_out, columns=_COLUMNS)
+        self.history = history
+        self.title = f"{self.ratio:.1f} times smaller"
 
     @property
     def ratio(self):
         """How many times smaller the weights are when coded; biases are not among them."""
         return sum(row.bytes for row in self.rows) / sum(row.coded_bytes for row in self.rows)
 
-    def table(self):
-        """Returns a `rich.table.Table`, one row for each weight."""
-        table = Table(title=f"{self.ratio:.1f} times smaller")
-        for column in ("Weight", "kept", "values", "bytes", "coded"):
-            table.add_column(column, justify="left" if column == "Weight" else "right")
-        for row in self.rows:
-            numbers = (f"{row.values:,}", f"{row.bytes:,}", f"{row.coded_bytes:,}")
-            table.add_row(row.path, f"{row.kept:.2%}", *numbers)
-        return table
-
-    def __repr__(self):
-        return f"DeepCompression({len(self.rows)} weights, {self.ratio:.1f} times smaller)"
-
 
 def deep_compression(
     model,
-    data,
     pruning=None,
     epochs=(10, 5),
     init="linear",
+    data=None,
     targets=None,
-    batch_size=32,
+    *,
     validation_data=None,
+    batch_size=32,
     verbose=1,
 ):
-    """Prunes a trained model, then lets the weights left share few values, in place.
+    """Prunes a trained model, then lets the weights left share few values.
+
+    Works in place.
 
     Two runs of `fit`, with the optimizer, loss and metrics the model is compiled with: one with a
     pruning callback, one with `tfcomp.callbacks.WeightSharing`. Then `tfcomp.export` writes the
@@ -96,21 +98,22 @@ def deep_compression(
 
     Args:
         model: A built and compiled `keras.Model`, trained.
-        data: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays or structures of arrays, or
-            a dataset of batches.
         pruning: A pruning callback; `None` for `MagnitudePruning()`.
         epochs: Epochs of pruning and of weight sharing.
         init: Where k-means begins, see `WeightSharing`.
+        data: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays or structures of arrays, or
+            a dataset of batches.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight. In a dict, `bits`, `clusters` and `init` can be overridden; by
             default convolutions get 8 bits and all others 5. A `pruning` callback has targets of
             its own.
-        batch_size: Samples in a batch, where `data` are arrays.
         validation_data: What `fit` is to evaluate after every epoch, as it takes it.
-        verbose: 1 for a progress bar over the epochs, 0 for silence.
+        batch_size: Samples in a batch, where `data` are arrays.
+        verbose: 0 for silence, 1 for a progress bar over the epochs, 2 for a line for each epoch.
 
     Returns:
-        A `DeepCompression`, with the history of both runs and the size of each weight.
+        A `DeepCompression`: a `tfcomp.Result` with the size of each weight and the `history` of
+        both runs.
 
     Raises:
         ValueError: For an argument that cannot be used, before anything is changed.
@@ -124,20 +127,20 @@ def deep_compression(
     >>> model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(64, name="dense")])
     >>> model.compile("adam", "mse")
     >>> data = np.ones((16, 32)), np.ones((16, 64))
-    >>> done = tfcomp.deep_compression(model, data, epochs=(1, 1), batch_size=4, verbose=0)
+    >>> done = tfcomp.deep_compression(
+    ...     model, epochs=(1, 1), data=data, batch_size=4, verbose=0
+    ... )
     >>> done.rows[0].values <= 32, done.rows[0].kept < 1
     (True, True)
     """
     if not getattr(model, "compiled", False):
         raise ValueError("`tfcomp.deep_compression` trains the model: call `compile` on it first.")
-    if (
-        not isinstance(epochs, (tuple, list))
-        or len(epochs) != 2
-        or any(isinstance(e, bool) or not isinstance(e, int) or e < 1 for e in epochs)
-    ):
+    verbose = check_verbose(verbose)
+    if not isinstance(epochs, (tuple, list)) or len(epochs) != 2:
         raise invalid("epochs", epochs, "two positive integers, of pruning and of sharing")
+    epochs = [check_integer("epochs", number, 1) for number in epochs]
     next(batches(data, batch_size))
-    found = targets_lib.find(model, targets)
+    found, left_out = choose(model, targets, options=("bits", "clusters", "init"))
     sharing = WeightSharing(bits=5, init=init, targets=_with_bits(found))
     for target in found:
         sharing.make_projection(target)
@@ -146,8 +149,8 @@ def deep_compression(
     elif not isinstance(pruning, ProjectionCallback):
         raise invalid("pruning", pruning, "a callback of `tfcomp.callbacks`")
 
-    history, bar = {}, keras.utils.Progbar(sum(epochs), verbose=verbose, unit_name="epoch")
-    note = _Note(history, bar)
+    history, progress = {}, Progress(sum(epochs), verbose, "epoch")
+    note = _Note(history, progress)
     for callback, number in zip((pruning, sharing), epochs):
         model.fit(
             **keywords(data, batch_size),
@@ -156,7 +159,8 @@ def deep_compression(
             callbacks=[callback, note],
             verbose=0,
         )
-    return DeepCompression(history, [_row(target) for target in found])
+    progress.left_out(left_out)
+    return DeepCompression(model, history, [_row(target) for target in found], left_out)
 
 
 def _with_bits(found):
@@ -172,9 +176,9 @@ def _with_bits(found):
 class _Note(keras.callbacks.Callback):
     """Notes the logs of several runs one after the other."""
 
-    def __init__(self, history, bar):
+    def __init__(self, history, progress):
         super().__init__()
-        self.seen, self.bar, self.epochs = history, bar, 0
+        self.seen, self.progress, self.epochs = history, progress, 0
 
     def on_epoch_end(self, epoch, logs=None):
         for name in {**self.seen, **logs}:
@@ -182,7 +186,9 @@ class _Note(keras.callbacks.Callback):
             self.seen.setdefault(name, [None] * self.epochs).append(logs.get(name))
         self.epochs += 1
         shown = [(name, value) for name, value in logs.items() if "/" not in name]
-        self.bar.update(self.epochs, values=shown)
+        self.progress.step(shown)
+        logged = ", ".join(f"{name} {value:.4g}" for name, value in shown)
+        self.progress.line(f"epoch {self.epochs}: {logged}")
 
 
 def _row(target):

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
-from tfcomp.core.projection import Projection
+from tfcomp.core.projection import Projection, is_rows
 from tfcomp.methods.deep_compression.kmeans import INITS, kmeans
 from tfcomp.validation import check_integer, invalid
 
@@ -58,7 +58,7 @@ class Shared(Projection):
         ops, active = keras.ops, state["active"]
         own, index = gradient, state["index"]
         alive = value != 0
-        if hasattr(gradient, "indices"):
+        if is_rows(gradient):
             own, rows = gradient.values, gradient.indices
             alive, index = ops.take(alive, rows, axis=0), ops.take(index, rows, axis=0)
             gradient = ops.convert_to_tensor(gradient)

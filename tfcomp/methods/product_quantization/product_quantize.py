@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import rich
-from rich.table import Table
 
 from tfcomp import layers, surgery
 from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
 from tfcomp.methods.product_quantization import codebooks as pq
 from tfcomp.methods.product_quantization.layers import code_dtype
+from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.data import batches
 from tfcomp.model.linear import linear_map
-from tfcomp.model.watching import watching
-from tfcomp.post_training.prune_obs import in_call_order
-from tfcomp.validation import invalid
+from tfcomp.model.progress import Progress
+from tfcomp.model.result import Result
+from tfcomp.model.watching import call_order, watching
+from tfcomp.validation import check_integer, check_verbose
 
 _CLASSES = {
     keras.layers.Dense: layers.ProductQuantizedDense,
@@ -27,6 +27,25 @@ _CLASSES = {
     keras.layers.Conv3D: layers.ProductQuantizedConv3D,
 }
 _OPTIONS = ("subvector_size", "codewords", "lookup")
+
+
+class ProductQuantizedTarget(NamedTuple):
+    """What `product_quantize` made of one weight.
+
+    Attributes:
+        path: Path of the weight.
+        subvector_size: Input channels in a sub-space.
+        codewords: Sub-vectors in a codebook.
+        kmeans_error: Squared error of the layer's outputs on `data` with the codebooks of k-means,
+            relative to the squared outputs; `None` without data.
+        error: The same after the correction.
+    """
+
+    path: str
+    subvector_size: int
+    codewords: int
+    kmeans_error: float | None
+    error: float | None
 
 
 class _Plan(NamedTuple):
@@ -59,10 +78,11 @@ class _Plan(NamedTuple):
 
 def product_quantize(
     model,
-    data=None,
     subvector_size=4,
     codewords=32,
+    data=None,
     targets=None,
+    *,
     sweeps=2,
     lookup=False,
     seed=0,
@@ -71,32 +91,35 @@ def product_quantize(
 ):
     """Returns a model whose dense and convolutional weights are codewords of small codebooks.
 
+    Makes a new model; `model` is not changed.
+
     Layer after layer, in the order in which the model calls them, the input channels of a kernel
     are split in sub-spaces, and a codebook for each is found by k-means. With `data`, codebooks and
     codes are then corrected for the layer's error: so that its outputs, computed from what the
     quantized layers before it yield, come as close as they can to those of the original model.
     Labels are not used. Fine-tuning trains the codebooks.
 
-    Works on `Dense` and `Conv1D` to `Conv3D`. Layers that would not become smaller are kept.
+    Works on `Dense` and `Conv1D` to `Conv3D`. Other layers, and those that would not become
+    smaller, are left out, and the result says so.
 
     Args:
-        model: A built Sequential or functional `keras.Model`, with nested models if need be. It is
-            not changed.
-        data: `None`, or inputs of the model: an array, a tuple `(x, y)`, a dict, a dataset, ... A
-            few hundred samples of training data.
+        model: A built Sequential or functional `keras.Model`, with nested models if need be.
         subvector_size: Input channels in a sub-space.
         codewords: Sub-vectors in a codebook.
+        data: `None`, or inputs of the model: an array, a tuple `(x, y)`, a dict, a dataset, ... A
+            few hundred samples of training data.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for all those the
             method is defined for. `subvector_size`, `codewords` and `lookup` can be overridden.
         sweeps: How often the correction goes over all sub-spaces of a layer.
         lookup: As in `tfcomp.layers.ProductQuantizedDense`.
         seed: Seed of k-means.
         batch_size: Samples in a batch, where `data` are arrays.
-        verbose: 1 for a progress bar and a table of what became of each layer, 0 for silence.
+        verbose: 0 for silence, 1 for a progress bar, 2 for a line for each weight.
 
     Returns:
-        The new model, compiled like `model`, in which `tfcomp.layers.ProductQuantized*` stand in
-        place of the layers.
+        A `tfcomp.Result`: the new `model`, compiled like `model`, in which
+        `tfcomp.layers.ProductQuantized*` stand in place of the layers, `rows` of
+        `ProductQuantizedTarget`, and what was `left_out`.
 
     Raises:
         ValueError: For an argument that cannot be used; or if a layer that `targets` names cannot
@@ -110,66 +133,63 @@ def product_quantize(
     >>> import keras, numpy as np, tfcomp
     >>> model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(64)])
     >>> x = np.random.default_rng(0).normal(size=(128, 16))
-    >>> small = tfcomp.product_quantize(model, x, subvector_size=2, codewords=8, verbose=0)
+    >>> done = tfcomp.product_quantize(model, 2, 8, data=x, verbose=0)
+    >>> small = done.model
     >>> [tuple(v.shape) for v in (small.layers[0].codebooks, small.layers[0].codes)]
     [(8, 8, 2), (8, 64)]
     """
-    if type(sweeps) is not int or sweeps < 1:
-        raise invalid("sweeps", sweeps, "a positive integer")
+    sweeps = check_integer("sweeps", sweeps, 1)
+    seed = check_integer("seed", seed, 0, 2**31 - 1)
+    verbose = check_verbose(verbose)
+    targets_lib.check_built(model)
     options = {"subvector_size": subvector_size, "codewords": codewords, "lookup": lookup}
-    plans, kept = _plans(model, targets, options)
+    order = None if data is None else call_order(model, next(batches(data, batch_size))[0])
+    prepare = functools.partial(_plan, order, options)
+    plans, left_out = choose(model, targets, prepare, _OPTIONS)
     # A copy, in which quantized kernels take the place of the original ones one by one.
-    work = surgery.swap_layers(model, {...: None})
-    if data is not None:
-        order = in_call_order(model, data, [_linear(model, plan) for plan in plans], batch_size)
-        order = [linear.target.path for linear in order]
-        plans = sorted(plans, key=lambda plan: order.index(plan.target.path))
+    work = surgery.swapped_copy(model, {...: None})
+    if order is not None:
+        plans.sort(key=lambda plan: order[id(plan.target.layer)])
 
-    found, rows = {}, []
-    bar = keras.utils.Progbar(len(plans), verbose=verbose, unit_name="weight")
-    for number, plan in enumerate(plans):
+    found, rows, progress = {}, [], Progress(len(plans), verbose, "weight")
+    for plan in plans:
         books, codes, errors = _quantized(model, work, plan, data, sweeps, seed, batch_size)
         found[plan.target.path] = books, codes
-        rows.append((plan.target.path, plan.options, errors))
-        bar.update(number + 1)
-    swapped = _swapped(model, plans, found, seed)
-    if verbose:
-        _print(rows, kept)
-    return swapped
+        sizes = plan.options["subvector_size"], plan.options["codewords"]
+        rows.append(ProductQuantizedTarget(plan.target.path, *sizes, *errors))
+        progress.step()
+        note = "" if data is None else f", error {errors[1]:.3%}"
+        progress.line(f"{plan.target.path}: {sizes[1]} codewords of {sizes[0]}{note}")
+    progress.left_out(left_out)
+    columns = {
+        "Weight": "{0.path}",
+        "Sub-vectors": "{0.subvector_size}",
+        "Codewords": "{0.codewords}",
+    }
+    if data is not None:
+        columns |= {"Error by k-means": "{0.kmeans_error:.3%}", "Corrected": "{0.error:.3%}"}
+    new = _swapped(model, plans, found, seed)
+    return Result(new, rows, left_out, "Product quantization", columns)
 
 
-def _plans(model, targets, options):
-    plans, kept = [], []
-    for target in targets_lib.find(model, targets):
-        unknown = set(target.options) - set(_OPTIONS)
-        if unknown:
-            raise invalid(
-                "targets", target.options, f"overrides for {target.path} among {list(_OPTIONS)}"
-            )
-        chosen = {**options, **target.options}
-        cls = _CLASSES.get(type(target.layer))
-        if cls is None:
-            reason = f"a {type(target.layer).__name__}"
-        else:
-            # The layer says what it thinks of its arguments.
-            arguments = {"filters": 1, "kernel_size": 1}
-            cls(**({"units": 1} if "Dense" in cls.__name__ else arguments), **chosen)
-            plan = _Plan(target, cls, chosen)
-            reason = plan.why_not()
-        if reason is None:
-            check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
-            plans.append(plan)
-        elif target.options or not (targets is None or isinstance(targets, dict)):
-            raise invalid(
-                "targets",
-                target.path,
-                f"kernels of Dense or Conv1D/2D/3D that become smaller ({reason})",
-            )
-        else:
-            kept.append((target.path, reason))
-    if not plans:
-        raise invalid("targets", targets, f"a weight that becomes smaller; all are kept: {kept}")
-    return plans, kept
+def _plan(order, options, target):
+    layer, chosen = target.layer, {**options, **target.options}
+    cls = _CLASSES.get(type(layer))
+    if cls is None or target.variable.name != "kernel":
+        raise Unsuited(f"the {target.variable.name!r} of {type(layer).__name__}")
+    reason = why_not_plain(layer)
+    if reason:
+        raise Unsuited(reason)
+    if order is not None and id(layer) not in order:
+        raise Unsuited("the model does not call its layer")
+    # The layer says what it thinks of its arguments.
+    arguments = {"filters": 1, "kernel_size": 1}
+    cls(**({"units": 1} if "Dense" in cls.__name__ else arguments), **chosen)
+    plan = _Plan(target, cls, chosen)
+    if plan.why_not():
+        raise Unsuited(plan.why_not())
+    check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
+    return plan
 
 
 def _linear(model, plan):
@@ -208,7 +228,7 @@ def _quantized(model, work, plan, data, sweeps, seed, batch_size):
     decoded = decoded.reshape(groups, positions, spaces * size, outputs)[:, :, :channels]
     decoded = decoded.reshape(groups, positions * channels, outputs)
     current.target.variable.assign(current.assemble(decoded))
-    relative = None if data is None else tuple(errors[1:] / (errors[0] or 1.0))
+    relative = (None, None) if data is None else tuple(errors[1:] / (errors[0] or 1.0))
     return np.concatenate(books), np.concatenate(codes, axis=-1), relative
 
 
@@ -257,7 +277,7 @@ def _swapped(model, plans, found, seed):
     rules = {
         plan.target.layer: functools.partial(plan.cls, seed=seed, **plan.options) for plan in plans
     }
-    swapped = surgery.swap_layers(model, rules)
+    swapped = surgery.swapped_copy(model, rules)
     sites = {site.path: site.layer for site in targets_lib.layer_sites(swapped)}
     for plan in plans:
         layer = sites[plan.target.path.rpartition("/")[0]]
@@ -266,16 +286,3 @@ def _swapped(model, plans, found, seed):
         shape = layer.codes.shape
         layer.codes.assign(codes.reshape(shape).astype(code_dtype(layer.codewords)))
     return swapped
-
-
-def _print(rows, kept):
-    table = Table(title="Product quantization: error of each layer's output")
-    for heading in ("weight", "sub-vectors", "codewords", "by k-means", "corrected"):
-        table.add_column(heading)
-    for path, options, errors in rows:
-        cells = ("", "") if errors is None else [f"{error:.3%}" for error in errors]
-        size, codewords = str(options["subvector_size"]), str(options["codewords"])
-        table.add_row(path, size, codewords, *cells)
-    for path, reason in kept:
-        table.add_row(path, f"kept: {reason}")
-    rich.print(table)

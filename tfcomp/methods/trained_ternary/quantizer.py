@@ -7,6 +7,7 @@ arXiv:1612.01064.
 import keras
 from keras import ops
 
+from tfcomp.methods.trained_ternary.scales import TernaryScales
 from tfcomp.quantizers.base import Quantizer, register, widened
 from tfcomp.validation import check_number
 
@@ -45,16 +46,14 @@ class TrainedTernary(Quantizer):
         self.threshold = threshold
         self._scales = None
 
-    @property
-    def has_scales(self):
-        """Whether a layer has given it scales to train."""
-        return self._scales is not None
-
     def with_scales(self, positive, negative):
         """Returns the quantizer with the scales `W_p` and `W_n`, two scalar variables."""
         copy = TrainedTernary(self.threshold)
         copy._scales = (positive, negative)
         return copy
+
+    def make_scales(self, weight, **kwargs):
+        return TernaryScales(self, weight, **kwargs)
 
     def quantize(self, inputs):
         scales = self._scales or self.best_scales(inputs)

@@ -15,6 +15,8 @@ class TernaryScales(keras.layers.Layer):
         **kwargs: Those of `keras.layers.Layer`.
     """
 
+    is_part = True
+
     def __init__(self, quantizer, weight, **kwargs):
         super().__init__(**kwargs)
         self._quantizer, self._weight = quantizer, weight

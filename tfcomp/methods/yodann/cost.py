@@ -12,10 +12,10 @@ import keras
 from rich.table import Table
 
 from tfcomp import targets
+from tfcomp.console import show
 from tfcomp.methods.yodann.datapath import KERNEL_SIZES, TILE
 from tfcomp.model import macs
 from tfcomp.model.calls import layer_calls
-from tfcomp.report.console import show
 from tfcomp.validation import check_number, invalid
 
 
@@ -79,7 +79,7 @@ class LayerCost(_Rates):
     Attributes:
         name: Name of the layer.
         type: Name of its class.
-        operations: Two for each multiply-accumulate.
+        operations: Two for each multiply-accumulate, or `None` where their number is not known.
         tiles: Pairs of at most 32 input and at most 32 output channels; 0 off the chip.
         seconds: Time on the chip, or `None` off the chip.
         energy: Joules of the core, or `None` off the chip and where the power is not known.
@@ -88,7 +88,7 @@ class LayerCost(_Rates):
 
     name: str
     type: str
-    operations: int
+    operations: int | None
     tiles: int
     seconds: float | None
     energy: float | None
@@ -118,8 +118,11 @@ class YodannCost(_Rates):
 
     @property
     def operations_off_chip(self):
-        """Operations of the layers that the chip cannot do; they are in no other total."""
-        return sum(row.operations for row in self.layers) - self.operations
+        """Operations of the layers that the chip cannot do, as far as they are known.
+
+        They are in no other total.
+        """
+        return sum(row.operations or 0 for row in self.layers) - self.operations
 
     @property
     def tiles(self):
@@ -147,7 +150,8 @@ class YodannCost(_Rates):
             table.add_column(header, footer, justify="right" if header in headers else "left")
         for row in self.layers:
             if row.seconds is None:
-                table.add_row(row.name, row.type, f"{row.operations:,}", row.reason)
+                operations = "unknown" if row.operations is None else f"{row.operations:,}"
+                table.add_row(row.name, row.type, operations, row.reason)
             else:
                 table.add_row(row.name, row.type, *_numbers(row))
         return table
@@ -257,7 +261,7 @@ class _Work(NamedTuple):
 
     name: str
     type: str
-    operations: int
+    operations: int | None
     shape: ConvShape | None = None
     times: int = 1
     reason: str = ""
@@ -291,17 +295,17 @@ def _works(model, input_shape):
         raise invalid("input_shape", input_shape, "a shape that fixes all others in the model")
     works = {}
     for call, _ in calls:
-        if macs.rule(call.layer) is None:
-            continue
-        counted = macs.count(call.layer, call)
-        operations = 2 * sum(number for _, number in counted or ())
-        if operations:
+        counted = macs.count(call)
+        operations = None if counted is None else 2 * sum(number for _, number in counted)
+        if operations != 0:
             work = _of_call(call, operations)
             # A layer that is called again has its row already.
             key = (id(call.layer), work.shape)
             old = works.get(key, work._replace(operations=0, times=0))
+            known = operations is not None and old.operations is not None
             works[key] = old._replace(
-                operations=old.operations + operations, times=old.times + work.times
+                operations=old.operations + operations if known else None,
+                times=old.times + work.times,
             )
     if not works:
         raise invalid("model_or_layers", model.name, "a model with layers that multiply")
@@ -324,7 +328,10 @@ def _of_call(call, operations):
 
 def _reason(layer):
     """Why the chip cannot do a layer, or nothing."""
-    if type(layer).__name__ != "YodaConv2D":
+    # The face of all layers, which is loaded with the first of them, takes this one in.
+    from tfcomp.methods.yodann.layer import YodaConv2D
+
+    if not isinstance(layer, YodaConv2D):
         if not isinstance(layer, keras.layers.Conv2D):
             return "no 2D convolution"
         if layer.strides != (1, 1):

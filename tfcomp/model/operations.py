@@ -1,0 +1,86 @@
+"""The operations that a layer makes by itself, found by calling it as a functional model does."""
+
+import contextlib
+import functools
+
+import keras
+
+from tfcomp import keras_private
+
+
+def own_operations(layers, call, args, kwargs):
+    """Lists the operations of `keras.ops` in the call of a layer; those in its sublayers are not.
+
+    Layers that it makes or finds elsewhere, and that are no sublayers of it, are operations.
+
+    The layer is called on symbolic tensors, on which nothing but `keras.ops` and layers works: what
+    a backend's own functions do would not be seen, and raises.
+
+    Args:
+        layers: List of the layers of the model; they forget these calls.
+        call: The layer's method.
+        args, kwargs: Arguments of the call, with tensors of known shape.
+
+    Returns:
+        A list of `(operation, args, kwargs, output)`, or `None` where it cannot be called so.
+    """
+    try:
+        with keras_private.forgetting_calls(layers), _shapes_of_calls(layers):
+            outputs = call(*_symbolic(args), **_symbolic(kwargs))
+            known = {id(layer) for layer in layers}
+            return [made for made in _made(outputs) if id(made[0]) not in known]
+    except Exception:
+        # A layer may do anything in its `call`; what it does is unknown then.
+        return None
+
+
+def _spec(layer, said, *args, **kwargs):
+    try:
+        return keras.Operation.compute_output_spec(layer, *args, **kwargs)
+    except Exception:
+        # Some masks have the wrong kind in Keras's symbolic calls.
+        return said(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _shapes_of_calls(layers):
+    """Context in which outputs of layers have all sizes that their calls give them.
+
+    What some say of themselves has the sizes alone that were known when they were built.
+    """
+    for layer in layers:
+        spec = functools.partial(_spec, layer, layer.compute_output_spec)
+        # Not by `setattr`, which tracks what a layer is given.
+        object.__setattr__(layer, "compute_output_spec", spec)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            object.__delattr__(layer, "compute_output_spec")
+
+
+def _symbolic(structure):
+    def symbolic(leaf):
+        if not keras.ops.is_tensor(leaf):
+            return leaf
+        return keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype))
+
+    return keras.tree.map_structure(symbolic, structure, none_is_leaf=True)
+
+
+def _made(outputs):
+    """Yields operations and layers behind symbolic tensors, with what they are given and make."""
+    seen, waiting = set(), symbolic_tensors(outputs)
+    while waiting:
+        origin = keras_private.origin(waiting.pop())
+        if origin is None or origin.key in seen:
+            continue
+        seen.add(origin.key)
+        waiting += symbolic_tensors((origin.args, origin.kwargs))
+        yield origin.operation, origin.args, origin.kwargs, origin.output
+
+
+def symbolic_tensors(structure):
+    """List of the symbolic tensors in a structure."""
+    leaves = keras.tree.flatten(structure)
+    return [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
