@@ -4,21 +4,10 @@ import ast
 import pathlib
 import re
 
-import pytest
-
 import tfcomp
 
 PACKAGE = pathlib.Path(tfcomp.__file__).parent
 DESIGN = PACKAGE.parent / "docs" / "design.md"
-
-# Imports of faces and to higher floors that stand until the module is next worked on.
-STANDING = {
-    ("tfcomp.methods.fixed_point_factorization.factorize", "tfcomp.layers"),
-    ("tfcomp.methods.product_quantization.product_quantize", "tfcomp.layers"),
-    ("tfcomp.post_training.quantize", "tfcomp.quantizers"),
-    ("tfcomp.post_training.quantize_activations", "tfcomp.layers"),
-    ("tfcomp.post_training.quantize_activations", "tfcomp.quantizers"),
-}
 
 
 def _floors():
@@ -72,7 +61,7 @@ def _imports(module):
 
 IMPORTS = [(module, name) for module in FILES for name in _imports(module) if module != name]
 # A face may import anything.
-INSIDE = [(a, b) for a, b in IMPORTS if FLOORS.get(_place(a)) != TOP and (a, b) not in STANDING]
+INSIDE = [(a, b) for a, b in IMPORTS if FLOORS.get(_place(a)) != TOP]
 
 
 def test_every_room_stands_in_the_table():
@@ -111,8 +100,3 @@ def test_no_circle_of_rooms():
         left -= free
     within = [after[a][b] for a in sorted(left) for b in sorted(after[a]) if b in left]
     assert not within, "There is a circle among\n" + "\n".join(within)
-
-
-@pytest.mark.parametrize("pair", sorted(STANDING))
-def test_what_stands_is_there(pair):
-    assert pair in IMPORTS, f"No longer to be excepted: {pair}"

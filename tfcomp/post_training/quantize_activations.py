@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tfcomp import layers as layers_lib
-from tfcomp import quantizers, surgery
+from tfcomp import surgery
 from tfcomp import targets as targets_lib
+from tfcomp.layers import quantized as quantized_layers
 from tfcomp.layers.base.quantized import QuantizedMixin
 from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
+from tfcomp.quantizers.base import Quantizer
+from tfcomp.quantizers.fixed_point import FixedPoint
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 _COLUMNS = {
@@ -112,7 +114,7 @@ def quantize_activations(
             choice = first_bits
         smallest, largest = ranges[id(target.layer)]
         if isinstance(choice, int):
-            choice = quantizers.FixedPoint.calibrated((smallest, largest), choice)
+            choice = FixedPoint.calibrated((smallest, largest), choice)
         cls = _quantized_class(target.layer)
         rules[target.layer] = functools.partial(cls, input_quantizer=choice)
         rows.append(QuantizedInputs(target.path, float(smallest), float(largest), choice))
@@ -124,7 +126,7 @@ def quantize_activations(
 
 def _check(choice, argument):
     """Bits, a quantizer, or `None`."""
-    if choice is None or isinstance(choice, quantizers.Quantizer):
+    if choice is None or isinstance(choice, Quantizer):
         return choice
     return check_integer(argument, choice, 2, 16)
 
@@ -132,9 +134,9 @@ def _check(choice, argument):
 def _quantized_class(layer):
     """The class that can quantize the inputs of a layer, or `None`."""
     if isinstance(layer, QuantizedMixin):
-        # A DoReFa layer makes its own quantizers.
-        return None if hasattr(layer, "activation_bits") else type(layer)
-    found = getattr(layers_lib, f"Quantized{type(layer).__name__}", None)
+        # A layer may make its own quantizers.
+        return None if "input_quantizer" in layer.refused_arguments else type(layer)
+    found = getattr(quantized_layers, f"Quantized{type(layer).__name__}", None)
     return found if found is not None and type(layer) in found.__mro__ else None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
-from tfcomp.methods.magnitude_pruning import MagnitudePruning
+from tfcomp.methods.magnitude_pruning.magnitude_pruning import MagnitudePruning
 from tfcomp.model.choice import choose
 from tfcomp.model.data import batches, keywords
 from tfcomp.model.progress import Progress

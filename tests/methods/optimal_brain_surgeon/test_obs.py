@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfcomp.post_training import _obs as obs
+from tfcomp.methods.optimal_brain_surgeon import obs
 
 
 def problem(inputs, outputs, seed=0):

@@ -6,8 +6,7 @@ import pytest
 
 import tfcomp
 from tfcomp.callbacks import MagnitudePruning
-from tfcomp.methods import _neurons as neurons
-from tfcomp.methods.magnitude_pruning import ThresholdMask
+from tfcomp.methods.magnitude_pruning.magnitude_pruning import ThresholdMask, neurons
 
 
 class Record(keras.callbacks.Callback):

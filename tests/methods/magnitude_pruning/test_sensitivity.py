@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfcomp
-from tfcomp.post_training.sensitivity import Scanned, Sensitivity
+from tfcomp.methods.magnitude_pruning.sensitivity import Scanned, Sensitivity
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
 from tfcomp.core.step import Projected
+from tfcomp.methods.optimal_brain_surgeon import obs
 from tfcomp.model import patterns
 from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
@@ -16,7 +17,6 @@ from tfcomp.model.linear import linear_map
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
-from tfcomp.post_training import _obs as obs
 from tfcomp.validation import check_integer, check_number, check_verbose, invalid
 
 

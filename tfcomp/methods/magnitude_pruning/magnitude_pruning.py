@@ -12,7 +12,7 @@ from tfcomp import targets as targets_lib
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.mask import Mask, magnitude
-from tfcomp.methods import _neurons as neurons
+from tfcomp.methods.magnitude_pruning import neurons
 from tfcomp.validation import check_integer, check_number, invalid
 
 
