@@ -15,7 +15,6 @@ from tfcomp import (
     schedules,
     targets,
 )
-from tfcomp.archive import ArchiveError, load, save
 from tfcomp.core.attachment import release
 from tfcomp.exporters import export
 from tfcomp.methods.deep_compression.pipeline import deep_compression
@@ -27,6 +26,7 @@ from tfcomp.model.result import Result
 from tfcomp.post_training.quantize import quantize
 from tfcomp.post_training.quantize_activations import quantize_activations
 from tfcomp.report import summary
+from tfcomp.storage.archive import ArchiveError, load, save
 from tfcomp.surgery import swap_layers
 
 __version__ = "0.1.0"
