@@ -8,11 +8,12 @@ import numpy as np
 
 from tfcomp import keras_private
 from tfcomp import targets as targets_lib
+from tfcomp.core import hooks
 from tfcomp.core.attachment import attach
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.optimizers import accumulation_steps, current_step, leaves
 from tfcomp.core.projection import check_weights, check_zeros
-from tfcomp.core.run import Run, Track
+from tfcomp.core.run import Pace, Run, Track
 from tfcomp.validation import invalid
 
 
@@ -76,6 +77,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         self._optimizer = None
         self._due_in = 0
         self._last_batch = -1
+        self._pace = None
         self._in_batch = False
         self._epoch_began_at = None
 
@@ -176,6 +178,8 @@ class ProjectionCallback(keras.callbacks.Callback):
         self._in_batch = False
         self._epoch_began_at = self._batches()
         self._begin(epoch)
+        # How many steps a batch has is seen by looking.
+        self._due_in = 1
 
     def on_train_batch_begin(self, batch, logs=None):
         # A loop of one's own may leave out `on_epoch_begin`, and the end of the batch before.
@@ -192,7 +196,9 @@ class ProjectionCallback(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
         self._begin()
         # Numbers that do not rise are those of a loop of one's own.
-        self._due_in -= max(batch - self._last_batch, 1)
+        passed = max(batch - self._last_batch, 1)
+        self._due_in -= passed
+        self._pace.pass_by(passed)
         self._last_batch = batch
         if self._due_in <= 0:
             self._advance()
@@ -205,10 +211,13 @@ class ProjectionCallback(keras.callbacks.Callback):
             logs.update(self.report())
 
     def on_train_end(self, logs=None):
-        for track in self._tracks or ():
+        if self._tracks is None:
+            return
+        for track in self._tracks:
             track.warn_if_unfinished(self)
-        if self._tracks is not None:
-            self._settle()
+        self._settle()
+        # EarlyStopping, later in the list, may set weights yet.
+        hooks.when_all_are_done(self, self._settle)
 
     def _begin(self, epoch=0):
         if self._tracks is None and self._entries:
@@ -237,7 +246,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         averaged = any(getattr(o, "use_ema", False) for o in leaves(self._optimizer))
         changed = []
         for entry in self._entries:
-            if entry.is_stale:
+            if entry.latent and entry.is_stale:
                 entry.adopt()
             value = as_numpy(entry.variable)
             settled = value
@@ -254,6 +263,9 @@ class ProjectionCallback(keras.callbacks.Callback):
                 "EarlyStopping restored its best. They have been compressed without training.",
                 stacklevel=2,
             )
+
+    def _diverged(self):
+        return not all(np.all(np.isfinite(entry.read()[0])) for entry in self._entries)
 
     def report(self, entries=None):
         """Returns the measures of all targets and their total, as they appear in `logs`."""
@@ -282,12 +294,16 @@ class ProjectionCallback(keras.callbacks.Callback):
             if schedule is not None:
                 tracks.setdefault(id(schedule), Track(schedule)).entries.append(entry)
         self._tracks = list(tracks.values())
+        self._pace = Pace(self._batches())
         for track in self._tracks:
             track.warn_if_out_of_step(self, run)
         self._advance()
 
     def _advance(self):
         """Does the updates that have fallen due and notes when to look again."""
+        if getattr(self.model, "stop_training", False) and self._diverged():
+            # Another callback has seen it.
+            return
         step = self._step()
         upcoming = []
         for track in self._tracks or ():
@@ -304,7 +320,11 @@ class ProjectionCallback(keras.callbacks.Callback):
             following = track.schedule.next_point(step)
             if following is not None:
                 upcoming.append(following)
-        # A lower bound on the batches until then: some only accumulate gradients.
-        batches = accumulation_steps(self._optimizer)
+        # A lower bound on the batches until then: some only accumulate gradients, and some, such as
+        # those of a critic, have several steps.
+        pace = self._pace.per_batch(self._batches())
         wait = min(upcoming, default=None)
-        self._due_in = float("inf") if wait is None else (wait - step - 1) * batches + 1
+        if wait is None:
+            self._due_in = float("inf")
+        else:
+            self._due_in = (wait - step - 1) * accumulation_steps(self._optimizer) // pace + 1

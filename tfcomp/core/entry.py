@@ -80,11 +80,11 @@ class Entry:
 
     @property
     def is_stale(self):
-        """Whether a latent value does not go with the one that is shown: somebody has set it."""
-        if not self.latent:
-            return False
+        """Whether the state does not go with the value: somebody has set it."""
         value = as_numpy(self.variable)
         shown = self.settled(value)
+        if not self.latent:
+            return differ(value, shown)
         # What a random quantizer shows tells nothing.
         return shown is not value and not differ(shown, self.settled(shown))
 
