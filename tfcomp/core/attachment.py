@@ -54,7 +54,9 @@ def _home(model, variable, optimizer):
     if not outer.built:
         with variable_scope(model):
             outer.build(model.trainable_variables)
-    hooks.follow(model, lambda: entries_of(model), lambda: _bring_along(model), lambda: _renew(model))
+    hooks.follow(
+        model, lambda: entries_of(model), lambda: _bring_along(model), lambda: _renew(model)
+    )
     return hooks.home_of(model, outer, trainer(outer, variable), given=False)
 
 
@@ -69,7 +71,8 @@ def _renew(model):
     """Makes what is attached go with weights that somebody has set since the last run."""
     free = []
     for entry in entries_of(model):
-        if not entry.fresh and entry.is_stale:
+        followed, entry.followed = entry.followed, False
+        if not (entry.fresh or followed) and entry.is_stale:
             entry.adopt()
             free += [] if entry.latent or entry.is_stale else [entry.target.path]
     if free:

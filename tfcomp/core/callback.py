@@ -150,6 +150,8 @@ class ProjectionCallback(keras.callbacks.Callback):
             check_zeros(target, projection)
         given = None if self.optimizer is None else self._optimizer
         self._entries = [attach(model, t, p, given) for t, p in zip(targets, made)]
+        for entry in self._entries:
+            entry.followed = True
 
     def _warn_of_frozen(self, targets):
         frozen = [target.path for target in targets if not target.variable.trainable]

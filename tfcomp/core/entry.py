@@ -22,6 +22,7 @@ class Entry:
         home: The `Home` of the optimizer that tracks these variables.
         fresh: Whether the state says nothing yet about the value it belongs to.
         restored: Whether state and run have just come from a file.
+        followed: Whether a callback is going to see to it when the run that is due begins.
     """
 
     target: targets_lib.Target
@@ -32,6 +33,7 @@ class Entry:
     home: object
     fresh: bool = True
     restored: bool = False
+    followed: bool = False
 
     @property
     def variable(self):

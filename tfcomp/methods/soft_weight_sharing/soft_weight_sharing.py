@@ -9,6 +9,7 @@ import numpy as np
 
 from tfcomp.core.attachment import attach
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.entry import as_numpy
 from tfcomp.core.projection import Projection
 from tfcomp.methods.deep_compression.weight_sharing import Shared
 from tfcomp.methods.soft_weight_sharing import mixture
@@ -200,7 +201,7 @@ class SoftWeightSharing(ProjectionCallback):
         self._pool = Pool()
 
     def make_projection(self, target):
-        if not np.any(keras.ops.convert_to_numpy(target.variable.value)):
+        if not np.any(as_numpy(target.variable)):
             raise invalid("targets", target.path, "weights that are not zero everywhere")
         pool = self._pool if self.scope == "global" else Pool()
         return MixturePrior(pool, self.components, self._strength, self._rates, self._priors)
