@@ -54,9 +54,7 @@ def _home(model, variable, optimizer):
     if not outer.built:
         with variable_scope(model):
             outer.build(model.trainable_variables)
-    hooks.follow(
-        model, lambda: entries_of(model), lambda: _bring_along(model), lambda: _renew(model)
-    )
+    hooks.follow(model, entries_of, _bring_along, _renew)
     return hooks.home_of(model, outer, trainer(outer, variable), given=False)
 
 

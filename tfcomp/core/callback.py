@@ -286,7 +286,7 @@ class ProjectionCallback(keras.callbacks.Callback):
             # A run that was broken off keeps its plan, whatever steps it has left out.
             run.begin, run.end = map(int, as_numpy(self._entries[0].run))
         for entry in self._entries:
-            restored, entry.restored = entry.restored, False
+            restored, entry.restored, entry.followed = entry.restored, False, False
             entry.run.assign([run.begin, run.end])
             if entry.fresh or (not restored and entry.is_stale):
                 entry.adopt()

@@ -85,15 +85,15 @@ def follow(model, is_attached, bring_along, renew):
 
     def make_train_function(force=False):
         nonlocal known
-        if not is_attached():
+        if not is_attached(model):
             unfollow(model)
             return make(force)
         # Not in every `train_on_batch`: compiling takes the function away.
         if model.optimizer is not None and (force or model.train_function is None):
-            bring_along()
+            bring_along(model)
         if getattr(model, "history", None) is not known:
             known = model.history
-            renew()
+            renew(model)
         return make(force)
 
     put(model, "make_train_function", make_train_function)
