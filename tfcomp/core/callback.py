@@ -40,6 +40,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         measures: Name under which `measure` appears in `logs`.
         amount_is_measure: Whether the amounts of a schedule are what `measure` comes to.
         compresses_at_once: Whether weights are compressed as far in the first epoch as in the last.
+        compresses_at_end: Whether weights are compressed when the run has ended, and not before.
         fits_run: Whether the schedule was made to fit the run, so that it should end with it.
 
     Args:
@@ -54,6 +55,7 @@ class ProjectionCallback(keras.callbacks.Callback):
     measures = "sparsity"
     amount_is_measure = True
     compresses_at_once = False
+    compresses_at_end = False
     fits_run = False
     # What a copy of the callback, for another model, begins without.
     fleeting = ("_model", "_bound", "_entries", "_tracks", "_optimizer")
@@ -106,6 +108,11 @@ class ProjectionCallback(keras.callbacks.Callback):
     def measure(self, value, state):
         """How far a weight is: the fraction that `measures` names, by default that of zeros."""
         return np.mean(value == 0)
+
+    @property
+    def is_complete(self):
+        """Whether every target is compressed as far as it is going to be."""
+        return bool(self._entries) and all(entry.complete for entry in self._entries)
 
     def set_model(self, model):
         if self._bound is not None and self._bound() is not model:
@@ -218,6 +225,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         for track in self._tracks:
             track.warn_if_unfinished(self)
         self._settle()
+        self._warn_of_files()
         # EarlyStopping, later in the list, may set weights yet.
         hooks.when_all_are_done(self, self._settle)
 
@@ -241,6 +249,18 @@ class ProjectionCallback(keras.callbacks.Callback):
                 "the model, pass that one, or the name of the model's attribute, as `optimizer`.",
                 stacklevel=2,
             )
+
+    def _warn_of_files(self):
+        homes = {id(entry.home): entry.home for entry in self._entries}
+        if self.is_complete and any(home.saved is False for home in homes.values()):
+            warnings.warn(
+                f"{type(self).__name__}: when the model was last saved in this run, it was not yet "
+                "compressed as far as it is now. If a callback keeps the best epoch, let it count "
+                "only those at whose end it is: `tfcomp.callbacks.OnceCompressed(callback)`.",
+                stacklevel=3,
+            )
+        for home in homes.values():
+            home.saved = None
 
     def _settle(self):
         """Compresses what others have put into the variables at the end of the run."""
@@ -287,12 +307,14 @@ class ProjectionCallback(keras.callbacks.Callback):
             run.begin, run.end = map(int, as_numpy(self._entries[0].run))
         for entry in self._entries:
             restored, entry.restored, entry.followed = entry.restored, False, False
+            entry.home.saved = None
             entry.run.assign([run.begin, run.end])
             if entry.fresh or (not restored and entry.is_stale):
                 entry.adopt()
         tracks = {}
         for entry in self._entries:
             schedule = self.make_schedule(entry.target, run)
+            entry.complete = schedule is None and not self.compresses_at_end
             if schedule is not None:
                 tracks.setdefault(id(schedule), Track(schedule)).entries.append(entry)
         self._tracks = list(tracks.values())
@@ -319,6 +341,8 @@ class ProjectionCallback(keras.callbacks.Callback):
                     if not self.amount_is_measure:
                         reached = self.report(track.entries)[self.measures]
                     print(f"\n{type(self).__name__}: step {point}: {self.measures} {reached:.4f}")
+            for entry in track.entries:
+                entry.complete = track.is_complete
             following = track.schedule.next_point(step)
             if following is not None:
                 upcoming.append(following)

@@ -22,6 +22,7 @@ class Entry:
         home: The `Home` of the optimizer that tracks these variables.
         fresh: Whether the state says nothing yet about the value it belongs to.
         restored: Whether state and run have just come from a file.
+        complete: Whether the variable is compressed as far as it is going to be.
         followed: Whether a callback is going to see to it when the run that is due begins.
     """
 
@@ -33,6 +34,7 @@ class Entry:
     home: object
     fresh: bool = True
     restored: bool = False
+    complete: bool = False
     followed: bool = False
 
     @property

@@ -78,6 +78,18 @@ class Track:
         self.entries = []
         self.done = -1
 
+    @property
+    def is_complete(self):
+        """Whether the schedule has come to its largest amount, or to its end."""
+        if self.done < 0:
+            return False
+        final, last = self.schedule.final_value, self.schedule.last_step
+        if final is not None and self.schedule.value(self.done) >= final:
+            return True
+        return (
+            self.done >= last if last is not None else self.schedule.next_point(self.done) is None
+        )
+
     def warn_if_out_of_step(self, callback, run):
         """Warns of a schedule that begins in the middle or that does not come to its end."""
         name, schedule = type(callback).__name__, self.schedule

@@ -156,6 +156,8 @@ class SoftWeightSharing(ProjectionCallback):
     True
     """
 
+    compresses_at_end = True
+
     def __init__(
         self,
         samples,
@@ -239,6 +241,7 @@ class SoftWeightSharing(ProjectionCallback):
             index = index[1:].reshape(value.shape)
             shared.write(*projection.assign(value, state, gaussians.means[used[1:]], index))
             shared.fresh = False
+            shared.complete = entry.complete = True
 
     def measure(self, value, state):
         return np.mean(mixture.assign(value, mixture.gaussians(state["parameters"])) == 0)
