@@ -23,7 +23,7 @@ import pytest
 from fixtures import data, every_layer, fit, kernels, make_callback, make_model  # noqa: F401
 
 # Programs that run in processes or environments of their own.
-collect_ignore_glob = ["*/mirrored.py", "*/golden/*"]
+collect_ignore_glob = ["*/mirrored.py", "*/worker.py", "*/golden/*"]
 
 
 def pytest_collection_modifyitems(items):

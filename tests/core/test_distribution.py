@@ -1,10 +1,14 @@
-"""Two devices under MirroredStrategy hold the same masks and the same weights."""
+"""Devices and processes that train together hold the same masks and the same weights."""
 
 import json
+import os
 import pathlib
+import socket
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pytest
 
 
@@ -34,3 +38,67 @@ def test_mirrored_strategy(tmp_path):
     assert report["sharing"]["values"] == [4, 4] and report["sharing"]["logged"] == 1.0
     assert max(report["soft sharing"]["values"]) <= 4
     assert report["sensitivity"]["sparsity"] == pytest.approx([0.8, 0.8], abs=0.011)
+
+
+def train(folder, processes, number, ports=()):
+    """Starts worker.py; see there."""
+    folder.mkdir(exist_ok=True)
+    script = pathlib.Path(__file__).with_name("worker.py")
+    arguments = [folder, processes, number, *ports]
+    return subprocess.Popen(
+        [sys.executable, script, *map(str, arguments)],
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def held(folder, *workers):
+    """What each of several workers holds in the end."""
+    for worker in workers:
+        _, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 0, errors
+    return [dict(np.load(folder / f"{number}.npz")) for number in range(len(workers))]
+
+
+def assert_same(ours, theirs, **tolerance):
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], err_msg=name, **tolerance)
+
+
+def check_compressed(values):
+    kernels = {k: v for k, v in values.items() if k.endswith("kernel") and "sequential" in k}
+    for name, kernel in kernels.items():
+        callback = name.split("/")[0]
+        if callback in ("pruning", "sensitivity_pruning"):
+            assert np.mean(kernel == 0) == pytest.approx(0.9, abs=0.5 / kernel.size), name
+        if callback == "quantization":
+            assert np.all(np.isin(np.frexp(kernel)[0], [-0.5, 0, 0.5])), name
+    assert any("latent" in name for name in values) and any("fixed" in name for name in values)
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_two_processes(tmp_path):
+    sockets = [socket.socket() for _ in range(2)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    workers = [train(tmp_path / "two", 2, number, ports) for number in range(2)]
+    first, second = held(tmp_path / "two", *workers)
+    (alone,) = held(tmp_path / "one", train(tmp_path / "one", 1, 0))
+    check_compressed(first)
+    assert_same(first, second, rtol=0, atol=0)
+    assert_same(first, alone, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs the JAX backend")
+def test_two_virtual_devices(tmp_path):
+    (several,) = held(tmp_path / "two", train(tmp_path / "two", 2, 0))
+    (alone,) = held(tmp_path / "one", train(tmp_path / "one", 1, 0))
+    check_compressed(several)
+    assert_same(several, alone, rtol=1e-3, atol=1e-5)

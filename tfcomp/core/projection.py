@@ -71,7 +71,8 @@ class Projection:
         """Says what the optimizer is to see, and to update.
 
         Args:
-            gradient: Backend tensor, of the loss of all replicas together.
+            gradient: Backend tensor, of the loss of all replicas together as far as this one has
+                seen it: what is kept of it in the state is to go through `over_replicas`.
             value: Backend tensor.
             state: Dict of backend tensors.
 
@@ -118,6 +119,22 @@ class Projection:
 def is_rows(gradient):
     """Whether a gradient is rows of a tensor alone, TensorFlow's `tf.IndexedSlices`."""
     return hasattr(gradient, "dense_shape")
+
+
+def over_replicas(tensor):
+    """The mean of a tensor over the replicas of a TensorFlow strategy, in a step.
+
+    Each has gradients of its own until the optimizer adds them up; state is to be the same on all.
+    On other backends, and without a strategy, there is one replica.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return tensor
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tensor
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, tensor)
 
 
 def check_weights(path, value):

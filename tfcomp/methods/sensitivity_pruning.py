@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfcomp.core.mask import Mask
-from tfcomp.core.projection import check_weights
+from tfcomp.core.projection import check_weights, over_replicas
 from tfcomp.methods.gradual_pruning import GradualPruning
 
 
@@ -50,7 +50,8 @@ class SensitivityMask(Mask):
     def after(self, value, state):
         if "step" in state:
             gradient, before = state["step"]
-            gained = keras.ops.cast(gradient * (before - value), state["gain"].dtype)
+            gained = over_replicas(gradient * (before - value))
+            gained = keras.ops.cast(gained, state["gain"].dtype)
             state = {**state, "gain": state["gain"] + gained}
         return super().after(value, state)
 

@@ -2,6 +2,6 @@
 
 from tfcomp.core.latent import Latent
 from tfcomp.core.mask import Mask
-from tfcomp.core.projection import Projection
+from tfcomp.core.projection import Projection, over_replicas
 
-__all__ = ["Latent", "Mask", "Projection"]
+__all__ = ["Latent", "Mask", "Projection", "over_replicas"]
