@@ -40,14 +40,26 @@ def test_mirrored_strategy(tmp_path):
     assert report["sensitivity"]["sparsity"] == pytest.approx([0.8, 0.8], abs=0.011)
 
 
-def train(folder, processes, number, ports=()):
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def train(folder, processes, number=0, workers=()):
     """Starts worker.py; see there."""
     folder.mkdir(exist_ok=True)
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": keras.backend.backend(),
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={processes}",
+    }
+    if workers:
+        task = {"type": "worker", "index": number}
+        cluster = {"worker": workers}
+        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
     script = pathlib.Path(__file__).with_name("worker.py")
-    arguments = [folder, processes, number, *ports]
     return subprocess.Popen(
-        [sys.executable, script, *map(str, arguments)],
-        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+        [sys.executable, script, folder / f"{number}.npz", str(processes)],
+        env=environment,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -84,12 +96,12 @@ def test_two_processes(tmp_path):
     sockets = [socket.socket() for _ in range(2)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
         each.close()
-    workers = [train(tmp_path / "two", 2, number, ports) for number in range(2)]
+    workers = [train(tmp_path / "two", 2, number, addresses) for number in range(2)]
     first, second = held(tmp_path / "two", *workers)
-    (alone,) = held(tmp_path / "one", train(tmp_path / "one", 1, 0))
+    (alone,) = held(tmp_path / "one", train(tmp_path / "one", 1))
     check_compressed(first)
     assert_same(first, second, rtol=0, atol=0)
     assert_same(first, alone, rtol=1e-3, atol=1e-5)
@@ -98,7 +110,7 @@ def test_two_processes(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs the JAX backend")
 def test_two_virtual_devices(tmp_path):
-    (several,) = held(tmp_path / "two", train(tmp_path / "two", 2, 0))
-    (alone,) = held(tmp_path / "one", train(tmp_path / "one", 1, 0))
+    (several,) = held(tmp_path / "two", train(tmp_path / "two", 2))
+    (alone,) = held(tmp_path / "one", train(tmp_path / "one", 1))
     check_compressed(several)
     assert_same(several, alone, rtol=1e-3, atol=1e-5)

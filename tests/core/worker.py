@@ -1,24 +1,13 @@
-"""Run by test_distribution.py: one of two processes that train together, or a process by itself.
+"""Run by test_distribution.py: one of two processes that train together, or one by itself.
 
-    python worker.py FOLDER PROCESSES NUMBER PORT PORT
+    python worker.py FILE PROCESSES
 
-Each writes what it holds in the end to FOLDER/NUMBER.npz. On TensorFlow two processes train under
-MultiWorkerMirroredStrategy; on JAX one process trains on PROCESSES virtual devices.
+It writes what it holds in the end to FILE. On TensorFlow two processes train under
+MultiWorkerMirroredStrategy; on JAX one process trains on as many virtual devices.
 """
 
-import json
-import os
 import pathlib
 import sys
-
-folder, processes, number, *ports = sys.argv[1:]
-processes, number = int(processes), int(number)
-if processes > 1 and os.environ["KERAS_BACKEND"] == "tensorflow":
-    workers = [f"127.0.0.1:{port}" for port in ports]
-    task = {"type": "worker", "index": number}
-    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
-if os.environ["KERAS_BACKEND"] == "jax":
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={processes}"
 
 import keras
 import numpy as np
@@ -53,7 +42,7 @@ def make_model():
     return model
 
 
-def train_on_devices(callback):
+def train_on_devices(callback, processes):
     if processes > 1:
         parallel = keras.distribution.DataParallel(devices=keras.distribution.list_devices())
         keras.distribution.set_distribution(parallel)
@@ -63,7 +52,7 @@ def train_on_devices(callback):
 
 
 def train_in_processes(callback, strategy):
-    """A loop of one's own: `fit` of Keras 3.15 fails under this strategy, without callbacks, too."""
+    """A loop of one's own: `fit` of Keras 3.15 fails under this strategy, with or without tfcomp."""
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -86,7 +75,7 @@ def train_in_processes(callback, strategy):
     return model
 
 
-def main():
+def main(file, processes):
     held = {}
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -97,11 +86,12 @@ def main():
         if keras.backend.backend() == "tensorflow":
             model = train_in_processes(make(), strategy)
         else:
-            model = train_on_devices(make())
+            model = train_on_devices(make(), processes)
         for variable in (*model.variables, *model.optimizer.variables):
             value = keras.ops.convert_to_numpy(variable.value)
             held[f"{make.__name__}/{len(held):03}/{variable.path}"] = value
-    np.savez(os.path.join(folder, f"{number}.npz"), **held)
+    np.savez(file, **held)
 
 
-main()
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
