@@ -52,7 +52,7 @@ def train_on_devices(callback, processes):
 
 
 def train_in_processes(callback, strategy):
-    """A loop of one's own: `fit` of Keras 3.15 fails under this strategy, with or without tfcomp."""
+    """A loop of one's own: `fit` of Keras 3.15 fails under this strategy, without us, too."""
     import tensorflow as tf
 
     options = tf.data.Options()
