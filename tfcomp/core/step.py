@@ -54,7 +54,7 @@ class Projected(keras.constraints.Constraint):
         for entry in self.entries:
             tensors, left = states[id(entry)]
             value, new = entry.projection.after(value, left)
-            entry.keep({n: _choose(is_update, new[n], old) for n, old in tensors.items()}, tensors)
+            entry.keep({n: _choose(is_update, new[n], left[n]) for n in tensors}, tensors)
         return _choose(is_update, value, was)
 
     def forget(self):
@@ -78,7 +78,7 @@ _TRAINED_ELSEWHERE = (
 
 
 def _choose(is_update, new, old):
-    """Batches whose gradients are only accumulated leave everything as it was."""
+    """Batches whose gradients are only accumulated leave everything as `before` left it."""
     return new if is_update is None or new is old else keras.ops.where(is_update, new, old)
 
 
