@@ -50,7 +50,8 @@ class Projected(keras.constraints.Constraint):
         value = keras.ops.convert_to_tensor(value)
         was, states, is_update = self._begun.pop(threading.get_ident(), (None, None, None))
         if states is None:
-            raise RuntimeError(_TRAINED_ELSEWHERE.format(path=self.path))
+            lost = _LOST if keras.backend.backend() == "jax" else ""
+            raise RuntimeError(_TRAINED_ELSEWHERE.format(path=self.path) + lost)
         for entry in self.entries:
             tensors, left = states[id(entry)]
             value, new = entry.projection.after(value, left)
@@ -74,6 +75,12 @@ _TRAINED_ELSEWHERE = (
     "that trains the weight, `optimizer=` where it is not `model.optimizer`; or pass a callback, "
     "such as tfcomp.callbacks.PreserveSparsity(), to this `fit`, too; or call "
     "`tfcomp.release(model)` to train the weight freely."
+)
+
+
+_LOST = (
+    " On JAX, Keras loses the weights of a model whose step fails: load or set them again, or make "
+    "the model anew."
 )
 
 
