@@ -17,18 +17,9 @@ STANDING = {
     ("tfcomp.layers.quantized", "tfcomp.quantizers"),
     ("tfcomp.methods.binary.layers", "tfcomp.quantizers"),
     ("tfcomp.methods.dorefa.layers", "tfcomp.quantizers"),
-    ("tfcomp.methods.fixed_point_factorization.factorize", "tfcomp.layers"),
     ("tfcomp.methods.fixed_point_factorization.layers", "tfcomp.quantizers"),
     ("tfcomp.methods.horq.layers", "tfcomp.quantizers"),
-    ("tfcomp.methods.product_quantization.product_quantize", "tfcomp.layers"),
-    (
-        "tfcomp.methods.product_quantization.product_quantize",
-        "tfcomp.post_training.prune_obs",
-    ),
     ("tfcomp.methods.yodann.layer", "tfcomp.quantizers"),
-    ("tfcomp.post_training.quantize", "tfcomp.quantizers"),
-    ("tfcomp.post_training.quantize_activations", "tfcomp.layers"),
-    ("tfcomp.post_training.quantize_activations", "tfcomp.quantizers"),
 }
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from tfcomp import quantizers
 from tfcomp.core.projection import check_weights
 from tfcomp.model.axes import output_axes
 from tfcomp.model.choice import choose
@@ -15,7 +14,7 @@ from tfcomp.model.data import batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.post_training import _statistics
-from tfcomp.quantizers.base import applied
+from tfcomp.quantizers.base import Quantizer, applied, get
 from tfcomp.validation import check_verbose, invalid
 
 
@@ -113,10 +112,10 @@ def quantize(model, quantizer, data=None, targets=None, *, batch_size=32, verbos
 
 def _plan(quantizer, target):
     """The target and a function from tensor to tensor."""
-    function = quantizers.get(target.options.get("quantizer", quantizer), "quantizer")
+    function = get(target.options.get("quantizer", quantizer), "quantizer")
     if function is None:
         raise invalid("quantizer", quantizer, "a quantizer")
-    if isinstance(function, quantizers.Quantizer):
+    if isinstance(function, Quantizer):
         function = function.for_kernel(output_axes(target.layer, target.variable.name))
     check_weights(target.path, keras.ops.convert_to_numpy(target.variable.value))
     return target, function

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tfcomp import layers as layers_lib
-from tfcomp import quantizers, surgery
+from tfcomp import surgery
 from tfcomp import targets as targets_lib
+from tfcomp.layers import quantized
 from tfcomp.layers.quantized import QuantizedMixin
 from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
+from tfcomp.quantizers.base import Quantizer
+from tfcomp.quantizers.fixed_point import FixedPoint
 from tfcomp.surgery.reach import unreachable
 from tfcomp.validation import check_integer, check_verbose, invalid
 
@@ -113,7 +115,7 @@ def quantize_activations(
             choice = first_bits
         smallest, largest = ranges[id(target.layer)]
         if isinstance(choice, int):
-            choice = quantizers.FixedPoint.calibrated((smallest, largest), choice)
+            choice = FixedPoint.calibrated((smallest, largest), choice)
         cls = _quantized_class(target.layer)
         rules[target.layer] = functools.partial(cls, input_quantizer=choice)
         rows.append(QuantizedInputs(target.path, float(smallest), float(largest), choice))
@@ -125,7 +127,7 @@ def quantize_activations(
 
 def _check(choice, argument):
     """Bits, a quantizer, or `None`."""
-    if choice is None or isinstance(choice, quantizers.Quantizer):
+    if choice is None or isinstance(choice, Quantizer):
         return choice
     return check_integer(argument, choice, 2, 16)
 
@@ -135,7 +137,7 @@ def _quantized_class(layer):
     if isinstance(layer, QuantizedMixin):
         # A DoReFa layer makes its own quantizers.
         return None if hasattr(layer, "activation_bits") else type(layer)
-    found = getattr(layers_lib, f"Quantized{type(layer).__name__}", None)
+    found = getattr(quantized, f"Quantized{type(layer).__name__}", None)
     return found if found is not None and type(layer) in found.__mro__ else None
 
 

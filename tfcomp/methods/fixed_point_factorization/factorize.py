@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tfcomp import layers
 from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
+from tfcomp.methods.fixed_point_factorization import layers
 from tfcomp.methods.fixed_point_factorization.semidiscrete import recover, semidiscrete
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.progress import Progress

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from tfcomp import layers, surgery
+from tfcomp import surgery
 from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
 from tfcomp.methods.product_quantization import codebooks as pq
-from tfcomp.methods.product_quantization.layers import code_dtype
+from tfcomp.methods.product_quantization import layers
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.data import batches
 from tfcomp.model.linear import linear_map
@@ -285,5 +285,5 @@ def _swapped(model, plans, found, seed):
         books, codes = found[plan.target.path]
         layer.codebooks.assign(books)
         shape = layer.codes.shape
-        layer.codes.assign(codes.reshape(shape).astype(code_dtype(layer.codewords)))
+        layer.codes.assign(codes.reshape(shape).astype(layers.code_dtype(layer.codewords)))
     return swapped
