@@ -15,6 +15,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["tfcomp", "tfcomp.*"]),
+    package_data={"tfcomp.layers": ["*.pyi"]},
     install_requires=[
         "keras>=3.13",
         "tensorflow>=2.20",

@@ -4,23 +4,10 @@ import ast
 import pathlib
 import re
 
-import pytest
-
 import tfcomp
 
 PACKAGE = pathlib.Path(tfcomp.__file__).parent
 DESIGN = PACKAGE.parent / "docs" / "design.md"
-
-# Imports of faces and to higher floors that stand until the module is next worked on.
-STANDING = {
-    ("tfcomp.layers.quantized", "tfcomp.methods.trained_ternary.scales"),
-    ("tfcomp.layers.quantized", "tfcomp.quantizers"),
-    ("tfcomp.methods.binary.layers", "tfcomp.quantizers"),
-    ("tfcomp.methods.dorefa.layers", "tfcomp.quantizers"),
-    ("tfcomp.methods.fixed_point_factorization.layers", "tfcomp.quantizers"),
-    ("tfcomp.methods.horq.layers", "tfcomp.quantizers"),
-    ("tfcomp.methods.yodann.layer", "tfcomp.quantizers"),
-}
 
 
 def _floors():
@@ -74,7 +61,7 @@ def _imports(module):
 
 IMPORTS = [(module, name) for module in FILES for name in _imports(module) if module != name]
 # A face may import anything.
-INSIDE = [(a, b) for a, b in IMPORTS if FLOORS.get(_place(a)) != TOP and (a, b) not in STANDING]
+INSIDE = [(a, b) for a, b in IMPORTS if FLOORS.get(_place(a)) != TOP]
 
 
 def test_every_room_stands_in_the_table():
@@ -113,8 +100,3 @@ def test_no_circle_of_rooms():
         left -= free
     within = [after[a][b] for a in sorted(left) for b in sorted(after[a]) if b in left]
     assert not within, "There is a circle among\n" + "\n".join(within)
-
-
-@pytest.mark.parametrize("pair", sorted(STANDING))
-def test_what_stands_is_there(pair):
-    assert pair in IMPORTS, f"No longer to be excepted: {pair}"

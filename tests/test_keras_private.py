@@ -99,6 +99,110 @@ def home():
     assert keras_private.home(keras.Sequential()) == "models.sequential"
 
 
+class _Named(keras.Model):
+    """A functional model with a constructor of its own."""
+
+    def __init__(self, units):
+        x = keras.Input((3,))
+        super().__init__(x, keras.layers.Dense(units)(x))
+
+
+class _Sequence(keras.Sequential):
+    pass
+
+
+def is_remade_from_layers():
+    models = [_functional(), keras.Sequential(), _Sequence(), _Named(2), _Subclassed()]
+    found = [keras_private.is_remade_from_layers(model) for model in models]
+    assert found == [True, True, True, False, False]
+
+
+def trusting():
+    config = keras.layers.Lambda(lambda x: 2 * x).get_config()
+    with pytest.raises(ValueError):
+        keras.layers.Lambda.from_config(dict(config))
+    with keras_private.trusting():
+        layer = keras.layers.Lambda.from_config(dict(config))
+    assert float(layer(np.ones(1, "float32"))[0]) == 2
+
+
+def compile_arguments():
+    model, loss = _functional(), keras.losses.MeanSquaredError()
+    model.compile("adam", loss, loss_weights=0.5)
+    found = keras_private.compile_arguments(model)
+    assert found["loss"] is loss and found["loss_weights"] == 0.5
+
+
+def set_own_trainable():
+    model = _functional()
+    keras_private.set_own_trainable(model, False)
+    assert not model.trainable and model.layers[1].trainable
+
+
+def constructor_arguments():
+    class Own(keras.layers.Layer):
+        def __init__(self, size):
+            super().__init__()
+            self.size = size
+
+    assert keras_private.constructor_arguments(Own(3)) == {"size": 3}
+    assert keras_private.constructor_arguments(Own(object())) is None
+
+
+def name_like():
+    new, old = keras.layers.Dense(2, name="new"), keras.layers.Dense(2, name="old")
+    outer = keras.Sequential([keras.Input((3,)), keras.Sequential([old], name="inner")])
+    assert old.kernel.path.endswith("inner/old/kernel") and outer.built
+    keras_private.name_like(new, old)
+    new.build((None, 3))
+    assert new.kernel.path == old.kernel.path.replace("/old/", "/new/")
+
+
+def put_layer():
+    model = _Subclassed()
+    model(np.zeros((1, 3)))
+    old, new = model.dense, keras.layers.Dense(5)
+    new.build((None, 3))
+    keras_private.put_layer(model, old, new)
+    assert [id(v) for v in model.variables] == [id(v) for v in new.variables]
+    model = keras.Sequential([keras.Input((3,)), old])
+    keras_private.put_layer(model, old, new)
+    keras_private.reconnect(model)
+    assert model.layers == [new] and model.output_shape == (None, 5)
+
+
+reconnect = put_layer
+
+
+def put_operation():
+    model = _functional()
+    old, new = model.layers[1], keras.layers.Dense(2)
+    new.build((None, 3))
+    keras_private.put_operation(model, old, new)
+    keras_private.put_layer(model, old, new)
+    x = np.ones((1, 3), "float32")
+    assert model.layers[1] is new and model.operations[1] is new
+    wanted, found = (keras.ops.convert_to_numpy(part(x)) for part in (new, model))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def without_nodes():
+    x = keras.Input((3,))
+    product = keras.ops.expand_dims(x, 1)
+    copy = keras_private.without_nodes(keras_private.producer(product))
+    assert keras_private.following(copy) == [] and copy is not keras_private.producer(product)
+    assert copy(keras.Input((4,))).shape == (None, 1, 4)
+
+
+def connected_like():
+    model = _functional()
+    dense = keras.layers.Dense(2)
+    swapped = {id(model.layers[1]): dense}
+    inputs = keras.Input((3,))
+    new = keras_private.connected_like(model, inputs, lambda part: swapped.get(id(part), part))
+    assert new.layers[1] is dense and new.name == model.name and new.input is inputs
+
+
 def following():
     model = _functional()
     assert keras_private.following(model.layers[0]) == [model.layers[1]]
@@ -382,6 +486,8 @@ def _own(tree):
             yield node.name
         elif isinstance(node, ast.alias):
             yield node.asname or node.name
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr__"):
+            yield getattr(node.args[1], "value", "")
 
 
 def _imports(tree):

@@ -119,6 +119,169 @@ def producer(tensor):
     return tensor._keras_history.operation
 
 
+# ---- surgery: layers in other places than the ones they were made for
+
+# What a layer keeps about its place among others, not about what it computes.
+BOOKKEEPING = frozenset(
+    (
+        "_layers",
+        "_metrics",
+        "_tracker",
+        "_tracked",
+        "_inbound_nodes",
+        "_outbound_nodes",
+        "_functional",
+        "_operations",
+        "_operations_by_depth",
+        "_nodes",
+        "_nodes_by_depth",
+        "_inputs",
+        "_outputs",
+        "_inputs_struct",
+        "_outputs_struct",
+        "_modules",
+        "_parameters",
+        "_buffers",
+        "_torch_params",
+        "_losses",
+        "_losses_override",
+        "_loss_ids",
+        "_auto_config",
+        "_trainable_variables",
+        "_non_trainable_variables",
+        "_seed_generators",
+        "_compile_config",
+        "_compile_loss",
+        "_compile_metrics",
+        "_loss_tracker",
+        "optimizer",
+        "loss",
+        "history",
+        "train_function",
+        "test_function",
+        "predict_function",
+        "build",
+        "quantize",
+        # TensorFlow's.
+        "_self_setattr_tracking",
+        "_self_unconditional_checkpoint_dependencies",
+        "_self_unconditional_dependency_names",
+        "_self_unconditional_deferred_dependencies",
+        "_self_update_uid",
+        "_self_name_based_restores",
+        "_self_saveable_object_factories",
+        "_saved_model_inputs_spec",
+        "_saved_model_arg_spec",
+    )
+)
+
+
+def is_remade_from_layers(model):
+    """Whether Keras can make a model again, of its own class, from other layers.
+
+    So it is with models whose constructor is that of `keras.Model` or `keras.Sequential`.
+    """
+    import keras
+    from keras.src.models.functional import Functional, functional_like_constructor
+
+    if isinstance(model, Functional):
+        return functional_like_constructor(type(model))
+    return isinstance(model, keras.Sequential) and (
+        type(model).__init__ is keras.Sequential.__init__
+    )
+
+
+def trusting():
+    """Context in which a config may hold Python functions: one just made of a living layer."""
+    from keras.src.saving.serialization_lib import SafeModeScope
+
+    return SafeModeScope(safe_mode=False)
+
+
+def compile_arguments(model):
+    """Dict of what `compile` was called with, the objects themselves, not their configs."""
+    return dict(model._compile_config.config)
+
+
+def set_own_trainable(layer, value):
+    """Sets the flag of a layer alone; the public setter changes all that it holds, too."""
+    layer._trainable = value
+
+
+def without_nodes(operation):
+    """A copy of an operation, which is no layer and has no state, for use in another graph."""
+    copy = object.__new__(type(operation))
+    vars(copy).update(vars(operation))
+    copy._inbound_nodes, copy._outbound_nodes = [], []
+    return copy
+
+
+def put_layer(holder, old, new):
+    """Lists `new` in place of `old` among the layers whose variables `holder` has.
+
+    Trackers only ever add: a layer that is no attribute any more keeps its variables in the model.
+    """
+    tracker = holder._tracker
+    if tracker.is_in_store("layers", new):
+        tracker.untrack(old)
+    elif tracker.is_in_store("layers", old):
+        tracker.replace_tracked_value("layers", old, new)
+    # Sequential models have a list of their own.
+    layers = vars(holder).get("_layers", [])
+    for index, layer in enumerate(layers):
+        if layer is old:
+            list.__setitem__(layers, index, new)
+    if hasattr(holder, "_torch_params"):
+        holder._track_variables()
+
+
+def put_operation(model, old, new):
+    """Makes the graph of a functional model call `new` where it called `old`."""
+    from keras.src.ops.function import make_node_key
+    from keras.src.ops.node import KerasHistory
+
+    model._operations = [new if op is old else op for op in model._operations]
+    for depth, operations in model._operations_by_depth.items():
+        model._operations_by_depth[depth] = [new if op is old else op for op in operations]
+    nodes = [node for nodes in model._nodes_by_depth.values() for node in nodes]
+    for node in [node for node in nodes if node.operation is old]:
+        node.operation = new
+        new._inbound_nodes.append(node)
+        for index, tensor in enumerate(node.outputs):
+            tensor._keras_history = KerasHistory(new, len(new._inbound_nodes) - 1, index)
+    new._outbound_nodes.extend(n for n in old._outbound_nodes if n not in new._outbound_nodes)
+    model._nodes = {make_node_key(n.operation, n.operation._inbound_nodes.index(n)) for n in nodes}
+
+
+def reconnect(model):
+    """Connects the layers of a Sequential model anew."""
+    if model._functional is not None:
+        model._maybe_rebuild()
+
+
+def name_like(new, old):
+    """Makes the variables of a layer that is yet to be built have the paths of another's."""
+    new._parent_path = old._parent_path
+
+
+def constructor_arguments(layer):
+    """Dict of what a layer's constructor was called with, or `None` if not all of it is plain."""
+    kept = getattr(layer, "_auto_config", None)
+    return None if kept is None else dict(kept.config)
+
+
+def connected_like(model, inputs, operation):
+    """A functional model with the connections of another.
+
+    Args:
+        model: The functional model, whose class takes what `keras.Model` takes.
+        inputs: Symbolic tensors in the structure of `model.input`.
+        operation: Function from each operation of the old model to that of the new one.
+    """
+    outputs = model._run_through_graph(inputs, operation_fn=operation)
+    return type(model)(inputs, outputs, name=model.name)
+
+
 # ---- variables
 
 

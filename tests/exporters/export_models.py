@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
-import pytest
 from keras import layers
+
+import tfcomp
 
 
 def _images(rng, n=3):
@@ -158,19 +159,18 @@ def stateful(rng):
 
 
 def quantized(rng):
-    tfcomp_layers = pytest.importorskip("tfcomp.layers")
-    clip = tfcomp_layers.WeightClip(1.0)
+    clip = tfcomp.layers.WeightClip(1.0)
     model = keras.Sequential(
         [
             keras.Input((12, 12, 3)),
-            tfcomp_layers.QuantizedConv2D(32, 3, kernel_quantizer="ternary"),
+            tfcomp.layers.QuantizedConv2D(32, 3, kernel_quantizer="ternary"),
             layers.BatchNormalization(),
-            tfcomp_layers.QuantizedSeparableConv2D(
+            tfcomp.layers.QuantizedSeparableConv2D(
                 64, 3, depthwise_quantizer="ternary", pointwise_quantizer="ternary"
             ),
             layers.GlobalAveragePooling2D(),
-            tfcomp_layers.HashedDense(40),
-            tfcomp_layers.QuantizedDense(
+            tfcomp.layers.HashedDense(40),
+            tfcomp.layers.QuantizedDense(
                 8, kernel_quantizer="binary", input_quantizer="binary", kernel_constraint=clip
             ),
         ]

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-import tfcomp.model.final_weights as final_weights
+from tfcomp import layers
 from tfcomp.exporters import export
+from tfcomp.quantizers.base import are_weights_as_stored
 
 tensorflow_only = pytest.mark.tensorflow
 
@@ -60,41 +61,16 @@ def test_other_backends_are_told_the_way(tmp_path, monkeypatch):
         export(small(), tmp_path / "x")
 
 
-class Binarized(keras.layers.Dense):
-    """A stand-in for the layers of tfcomp: signs of the kernel in the forward pass."""
-
-    as_stored = False
-
-    @staticmethod
-    def quantizer(kernel):
-        return keras.ops.where(kernel >= 0, 1.0, -1.0) * keras.ops.mean(keras.ops.abs(kernel))
-
-    @property
-    def weight_quantizers(self):
-        return [(self._kernel, self.quantizer)]
-
-    def call(self, inputs):
-        kernel = keras.ops.convert_to_tensor(self._kernel)
-        return keras.ops.matmul(inputs, kernel if Binarized.as_stored else self.quantizer(kernel))
-
-
-@pytest.fixture
-def stand_in(monkeypatch):
-    class Scope:
-        def __enter__(self):
-            Binarized.as_stored = True
-
-        def __exit__(self, *args):
-            Binarized.as_stored = False
-
-    monkeypatch.setattr(final_weights, "_as_stored", Scope)
+def binary(units):
+    """A layer of signs with one scale for each output."""
+    return layers.BinaryDense(units, scale=True, input_quantizer=None, use_bias=False)
 
 
 @tensorflow_only
-def test_quantized_layers_are_stored_quantized(tmp_path, stand_in):
+def test_quantized_layers_are_stored_quantized(tmp_path):
     import tensorflow as tf
 
-    model = keras.Sequential([keras.Input((64,)), Binarized(128), keras.layers.Dense(3)])
+    model = keras.Sequential([keras.Input((64,)), binary(128), keras.layers.Dense(3)])
     latent = model.get_weights()
     export(model, tmp_path / "model", verbose=False)
     x = np.random.default_rng(0).standard_normal((3, 64)).astype("float32")
@@ -103,23 +79,23 @@ def test_quantized_layers_are_stored_quantized(tmp_path, stand_in):
     assert (tmp_path / "model" / "saved_model.pb").stat().st_size < 35_000
     for old, new in zip(latent, model.get_weights()):
         np.testing.assert_array_equal(old, new)
-    assert not Binarized.as_stored
+    assert not are_weights_as_stored()
 
 
 @tensorflow_only
-def test_a_weight_shared_with_a_plain_layer_stays_latent(tmp_path, stand_in):
+def test_a_weight_shared_with_a_plain_layer_stays_latent(tmp_path):
     import tensorflow as tf
 
     class Tied(keras.layers.Layer):
         def __init__(self, layer):
             super().__init__()
-            self.kernel = layer._kernel
+            self.kernel = layer.kernel
 
         def call(self, x):
             return keras.ops.matmul(x, keras.ops.transpose(self.kernel))
 
     x = keras.Input((64,))
-    binarized = Binarized(128)
+    binarized = binary(128)
     hidden = binarized(x)
     model = keras.Model(x, Tied(binarized)(hidden))
     with pytest.warns(UserWarning, match="shared"):
@@ -129,23 +105,21 @@ def test_a_weight_shared_with_a_plain_layer_stays_latent(tmp_path, stand_in):
     np.testing.assert_allclose(served.serve(x), model(x), rtol=1e-5, atol=1e-4)
 
 
-def test_keras_exports_the_final_weights_and_the_latent_ones_come_back(
-    tmp_path, stand_in, monkeypatch
-):
-    model = keras.Sequential([keras.Input((64,)), Binarized(128)])
-    latent = np.array(model.layers[0]._kernel)
+def test_keras_exports_the_final_weights_and_the_latent_ones_come_back(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input((64,)), binary(128)])
+    latent = np.array(model.layers[0].kernel)
     seen = {}
 
     def fails(path, **kwargs):
-        seen.update(kwargs, kernel=np.array(model.layers[0]._kernel), scope=Binarized.as_stored)
+        seen.update(kwargs, kernel=np.array(model.layers[0].kernel), scope=are_weights_as_stored())
         raise ImportError("onnx is not installed")
 
     monkeypatch.setattr(model, "export", fails)
     with pytest.raises(ImportError, match="onnx"):
         export(model, tmp_path / "model.onnx", format="onnx", opset_version=17)
-    assert len(np.unique(seen["kernel"])) == 2 and seen["scope"]
+    assert len(np.unique(seen["kernel"])) == 2 * 128 and seen["scope"]
     assert seen["format"] == "onnx" and seen["opset_version"] == 17
-    np.testing.assert_array_equal(model.layers[0]._kernel, latent)
+    np.testing.assert_array_equal(model.layers[0].kernel, latent)
 
 
 @tensorflow_only

@@ -137,8 +137,9 @@ def test_says_what_it_leaves():
     done = tfcomp.quantize_activations(model, data=x, verbose=0)
     reasons = dict(done.left_out)
     assert reasons["lstm/lstm_cell"] == "no `Quantized` form of LSTMCell"
-    assert reasons["attend/query"] == "it is inside the code of MultiHeadAttention"
-    assert [row.path for row in done] == ["time/inner", "out"]
+    projections = [f"attend/{name}" for name in ("query", "key", "value", "attention_output")]
+    assert {row.path for row in done} == {*projections, "time/inner", "out"}
+    assert type(done.model.get_layer("attend").query_dense) is layers.QuantizedEinsumDense
     assert type(done.model.get_layer("time").layer) is layers.QuantizedDense
 
 

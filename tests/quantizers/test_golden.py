@@ -111,9 +111,9 @@ def test_parqs_binary_relaxation(name):
     ):
         state["share"] = np.float32(min(max((step - 2) / 5, 0), 1))
         tensors = {key: keras.ops.convert_to_tensor(array) for key, array in state.items()}
-        before = keras.ops.convert_to_tensor(value)
-        moved = relaxed.trained(before, tensors) - PARQ["rate"] * step_gradient
-        shown, new = relaxed(moved, relaxed.observe(before, step_gradient, moved, tensors))
+        value = keras.ops.convert_to_tensor(value)
+        seen, latent, tensors = relaxed.before(step_gradient, value, tensors)
+        shown, new = relaxed.after(latent - PARQ["rate"] * seen, tensors)
         value, state = numpy(shown), {key: numpy(tensor) for key, tensor in new.items()}
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
     assert len(np.unique(value)) == 2 ** SETS[name].bits

@@ -183,38 +183,22 @@ def test_mixed_precision_has_operands_of_half_precision():
     assert summary(model, print_table=False).macs == {(16, 16): 12}
 
 
-class Sign:
-    bits = 1
-
-    def __call__(self, x):
-        return keras.ops.where(x >= 0, 1.0, -1.0)
-
-
-class Binarized(layers.Dense):
-    """A stand-in for the layers of tfcomp."""
-
-    input_quantizer = Sign()
-
-    @property
-    def weight_quantizers(self):
-        return [(self._kernel, Sign())]
-
-
 def test_quantized_layers_are_weighed_as_quantized():
-    model = keras.Sequential([keras.Input((64,)), Binarized(32, use_bias=False, name="binary")])
+    model = keras.Sequential(
+        [keras.Input((64,)), tfcomp.layers.BinaryDense(32, use_bias=False, name="binary")]
+    )
     row = rows(model)["binary"]
     assert row.distinct == 2 and row.bits_per_weight < 1.1
     assert row.macs == {(1, 1): 2048}
 
 
 def test_layers_of_tfcomp():
-    tfcomp_layers = pytest.importorskip("tfcomp.layers")
     model = keras.Sequential(
         [
             keras.Input((8, 8, 16)),
-            tfcomp_layers.QuantizedConv2D(32, 3, kernel_quantizer="ternary", name="ternary"),
+            tfcomp.layers.QuantizedConv2D(32, 3, kernel_quantizer="ternary", name="ternary"),
             layers.Flatten(),
-            tfcomp_layers.HashedDense(10, compression=1 / 8, name="hashed"),
+            tfcomp.layers.HashedDense(10, compression=1 / 8, name="hashed"),
         ]
     )
     found = rows(model)

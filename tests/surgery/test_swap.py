@@ -233,18 +233,9 @@ def test_verbose_says_what_became_of_every_layer(capsys):
     assert "4 of 4" in rows["norm"]
 
 
-class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.dense = keras.layers.Dense(2)
-
-    def call(self, x):
-        return self.dense(x)
-
-
 def test_what_cannot_be_done_is_said():
-    with pytest.raises(ValueError, match=r"argument `model`.*made and connected by its own code"):
-        tfcomp.swap_layers(Subclassed(), {keras.layers.Dense: BinaryDense})
+    with pytest.raises(ValueError, match=r"argument `model`.*a keras\.Model"):
+        tfcomp.swap_layers(keras.layers.Dense(2), {keras.layers.Dense: BinaryDense})
     with pytest.raises(ValueError, match=r"argument `rules`.*Did you mean 'hidden'"):
         tfcomp.swap_layers(convnet(), {"hiden": BinaryDense})
     with pytest.raises(ValueError, match="argument `rules`"):
@@ -257,9 +248,3 @@ def test_what_cannot_be_done_is_said():
         tfcomp.swap_layers(convnet(), {"conv": keras.layers.Dense})
     with pytest.raises(ValueError, match=r"'hidden'.*cannot become a Conv2D.*units"):
         tfcomp.swap_layers(convnet(), {"hidden": keras.layers.Conv2D})
-    x = keras.Input((5, 4))
-    model = keras.Model(x, keras.layers.MultiHeadAttention(1, 2, name="attend")(x, x))
-    with pytest.raises(ValueError, match=r"made inside the code of 'attend'"):
-        tfcomp.swap_layers(model, {keras.layers.EinsumDense: tfcomp.layers.QuantizedEinsumDense})
-    keep = {keras.layers.EinsumDense: tfcomp.layers.QuantizedEinsumDense, "attend": None}
-    assert types(tfcomp.swap_layers(model, keep)) == types(model)

@@ -115,7 +115,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         self._bound = weakref.ref(model)
         self._optimizer = self._find_optimizer(model)
         layers = [site.layer for site in targets_lib.layer_sites(model)]
-        if model.variables and all(layer.built for layer in layers):
+        if model.variables and (model.built or all(layer.built for layer in layers)):
             self.attach(model)
         # Else the first step makes the weights.
 

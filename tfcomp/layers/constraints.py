@@ -2,11 +2,12 @@
 
 import keras
 
+from tfcomp.config import Configured
 from tfcomp.validation import check_number
 
 
 @keras.saving.register_keras_serializable("tfcomp")
-class WeightClip(keras.constraints.Constraint):
+class WeightClip(Configured, keras.constraints.Constraint):
     """Clips latent weights to `[-clip_value, clip_value]`, where the binary gradient reaches them.
 
     Args:

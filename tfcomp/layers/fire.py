@@ -6,7 +6,7 @@ Forrest Iandola et al., "SqueezeNet", arXiv:1602.07360.
 import keras
 
 from tfcomp.layers.base.composite import Composite
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, invalid
 
 
 @keras.saving.register_keras_serializable("tfcomp")
@@ -60,13 +60,11 @@ class FireModule(Composite):
         **kwargs,
     ):
         super().__init__(data_format=data_format, **kwargs)
-        pair = (expand, expand) if isinstance(expand, int) else tuple(expand)
-        if not isinstance(squeeze, int) or squeeze < 1:
-            raise invalid("squeeze", squeeze, "a positive integer")
-        if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        pair = tuple(expand) if isinstance(expand, (tuple, list)) else (expand, expand)
+        if len(pair) != 2:
             raise invalid("expand", expand, "a positive integer or a pair of them")
-        self.squeeze = squeeze
-        self.expand = pair
+        self.squeeze = check_integer("squeeze", squeeze, 1)
+        self.expand = tuple(check_integer("expand", number, 1) for number in pair)
         self.bypass = bool(bypass)
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias

@@ -8,317 +8,169 @@ Strings, `tfcomp.quantizers` objects and plain callables serve as quantizers. St
 objects take arguments, and callables cannot be saved unless they are registered with Keras.
 """
 
-import functools
-import warnings
-
 import keras
 
-from tfcomp import quantizers
-from tfcomp.layers.base.in_call import ReadInCall, apply_as_stored, in_call, training_in_call
-from tfcomp.layers.base.padding import pad_widths
-from tfcomp.layers.base.random_source import RandomSource
-from tfcomp.methods.trained_ternary.scales import TernaryScales
+from tfcomp.layers.base.quantized import (
+    BorderMixin,
+    DepthwiseMixin,
+    KernelMixin,
+    PaddedMixin,
+    SeparableMixin,
+    TransposeMixin,
+)
 from tfcomp.model.axes import einsum_output_axes
-from tfcomp.quantizers.base import are_weights_as_stored
-from tfcomp.validation import check_number
 
 
-def _quantized(layer, name, stored):
-    quantizer = layer.quantizer_of(name)
-    if quantizer is None or (are_weights_as_stored() and not layer.has_lora):
-        return stored()
-    return apply_as_stored(
-        layer.drawing(layer.quantized_weights[name], quantizer, training_in_call()), stored
-    )
-
-
-def _source_name(name):
-    return name.replace("quantizer", "random_source")
-
-
-def _scales_of(weight):
-    return f"{weight}_trained_scales"
-
-
-class QuantizedMixin:
-    """Quantizes the weights and inputs of the Keras layer it is mixed into.
-
-    Subclasses name their weights in `quantized_weights`, a dict from attribute to the name of the
-    argument, read each through `ReadInCall(_quantized)`, and say in `output_axes` along which axes
-    a kernel's output channels lie.
-    """
-
-    quantized_weights = {}
-    output_axes = {}
-
-    def __init__(self, *args, input_quantizer=None, **kwargs):
-        chosen = {name: kwargs.pop(name, None) for name in self.quantized_weights.values()}
-        super().__init__(*args, **kwargs)
-        chosen["input_quantizer"] = input_quantizer
-        for name, identifier in chosen.items():
-            quantizer = quantizers.get(identifier, name)
-            setattr(self, name, quantizer)
-            if getattr(quantizer, "stochastic", False):
-                source = RandomSource(quantizer.seed, name=_source_name(name))
-                setattr(self, _source_name(name), source)
-            self._warn_if_unclipped(name.replace("quantizer", "constraint"), quantizer)
-        for weight, name in self.quantized_weights.items():
-            quantizer = getattr(self, name)
-            if isinstance(quantizer, quantizers.TrainedTernary):
-                scales = TernaryScales(
-                    quantizer,
-                    functools.partial(getattr, self, weight),
-                    name=_scales_of(weight),
-                    dtype=self.dtype_policy,
-                )
-                setattr(self, scales.name, scales)
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        for weight in self.quantized_weights:
-            if hasattr(self, _scales_of(weight)):
-                getattr(self, _scales_of(weight)).build()
-
-    def _warn_if_unclipped(self, constraint, quantizer):
-        clip = getattr(quantizer, "clip_value", None)
-        if clip is not None and getattr(self, constraint, 0) is None:
-            warnings.warn(
-                f"Layer {self.name!r}: a latent weight beyond ±{clip} gets no gradient from "
-                f"{quantizer} and never comes back. Keep it inside with "
-                f"`{constraint}=tfcomp.layers.WeightClip({clip})`.",
-                stacklevel=4,
-            )
-
-    def quantizer_of(self, name):
-        """The quantizer of the weight called `name`, with the axes of its scales; or `None`."""
-        if hasattr(self, _scales_of(name)):
-            return getattr(self, _scales_of(name)).bind()
-        quantizer = getattr(self, self.quantized_weights[name])
-        if isinstance(quantizer, quantizers.Quantizer):
-            quantizer = quantizer.for_kernel(self._output_axes(name))
-        return quantizer
-
-    def _output_axes(self, name):
-        return self.output_axes[name]
-
-    @property
-    def has_lora(self):
-        """Whether LoRA is enabled; what is quantized then is the sum that Keras saves."""
-        return getattr(self, "lora_enabled", False)
-
-    @property
-    def weight_quantizers(self):
-        """The `(variable, quantizer)` pairs of the weights this layer quantizes in `call`.
-
-        Empty under LoRA, where no single variable holds what is quantized: save and load first.
-        """
-        if not self.built or self.has_lora:
-            return []
-        pairs = [(getattr(self, name), self.quantizer_of(name)) for name in self.quantized_weights]
-        return [(variable, quantizer) for variable, quantizer in pairs if quantizer is not None]
-
-    def drawing(self, name, quantizer, training):
-        """The quantizer, which was given as `name`, with what it draws from in training."""
-        source = getattr(self, _source_name(name), None) if training else None
-        if source is None:
-            return quantizer
-        return functools.partial(quantizer, seed_generator=source.generator)
-
-    def _prepare(self, inputs, training):
-        if self.input_quantizer is None:
-            return inputs
-        return self.drawing("input_quantizer", self.input_quantizer, training)(inputs)
-
-    def call(self, inputs, training=None):
-        inputs = self._prepare(inputs, training)
-        with in_call(self, training):
-            return super().call(inputs)
-
-    def get_config(self):
-        config = super().get_config()
-        for name in ("input_quantizer", *self.quantized_weights.values()):
-            config[name] = quantizers.serialize(getattr(self, name))
-        return config
-
-
-class _KernelMixin(QuantizedMixin):
-    """Quantizes the one kernel of a layer."""
-
-    quantized_weights = {"kernel": "kernel_quantizer"}
-    output_axes = {"kernel": (-1,)}
-    kernel = ReadInCall(_quantized)
-
-    def __init__(self, *args, kernel_quantizer=None, **kwargs):
-        super().__init__(*args, kernel_quantizer=kernel_quantizer, **kwargs)
-
-
-class _PadValueMixin(QuantizedMixin):
-    """Adds `pad_value` to a convolution."""
-
-    def __init__(self, *args, pad_value=0, **kwargs):
-        super().__init__(*args, **kwargs)
-        check_number("pad_value", pad_value)
-        self.pad_value = pad_value
-
-    def get_config(self):
-        return {**super().get_config(), "pad_value": self.pad_value}
-
-
-def _padding(layer, name, stored):
-    return "valid" if layer.pad_value != 0 else stored()
-
-
-class _PaddedMixin(_PadValueMixin):
-    """Pads the inputs before Keras's call, with no rest for that."""
-
-    padding = ReadInCall(_padding)
-
-    def _prepare(self, inputs, training):
-        inputs = super()._prepare(inputs, training)
-        if self.pad_value == 0 or self.padding == "valid":
-            return inputs
-        widths = pad_widths(self, keras.ops.shape(inputs))
-        return keras.ops.pad(inputs, widths, constant_values=self.pad_value)
-
-
-class _BorderMixin(_PadValueMixin):
-    """Pads by itself in layers with a `convolution_op`.
-
-    In training, what lies outside is added to the outputs: Keras's padding with zeros costs
-    nothing, and the share of the border is the same for all samples, so it is the convolution of
-    one image, zero but for its border. Inference may be of one image, and pads it.
-    """
-
-    def convolution_op(self, inputs, kernel):
-        if self.pad_value == 0 or self.padding != "same":
-            return super().convolution_op(inputs, kernel)
-        if not training_in_call():
-            return self._padded_convolution(inputs, kernel)
-        empty = keras.ops.zeros([1, *keras.ops.shape(inputs)[1:]], inputs.dtype)
-        border = self._padded_convolution(empty, kernel)
-        return super().convolution_op(inputs, kernel) + border
-
-    def _padded_convolution(self, inputs, kernel):
-        widths = pad_widths(self, keras.ops.shape(inputs))
-        return keras.ops.conv(
-            keras.ops.pad(inputs, widths, constant_values=self.pad_value),
-            kernel,
-            strides=list(self.strides),
-            padding="valid",
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
-        )
-
-
-def _serializable(cls):
-    base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
-    weights = "\n".join(
-        f"        {argument}: Quantizer of the {name.replace('_', ' ')}; `None` for none."
-        for name, argument in cls.quantized_weights.items()
-    )
-    padded = (
-        "        pad_value: What `padding='same'` and `'causal'` pad quantized inputs with; a\n"
-        "            binary input has no zero, so 1 or -1 suits it.\n"
-        if issubclass(cls, _PadValueMixin)
-        else ""
-    )
-    cls.__doc__ = f"""`keras.layers.{base.__name__}` with quantized weights and inputs.
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedDense(KernelMixin, keras.layers.Dense):
+    """`keras.layers.Dense` with quantized weights and inputs.
 
     Args:
-        *args, **kwargs: Those of `keras.layers.{base.__name__}`.
-        input_quantizer: Quantizer of the inputs; `None` for none.
-{weights}
-{padded}    """
-    return keras.saving.register_keras_serializable("tfcomp")(cls)
+        kernel_quantizer: Quantizer of the kernel: a name such as `"ternary"`, an object of
+            `tfcomp.quantizers`, any function from tensor to tensor, or `None` for none.
+        input_quantizer: Quantizer of the inputs, given likewise.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Dense`.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcomp
+    >>> layer = tfcomp.layers.QuantizedDense(16, kernel_quantizer="ternary", use_bias=False)
+    >>> outputs = layer(np.eye(4, dtype="float32"))
+    >>> len(np.unique(keras.ops.convert_to_numpy(outputs)))
+    3
+    """
 
 
-@_serializable
-class QuantizedDense(_KernelMixin, keras.layers.Dense):
-    pass
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedEinsumDense(KernelMixin, keras.layers.EinsumDense):
+    """`keras.layers.EinsumDense` with quantized weights and inputs.
 
+    Args:
+        kernel_quantizer: Quantizer of the kernel: a name such as `"ternary"`, an object of
+            `tfcomp.quantizers`, any function from tensor to tensor, or `None` for none.
+        input_quantizer: Quantizer of the inputs, given likewise.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.EinsumDense`.
+    """
 
-@_serializable
-class QuantizedEinsumDense(_KernelMixin, keras.layers.EinsumDense):
     def _output_axes(self, name):
         return einsum_output_axes(self.equation)
 
 
-@_serializable
-class QuantizedConv1D(_KernelMixin, _PaddedMixin, keras.layers.Conv1D):
-    pass
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedConv1D(PaddedMixin, KernelMixin, keras.layers.Conv1D):
+    """`keras.layers.Conv1D` with quantized weights and inputs.
+
+    `kernel_quantizer`, `input_quantizer` and `pad_value` are as in `QuantizedConv2D`; all other
+    arguments, and the shapes, as in `keras.layers.Conv1D`.
+    """
 
 
-@_serializable
-class QuantizedConv2D(_KernelMixin, _BorderMixin, keras.layers.Conv2D):
-    pass
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedConv2D(BorderMixin, KernelMixin, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with quantized weights and inputs.
+
+    Args:
+        kernel_quantizer: Quantizer of the kernel: a name such as `"ternary"`, an object of
+            `tfcomp.quantizers`, any function from tensor to tensor, or `None` for none.
+        input_quantizer: Quantizer of the inputs, given likewise.
+        pad_value: What `padding="same"` and `"causal"` pad quantized inputs with; a binary input
+            has no zero, so 1 or -1 suits it.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Conv2D`.
+
+    Example:
+
+    >>> import keras, tfcomp
+    >>> layer = tfcomp.layers.QuantizedConv2D(8, 3, kernel_quantizer="ternary", pad_value=1)
+    >>> layer(keras.Input((6, 6, 4))).shape
+    (None, 4, 4, 8)
+    """
 
 
-@_serializable
-class QuantizedConv3D(_KernelMixin, _BorderMixin, keras.layers.Conv3D):
-    pass
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedConv3D(BorderMixin, KernelMixin, keras.layers.Conv3D):
+    """`keras.layers.Conv3D` with quantized weights and inputs.
+
+    `kernel_quantizer`, `input_quantizer` and `pad_value` are as in `QuantizedConv2D`; all other
+    arguments, and the shapes, as in `keras.layers.Conv3D`.
+    """
 
 
-class _TransposeMixin(_KernelMixin):
-    output_axes = {"kernel": (-2,)}
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedConv1DTranspose(TransposeMixin, keras.layers.Conv1DTranspose):
+    """`keras.layers.Conv1DTranspose` with quantized weights and inputs.
+
+    `kernel_quantizer` and `input_quantizer` are as in `QuantizedDense`; all other arguments,
+    and the shapes, as in `keras.layers.Conv1DTranspose`.
+    """
 
 
-@_serializable
-class QuantizedConv1DTranspose(_TransposeMixin, keras.layers.Conv1DTranspose):
-    pass
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedConv2DTranspose(TransposeMixin, keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with quantized weights and inputs.
+
+    `kernel_quantizer` and `input_quantizer` are as in `QuantizedDense`; all other arguments,
+    and the shapes, as in `keras.layers.Conv2DTranspose`.
+    """
 
 
-@_serializable
-class QuantizedConv2DTranspose(_TransposeMixin, keras.layers.Conv2DTranspose):
-    pass
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedConv3DTranspose(TransposeMixin, keras.layers.Conv3DTranspose):
+    """`keras.layers.Conv3DTranspose` with quantized weights and inputs.
+
+    `kernel_quantizer` and `input_quantizer` are as in `QuantizedDense`; all other arguments,
+    and the shapes, as in `keras.layers.Conv3DTranspose`.
+    """
 
 
-@_serializable
-class QuantizedConv3DTranspose(_TransposeMixin, keras.layers.Conv3DTranspose):
-    pass
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedDepthwiseConv1D(PaddedMixin, DepthwiseMixin, keras.layers.DepthwiseConv1D):
+    """`keras.layers.DepthwiseConv1D` with quantized weights and inputs.
+
+    `depthwise_quantizer`, `input_quantizer` and `pad_value` are as in
+    `QuantizedDepthwiseConv2D`; all other arguments, and the shapes, as in
+    `keras.layers.DepthwiseConv1D`.
+    """
 
 
-class _DepthwiseMixin(_PaddedMixin):
-    quantized_weights = {"kernel": "depthwise_quantizer"}
-    output_axes = {"kernel": (-2, -1)}
-    kernel = ReadInCall(_quantized)
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedDepthwiseConv2D(PaddedMixin, DepthwiseMixin, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` with quantized weights and inputs.
 
-    def __init__(self, *args, depthwise_quantizer=None, **kwargs):
-        super().__init__(*args, depthwise_quantizer=depthwise_quantizer, **kwargs)
-
-
-@_serializable
-class QuantizedDepthwiseConv1D(_DepthwiseMixin, keras.layers.DepthwiseConv1D):
-    pass
-
-
-@_serializable
-class QuantizedDepthwiseConv2D(_DepthwiseMixin, keras.layers.DepthwiseConv2D):
-    pass
+    Args:
+        depthwise_quantizer: Quantizer of the depthwise kernel: a name such as `"ternary"`, an
+            object of `tfcomp.quantizers`, any function from tensor to tensor, or `None` for none.
+        input_quantizer: Quantizer of the inputs, given likewise.
+        pad_value: What `padding="same"` and `"causal"` pad quantized inputs with; a binary input
+            has no zero, so 1 or -1 suits it.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.DepthwiseConv2D`.
+    """
 
 
-class _SeparableMixin(_PaddedMixin):
-    quantized_weights = {
-        "depthwise_kernel": "depthwise_quantizer",
-        "pointwise_kernel": "pointwise_quantizer",
-    }
-    output_axes = {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
-    depthwise_kernel = ReadInCall(_quantized)
-    pointwise_kernel = ReadInCall(_quantized)
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedSeparableConv1D(PaddedMixin, SeparableMixin, keras.layers.SeparableConv1D):
+    """`keras.layers.SeparableConv1D` with quantized weights and inputs.
 
-    def __init__(self, *args, depthwise_quantizer=None, pointwise_quantizer=None, **kwargs):
-        super().__init__(
-            *args,
-            depthwise_quantizer=depthwise_quantizer,
-            pointwise_quantizer=pointwise_quantizer,
-            **kwargs,
-        )
+    `depthwise_quantizer`, `pointwise_quantizer`, `input_quantizer` and `pad_value` are as in
+    `QuantizedSeparableConv2D`; all other arguments, and the shapes, as in
+    `keras.layers.SeparableConv1D`.
+    """
 
 
-@_serializable
-class QuantizedSeparableConv1D(_SeparableMixin, keras.layers.SeparableConv1D):
-    pass
+@keras.saving.register_keras_serializable("tfcomp")
+class QuantizedSeparableConv2D(PaddedMixin, SeparableMixin, keras.layers.SeparableConv2D):
+    """`keras.layers.SeparableConv2D` with quantized weights and inputs.
 
-
-@_serializable
-class QuantizedSeparableConv2D(_SeparableMixin, keras.layers.SeparableConv2D):
-    pass
+    Args:
+        depthwise_quantizer: Quantizer of the depthwise kernel: a name such as `"ternary"`, an
+            object of `tfcomp.quantizers`, any function from tensor to tensor, or `None` for none.
+        pointwise_quantizer: Quantizer of the pointwise kernel, given likewise.
+        input_quantizer: Quantizer of the inputs, given likewise.
+        pad_value: What `padding="same"` and `"causal"` pad quantized inputs with; a binary input
+            has no zero, so 1 or -1 suits it.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.SeparableConv2D`.
+    """

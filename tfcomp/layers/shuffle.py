@@ -7,17 +7,12 @@ import keras
 from keras import ops
 
 from tfcomp.layers.base.composite import Composite
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, check_number, invalid
 
 
 def _check_groups(groups, channels, what):
     if channels % groups:
         raise invalid("groups", groups, f"a divisor of the {channels} {what}")
-
-
-def _check_positive(name, value):
-    if not isinstance(value, int) or value < 1:
-        raise invalid(name, value, "a positive integer")
 
 
 @keras.saving.register_keras_serializable("tfcomp")
@@ -52,11 +47,10 @@ class ChannelShuffle(keras.layers.Layer):
 
     def __init__(self, groups, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        _check_positive("groups", groups)
         data_format = keras.config.image_data_format() if data_format is None else data_format
         if data_format not in ("channels_first", "channels_last"):
             raise invalid("data_format", data_format, "'channels_first' or 'channels_last'")
-        self.groups = groups
+        self.groups = check_integer("groups", groups, 1)
         self.data_format = data_format
 
     def build(self, input_shape):
@@ -131,18 +125,15 @@ class ShuffleUnit(Composite):
         **kwargs,
     ):
         super().__init__(data_format=data_format, **kwargs)
-        _check_positive("filters", filters)
-        _check_positive("groups", groups)
-        if strides not in (1, 2):
-            raise invalid("strides", strides, "1 or 2")
-        if not 0 < bottleneck_ratio <= 1:
-            raise invalid("bottleneck_ratio", bottleneck_ratio, "a float in (0, 1]")
-        self.filters = filters
-        self.groups = groups
-        self.strides = strides
+        check_number("bottleneck_ratio", bottleneck_ratio, above=0)
+        if bottleneck_ratio > 1:
+            raise invalid("bottleneck_ratio", bottleneck_ratio, "a number in (0, 1]")
+        self.filters = check_integer("filters", filters, 1)
+        self.groups = check_integer("groups", groups, 1)
+        self.strides = check_integer("strides", strides, 1, 2)
         self.bottleneck_ratio = bottleneck_ratio
         self.first_grouped = bool(first_grouped)
-        _check_groups(groups, self._inside, "channels inside the unit")
+        _check_groups(self.groups, self._inside, "channels inside the unit")
 
     @property
     def _inside(self):

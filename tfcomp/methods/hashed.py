@@ -10,7 +10,7 @@ from keras import ops
 
 from tfcomp.layers.base.decoded import DecodedKernel
 from tfcomp.quantizers.base import with_gradient
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, check_number, invalid
 
 # More buckets than this and the 24 bits that choose one do not reach them all.
 _MOST_BUCKETS = 2**24
@@ -100,15 +100,14 @@ class HashedMixin(DecodedKernel):
 
     def __init__(self, *args, compression=1 / 8, buckets=None, seed=0, **kwargs):
         super().__init__(*args, **kwargs)
-        if buckets is None and not 0 < compression <= 1:
-            raise invalid("compression", compression, "a float in (0, 1]")
-        if buckets is not None and not (type(buckets) is int and 0 < buckets <= _MOST_BUCKETS):
-            raise invalid("buckets", buckets, f"an integer from 1 to {_MOST_BUCKETS}")
-        if type(seed) is not int or not 0 <= seed < 2**31:
-            raise invalid("seed", seed, "an integer in [0, 2**31)")
+        check_number("compression", compression, above=0)
+        if compression > 1:
+            raise invalid("compression", compression, "a number in (0, 1]")
         self.compression = compression
-        self.buckets = buckets
-        self.seed = seed
+        self.buckets = (
+            None if buckets is None else check_integer("buckets", buckets, 1, _MOST_BUCKETS)
+        )
+        self.seed = check_integer("seed", seed, 0, 2**31 - 1)
 
     def add_parts(self, initializer, regularizer, constraint):
         size = math.prod(self.kernel_shape)
@@ -149,9 +148,9 @@ class HashedMixin(DecodedKernel):
         }
 
 
-def _hashed(cls):
-    base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
-    cls.__doc__ = f"""`keras.layers.{base.__name__}` with far fewer weights than connections.
+@keras.saving.register_keras_serializable("tfcomp")
+class HashedDense(HashedMixin, keras.layers.Dense):
+    """`keras.layers.Dense` with far fewer weights than connections.
 
     Connection `(i, j)` to output channel `j` has the weight `buckets[h(i, j)] * ξ(i, j)`, with a
     hash `h` that spreads the connections over the buckets and a second one `ξ = ±1` that keeps
@@ -159,14 +158,14 @@ def _hashed(cls):
     buckets are stored and trained; hashes are computed from the seed.
 
     Args:
-        *args, **kwargs: Those of `keras.layers.{base.__name__}`. `kernel_regularizer` and
-            `kernel_constraint` are those of the buckets. `kernel_initializer` is given the
-            shape of the whole kernel, and each bucket gets one of its values, so that the variance
-            is right for the layer's size.
         compression: Buckets as a fraction of the connections, in (0, 1].
         buckets: Number of buckets, instead of `compression`.
         seed: Seed of the hash, an integer in [0, 2**31); layers with different seeds collide
             differently.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Dense`. `kernel_regularizer` and `kernel_constraint` are those of the
+            buckets. `kernel_initializer` is given the shape of the whole kernel, and each bucket
+            gets one of its values, so that the variance is right for the layer's size.
 
     Raises:
         ValueError: If `compression`, `buckets` or `seed` is out of range.
@@ -177,44 +176,63 @@ def _hashed(cls):
 
     Example:
 
-    >>> import keras, tfcomp
-{_EXAMPLES[base.__name__]}
-    """
-    return keras.saving.register_keras_serializable("tfcomp")(cls)
-
-
-_EXAMPLES = {
-    "Dense": """\
+    >>> import tfcomp
     >>> layer = tfcomp.layers.HashedDense(100, compression=1 / 8)
     >>> layer.build((None, 64))
     >>> layer.count_params()
-    900""",
-    **{
-        f"Conv{rank}D": f"""\
-    >>> layer = tfcomp.layers.HashedConv{rank}D(16, 3, compression=1 / 8)
-    >>> layer.build((None, {rank * "9, "}4))
-    >>> layer.count_params()
-    {3**rank * 4 * 16 // 8 + 16}"""
-        for rank in (1, 2, 3)
-    },
-}
+    900
+    """
 
 
-@_hashed
-class HashedDense(HashedMixin, keras.layers.Dense):
-    pass
-
-
-@_hashed
-class HashedConv1D(HashedMixin, keras.layers.Conv1D):
-    pass
-
-
-@_hashed
+@keras.saving.register_keras_serializable("tfcomp")
 class HashedConv2D(HashedMixin, keras.layers.Conv2D):
-    pass
+    """`keras.layers.Conv2D` with far fewer weights than connections.
+
+    Connection `(i, j)` to output channel `j` has the weight `buckets[h(i, j)] * ξ(i, j)`, with a
+    hash `h` that spreads the connections over the buckets and a second one `ξ = ±1` that keeps
+    inner products unbiased; `i` counts all other axes of the kernel as they lie in memory. Only the
+    buckets are stored and trained; hashes are computed from the seed.
+
+    Args:
+        compression: Buckets as a fraction of the connections, in (0, 1].
+        buckets: Number of buckets, instead of `compression`.
+        seed: Seed of the hash, an integer in [0, 2**31); layers with different seeds collide
+            differently.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Conv2D`. `kernel_regularizer` and `kernel_constraint` are those of the
+            buckets. `kernel_initializer` is given the shape of the whole kernel, and each bucket
+            gets one of its values, so that the variance is right for the layer's size.
+
+    Raises:
+        ValueError: If `compression`, `buckets` or `seed` is out of range.
+
+    Reference:
+        Wenlin Chen et al., "Compressing Neural Networks with the Hashing Trick",
+        arXiv:1504.04788.
+
+    Example:
+
+    >>> import tfcomp
+    >>> layer = tfcomp.layers.HashedConv2D(16, 3, compression=1 / 8)
+    >>> layer.build((None, 9, 9, 4))
+    >>> layer.count_params()
+    88
+    """
 
 
-@_hashed
+@keras.saving.register_keras_serializable("tfcomp")
+class HashedConv1D(HashedMixin, keras.layers.Conv1D):
+    """`keras.layers.Conv1D` with far fewer weights than connections.
+
+    `compression`, `buckets` and `seed` are as in `HashedConv2D`; all other arguments, and the
+    shapes, as in `keras.layers.Conv1D`.
+    """
+
+
+@keras.saving.register_keras_serializable("tfcomp")
 class HashedConv3D(HashedMixin, keras.layers.Conv3D):
-    pass
+    """`keras.layers.Conv3D` with far fewer weights than connections.
+
+    `compression`, `buckets` and `seed` are as in `HashedConv2D`; all other arguments, and the
+    shapes, as in `keras.layers.Conv3D`.
+    """

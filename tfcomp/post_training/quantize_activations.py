@@ -10,7 +10,7 @@ import numpy as np
 from tfcomp import surgery
 from tfcomp import targets as targets_lib
 from tfcomp.layers import quantized
-from tfcomp.layers.quantized import QuantizedMixin
+from tfcomp.layers.base.quantized import QuantizedMixin
 from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
 from tfcomp.model.progress import Progress
@@ -18,7 +18,6 @@ from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
 from tfcomp.quantizers.base import Quantizer
 from tfcomp.quantizers.fixed_point import FixedPoint
-from tfcomp.surgery.reach import unreachable
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 _COLUMNS = {
@@ -100,7 +99,7 @@ def quantize_activations(
     verbose = check_verbose(verbose)
     targets_lib.check_built(model)
     order = call_order(model, next(batches(data, batch_size))[0])
-    prepare = functools.partial(_plan, unreachable(model), order, bits)
+    prepare = functools.partial(_plan, order, bits)
     find = functools.partial(targets_lib.find_layers, suits=_takes_numbers)
     plans, left_out = choose(model, targets, prepare, ["bits"], find)
     plans.sort(key=lambda plan: order[id(plan[0].layer)])
@@ -121,7 +120,7 @@ def quantize_activations(
         rows.append(QuantizedInputs(target.path, float(smallest), float(largest), choice))
         progress.line(f"{target.path}: {smallest:.4g} to {largest:.4g}, {choice!r}")
     progress.left_out(left_out)
-    new = surgery.swap_layers(model, rules)
+    new = surgery.swapped_copy(model, rules)
     return Result(new, rows, left_out, f"Quantized inputs of {new.name}", _COLUMNS)
 
 
@@ -147,15 +146,13 @@ def _takes_numbers(layer):
     return has_kernel and not isinstance(layer, keras.layers.Embedding)
 
 
-def _plan(unreachable, order, bits, target):
+def _plan(order, bits, target):
     """The target, and what its inputs become."""
     layer = target.layer
     if getattr(layer, "input_quantizer", None) is not None:
         raise Unsuited("it quantizes its inputs already")
     if _quantized_class(layer) is None:
         raise Unsuited(f"no `Quantized` form of {type(layer).__name__}")
-    if id(layer) in unreachable:
-        raise Unsuited(unreachable[id(layer)])
     if id(layer) not in order:
         raise Unsuited("the model does not call it")
     choice = target.options.get("bits", bits)

@@ -6,7 +6,7 @@ import contextvars
 import keras
 
 from tfcomp.config import Configured
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, invalid
 
 
 class Quantizer(Configured):
@@ -60,6 +60,19 @@ class Quantizer(Configured):
         """
         return self
 
+    def make_scales(self, weight, **kwargs):
+        """Returns what holds the scales that are trained for one weight of a layer, or `None`.
+
+        A quantizer with trained scales returns a part of the layer: a `keras.layers.Layer` with the
+        attribute `is_part`, `bind()`, which returns the quantizer with these scales,
+        and `fit_to_weight()`, which sets them to the best ones for the weight as it is.
+
+        Args:
+            weight: Function that returns the latent weight.
+            **kwargs: Those of `keras.layers.Layer` for the part.
+        """
+        return None
+
 
 def with_gradient(inputs, levels, gradient):
     """Returns `levels(inputs)`, differentiated as `gradient` says.
@@ -92,9 +105,11 @@ def widened(inputs):
 
 
 def check_bits(bits, name="bits"):
-    """Raises unless `bits`, an argument called `name`, is an integer from 1 to 8, or 32."""
-    if type(bits) is not int or bits not in (*range(1, 9), 32):
+    """Returns `bits`, an argument called `name`, if it is an integer from 1 to 8, or 32."""
+    bits = check_integer(name, bits, 1, 32)
+    if 8 < bits < 32:
         raise invalid(name, bits, "an integer from 1 to 8, or 32")
+    return bits
 
 
 _KNOWN = {}

@@ -11,7 +11,7 @@ from keras import ops
 
 from tfcomp.quantizers.base import Quantizer, register, with_gradient
 from tfcomp.quantizers.scales import other_axes
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer
 
 
 @register("fine_grained_ternary")
@@ -44,9 +44,7 @@ class FineGrainedTernary(Quantizer):
     bits = 2
 
     def __init__(self, group_size=4, symmetric=True):
-        if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
-            raise invalid("group_size", group_size, "a positive integer")
-        self.group_size = group_size
+        self.group_size = check_integer("group_size", group_size, 1)
         self.symmetric = bool(symmetric)
 
     def for_kernel(self, axis):

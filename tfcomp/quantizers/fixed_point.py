@@ -5,7 +5,7 @@ from keras import ops
 
 from tfcomp.quantizers.base import Quantizer, register, with_gradient
 from tfcomp.quantizers.scales import other_axes
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, invalid
 
 # Largest exponent of a step.
 _MOST = 64
@@ -33,9 +33,8 @@ class FixedPoint(Quantizer):
     """
 
     def __init__(self, integer_bits=2, fraction_bits=5, signed=True):
-        for name, value in (("integer_bits", integer_bits), ("fraction_bits", fraction_bits)):
-            if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST:
-                raise invalid(name, value, f"an integer from -{_MOST} to {_MOST}")
+        integer_bits = check_integer("integer_bits", integer_bits, -_MOST, _MOST)
+        fraction_bits = check_integer("fraction_bits", fraction_bits, -_MOST, _MOST)
         if not 1 <= integer_bits + fraction_bits <= 23:
             raise invalid(
                 "fraction_bits", fraction_bits, "1 to 23 bits together with `integer_bits`"
@@ -59,6 +58,7 @@ class FixedPoint(Quantizer):
         Raises:
             ValueError: If `values` is empty or not finite.
         """
+        bits = check_integer("bits", bits)
         values = np.asarray(values, np.float64)
         if not values.size or not np.isfinite(values).all():
             raise invalid("values", values, "finite numbers")
@@ -135,9 +135,7 @@ class DynamicFixedPoint(Quantizer):
     """
 
     def __init__(self, bits=8):
-        if type(bits) is not int or not 2 <= bits <= 16:
-            raise invalid("bits", bits, "an integer from 2 to 16")
-        self.bits = bits
+        self.bits = check_integer("bits", bits, 2, 16)
 
     def quantize(self, inputs):
         return with_gradient(inputs, self._round, lambda x, g: g)

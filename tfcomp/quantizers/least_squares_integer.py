@@ -7,7 +7,7 @@ from keras import ops
 
 from tfcomp.quantizers.base import Quantizer, register, with_gradient
 from tfcomp.quantizers.scales import other_axes
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer
 
 # What the largest integer stands for at first, in parts of the largest magnitude.
 _FIRST = tuple(0.8**i for i in range(12))
@@ -43,13 +43,9 @@ class LeastSquaresInteger(Quantizer):
     """
 
     def __init__(self, bits=3, per_channel=False, sweeps=5):
-        if isinstance(bits, bool) or bits not in range(2, 9):
-            raise invalid("bits", bits, "an integer from 2 to 8")
-        if type(sweeps) is not int or sweeps < 1:
-            raise invalid("sweeps", sweeps, "a positive integer")
-        self.bits = int(bits)
+        self.bits = check_integer("bits", bits, 2, 8)
         self.per_channel = bool(per_channel)
-        self.sweeps = sweeps
+        self.sweeps = check_integer("sweeps", sweeps, 1)
 
     def for_kernel(self, axis):
         copy = LeastSquaresInteger(**self.get_config())

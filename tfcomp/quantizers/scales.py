@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer
 
 
 def as_axes(axis):
@@ -13,10 +13,8 @@ def as_axes(axis):
     """
     if axis is None:
         return None
-    axes = (axis,) if isinstance(axis, int) else axis
-    if not isinstance(axes, (tuple, list)) or not all(type(a) is int for a in axes):
-        raise invalid("axis", axis, "an integer, a tuple of integers, or None")
-    return tuple(axes)
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    return tuple(check_integer("axis", a) for a in axes)
 
 
 def other_axes(inputs, axis):

@@ -1,6 +1,19 @@
-"""What stands for the derivative of the sign, which is zero wherever it exists."""
+"""The sign, and what stands for its derivative, which is zero wherever it exists."""
 
 from keras import ops
+
+
+def sign(inputs):
+    """The sign, with `sign(0) = +1`: two levels and no third."""
+    # On TensorFlow a choice between two numbers, broadcast, is slower.
+    return ops.sign(ops.sign(inputs) + 0.5)
+
+
+def inside(inputs, clip_value):
+    """1 where `|x| <= clip_value`, 0 elsewhere: the derivative of hard tanh."""
+    if clip_value is None:
+        return ops.ones_like(inputs)
+    return ops.cast(ops.less_equal(ops.abs(inputs), clip_value), inputs.dtype)
 
 
 def approx(inputs):

@@ -1,5 +1,5 @@
 """Changes the layers of a model."""
 
-from tfcomp.surgery.swap import swap_layers
+from tfcomp.surgery.swap import swap_layers, swapped_copy
 
-__all__ = ["swap_layers"]
+__all__ = ["swap_layers", "swapped_copy"]

@@ -1,30 +1,22 @@
 """Carries configuration and weights from one layer over to another of a different class."""
 
-import inspect
-
 import keras
 
 from tfcomp import targets
+from tfcomp.layers.base.arguments import constructor_parameters
+from tfcomp.surgery import state
 
 # What is a layer's own rather than its class's.
 _OWN = ("name", "trainable", "dtype")
 
 
 def _parameters(cls):
-    """Constructor parameters of a class and of those it passes the rest on to."""
-    found = {}
-    for base in cls.__mro__:
-        if base is object or "__init__" not in vars(base):
-            continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-        for parameter in parameters:
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                found.setdefault(parameter.name, parameter)
-        # A class that takes *args has the signature of the class it extends; others say so.
-        passes_on = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
-        if not passes_on and not vars(base).get("takes_arguments_of_base"):
-            break
-    return found
+    """Constructor parameters of a class, by name."""
+    return {
+        p.name: p
+        for p in constructor_parameters(cls)
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
 
 
 def _required(cls):
@@ -33,7 +25,7 @@ def _required(cls):
 
 def chosen_config(layer):
     """The part of a layer's config that its user chose: what differs from the class's defaults."""
-    config = layer.get_config()
+    config = state.own_config(layer)
     required = {name: config[name] for name in _required(type(layer)) if name in config}
     defaults = type(layer).from_config(dict(required)).get_config()
     return {

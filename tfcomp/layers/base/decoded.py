@@ -7,6 +7,7 @@ import math
 import keras
 
 from tfcomp import targets
+from tfcomp.layers.base.arguments import NamedArguments
 from tfcomp.model.macs import positions
 
 _GIVEN = contextvars.ContextVar("tfcomp_decoded_kernels", default=None)
@@ -28,7 +29,7 @@ def decoded_kernels(kernels):
         _GIVEN.reset(token)
 
 
-class DecodedKernel:
+class DecodedKernel(NamedArguments):
     """Replaces the kernel of Keras's Dense or Conv* by one that is computed from other variables.
 
     Subclasses define `add_parts`, which makes these variables, `parts`, which lists them, and
@@ -38,6 +39,7 @@ class DecodedKernel:
         calls_kernel: Whether inference reads the kernel. Then an exporter computes it once.
     """
 
+    refused_arguments = ("lora_rank", "lora_alpha", "quantization_config")
     calls_kernel = True
 
     def add_parts(self, initializer, regularizer, constraint):

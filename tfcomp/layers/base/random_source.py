@@ -14,6 +14,8 @@ class RandomSource(keras.layers.Layer):
         seed: Integer, or `None` for one that follows `keras.utils.set_random_seed`.
     """
 
+    is_part = True
+
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.generator = keras.random.SeedGenerator(seed)

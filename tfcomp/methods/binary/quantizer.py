@@ -10,20 +10,8 @@ from keras import ops
 from tfcomp.quantizers import sign_slopes
 from tfcomp.quantizers.base import Quantizer, alias, register, widened, with_gradient
 from tfcomp.quantizers.scales import as_axes, other_axes
-from tfcomp.validation import check_number, invalid
-
-
-def sign(inputs):
-    """The sign, with `sign(0) = +1`: two levels and no third."""
-    # On TensorFlow a choice between two numbers, broadcast, is slower.
-    return ops.sign(ops.sign(inputs) + 0.5)
-
-
-def inside(inputs, clip_value):
-    """1 where `|x| <= clip_value`, 0 elsewhere: the derivative of hard tanh."""
-    if clip_value is None:
-        return ops.ones_like(inputs)
-    return ops.cast(ops.less_equal(ops.abs(inputs), clip_value), inputs.dtype)
+from tfcomp.quantizers.sign_slopes import inside, sign
+from tfcomp.validation import check_integer, check_number, invalid
 
 
 def random_sign(inputs, uniform):
@@ -89,7 +77,7 @@ class Binary(Quantizer):
         self.gradient, self.beta = gradient, beta
         self.axis = as_axes(axis)
         self.stochastic = bool(stochastic)
-        self.seed = seed
+        self.seed = None if seed is None else check_integer("seed", seed, 0)
 
     @property
     def levels(self):

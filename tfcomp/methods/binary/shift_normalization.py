@@ -6,12 +6,13 @@ Itay Hubara, Matthieu Courbariaux et al., "Binarized Neural Networks", arXiv:160
 import keras
 from keras import ops
 
+from tfcomp.layers.base.arguments import NamedArguments
 from tfcomp.methods.binary.ap2 import ap2
 from tfcomp.validation import invalid
 
 
 @keras.saving.register_keras_serializable("tfcomp")
-class ShiftBatchNormalization(keras.layers.BatchNormalization):
+class ShiftBatchNormalization(NamedArguments, keras.layers.BatchNormalization):
     """Batch normalization whose factors are powers of two, so that nothing is multiplied.
 
     With `AP2(x) = sign(x) 2**round(log2 |x|)`, the mean μ of a batch and `C = x - μ`:
@@ -22,8 +23,8 @@ class ShiftBatchNormalization(keras.layers.BatchNormalization):
     At inference μ and σ² are moving averages. Gradients pass AP2 as they would the identity.
 
     Args:
-        axis, momentum, epsilon, center, scale, **kwargs: Those of
-            `keras.layers.BatchNormalization`, but for batch renormalization and synchronization.
+        *args, **kwargs: Those of `keras.layers.BatchNormalization`, but for batch renormalization
+            and synchronization.
 
     Input shape:
         Any; channels lie along `axis`.
@@ -47,11 +48,13 @@ class ShiftBatchNormalization(keras.layers.BatchNormalization):
     [0.5, -0.5, 1.5, -1.5]
     """
 
-    def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, center=True, scale=True, **kwargs):
+    refused_arguments = ("renorm", "renorm_clipping", "renorm_momentum", "synchronized")
+
+    def __init__(self, *args, **kwargs):
         for name in ("renorm", "synchronized"):
             if kwargs.get(name):
                 raise invalid(name, kwargs[name], "False: there is no such form by shifts")
-        super().__init__(axis, momentum, epsilon, center, scale, **kwargs)
+        super().__init__(*args, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
         # In half precision, squares overflow and moving averages stand still.

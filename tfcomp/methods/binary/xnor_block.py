@@ -7,7 +7,7 @@ import keras
 
 from tfcomp.layers.base.composite import Composite
 from tfcomp.methods.binary.layers import BinaryConv2D
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, invalid
 
 
 @keras.saving.register_keras_serializable("tfcomp")
@@ -78,11 +78,11 @@ class XNORBlock(Composite):
         super().__init__(data_format=data_format, **kwargs)
         if pool_strides is not None and pool_size is None:
             raise invalid("pool_strides", pool_strides, "None where there is no `pool_size`")
-        self.filters = filters
+        self.filters = check_integer("filters", filters, 1)
         self.kernel_size = kernel_size
         self.strides = strides
         self.padding = padding
-        self.groups = groups
+        self.groups = check_integer("groups", groups, 1)
         self.pool_size = pool_size
         self.pool_strides = pool_strides
         self.scale = bool(scale)

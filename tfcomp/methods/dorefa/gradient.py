@@ -10,6 +10,7 @@ from keras import ops
 from tfcomp.layers.base.random_source import RandomSource
 from tfcomp.methods.dorefa.quantizer import to_grid
 from tfcomp.quantizers.base import check_bits, widened, with_gradient
+from tfcomp.validation import check_integer
 
 
 @keras.saving.register_keras_serializable("tfcomp")
@@ -27,16 +28,18 @@ class GradientQuantization(keras.layers.Layer):
         seed: Seed of the noise.
         **kwargs: Those of `keras.layers.Layer`.
 
+    Raises:
+        ValueError: For other numbers of bits.
+
     Reference:
         Shuchang Zhou et al., "DoReFa-Net", arXiv:1606.06160.
     """
 
     def __init__(self, bits=6, seed=None, **kwargs):
         super().__init__(**kwargs)
-        check_bits(bits)
-        self.bits = bits
-        self.seed = seed
-        self.noise = RandomSource(seed, name="noise")
+        self.bits = check_bits(bits)
+        self.seed = None if seed is None else check_integer("seed", seed, 0)
+        self.noise = RandomSource(self.seed, name="noise")
 
     def build(self, input_shape):
         self.built = True

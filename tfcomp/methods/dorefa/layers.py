@@ -9,7 +9,7 @@ import keras
 from tfcomp.layers import quantized
 from tfcomp.layers.base.in_call import ReadInCall
 from tfcomp.methods.dorefa.gradient import GradientQuantization
-from tfcomp.quantizers import DoReFa
+from tfcomp.methods.dorefa.quantizer import DoReFa
 from tfcomp.quantizers.base import check_bits
 
 
@@ -20,14 +20,14 @@ def _activation(layer, name, stored):
 class _DoReFaMixin:
     """Sets a quantized layer up by the paper's three numbers of bits: W, A and G."""
 
+    refused_arguments = ("kernel_quantizer", "input_quantizer")
     activation = ReadInCall(_activation)
 
     def __init__(
         self, *args, weight_bits=1, activation_bits=2, gradient_bits=32, seed=None, **kwargs
     ):
-        bits = {"weight": weight_bits, "activation": activation_bits, "gradient": gradient_bits}
-        for name, number in bits.items():
-            check_bits(number, f"{name}_bits")
+        weight_bits = check_bits(weight_bits, "weight_bits")
+        activation_bits = check_bits(activation_bits, "activation_bits")
         super().__init__(
             *args,
             kernel_quantizer=None if weight_bits == 32 else DoReFa(weight_bits),
@@ -38,11 +38,11 @@ class _DoReFaMixin:
         )
         self.weight_bits = weight_bits
         self.activation_bits = activation_bits
-        self.gradient_bits = gradient_bits
-        self.seed = seed
+        self.gradient_bits = check_bits(gradient_bits, "gradient_bits")
         self.gradient_quantization = GradientQuantization(
-            gradient_bits, seed, dtype=self.dtype_policy, name="gradient_quantization"
+            self.gradient_bits, seed, dtype=self.dtype_policy, name="gradient_quantization"
         )
+        self.seed = self.gradient_quantization.seed
 
     def call(self, inputs, training=None):
         outputs = super().call(inputs, training=training)
@@ -64,22 +64,23 @@ class _DoReFaMixin:
         }
 
 
-def _serializable(cls):
-    base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
-    cls.__doc__ = f"""`keras.layers.{base.__name__}` with weights, inputs and gradients of few bits.
+@keras.saving.register_keras_serializable("tfcomp")
+class DoReFaDense(_DoReFaMixin, quantized.QuantizedDense):
+    """`keras.layers.Dense` with weights, inputs and gradients of few bits.
 
     A network of such layers is what the paper calls W-A-G, "1-2-6" for instance. Inputs are
     activations in [0, 1], so batch normalization goes before them; its first and last layer stay in
     float.
 
     Args:
-        *args, **kwargs: Those of `keras.layers.{base.__name__}`.
         weight_bits: Bits of the weights, 1 to 8; 32 for weights as they are. See
             `tfcomp.quantizers.DoReFa`.
         activation_bits: Bits of the inputs, 1 to 8; 32 for inputs as they are.
         gradient_bits: Bits of the gradients of the product in training, 1 to 8; 32 for gradients as
             they are. See `tfcomp.layers.GradientQuantization`.
         seed: Seed of the noise in the gradients.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Dense`.
 
     Raises:
         ValueError: For other numbers of bits.
@@ -91,29 +92,60 @@ def _serializable(cls):
     Example:
 
     >>> import tfcomp
-    >>> arguments = {{"weight_bits": 1, "activation_bits": 2, "gradient_bits": 6}}
-    >>> layer = tfcomp.layers.{cls.__name__}({"8" if base.__name__ == "Dense" else "8, 3"}, **arguments)
+    >>> layer = tfcomp.layers.DoReFaDense(8, weight_bits=1, activation_bits=2, gradient_bits=6)
     >>> layer.kernel_quantizer, layer.gradient_bits
     (DoReFa(bits=1, mode='weights'), 6)
-    """  # noqa: E501
-    return keras.saving.register_keras_serializable("tfcomp")(cls)
+    """
 
 
-@_serializable
-class DoReFaDense(_DoReFaMixin, quantized.QuantizedDense):
-    pass
-
-
-@_serializable
-class DoReFaConv1D(_DoReFaMixin, quantized.QuantizedConv1D):
-    pass
-
-
-@_serializable
+@keras.saving.register_keras_serializable("tfcomp")
 class DoReFaConv2D(_DoReFaMixin, quantized.QuantizedConv2D):
-    pass
+    """`keras.layers.Conv2D` with weights, inputs and gradients of few bits.
+
+    A network of such layers is what the paper calls W-A-G, "1-2-6" for instance. Inputs are
+    activations in [0, 1], so batch normalization goes before them; its first and last layer stay in
+    float.
+
+    Args:
+        weight_bits: Bits of the weights, 1 to 8; 32 for weights as they are. See
+            `tfcomp.quantizers.DoReFa`.
+        activation_bits: Bits of the inputs, 1 to 8; 32 for inputs as they are.
+        gradient_bits: Bits of the gradients of the product in training, 1 to 8; 32 for gradients as
+            they are. See `tfcomp.layers.GradientQuantization`.
+        seed: Seed of the noise in the gradients.
+        pad_value: What `padding="same"` and `"causal"` pad with.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Conv2D`.
+
+    Raises:
+        ValueError: For other numbers of bits.
+
+    Reference:
+        Shuchang Zhou et al., "DoReFa-Net: Training Low Bitwidth Convolutional Neural Networks with
+        Low Bitwidth Gradients", arXiv:1606.06160.
+
+    Example:
+
+    >>> import tfcomp
+    >>> layer = tfcomp.layers.DoReFaConv2D(8, 3, weight_bits=1, activation_bits=2, gradient_bits=6)
+    >>> layer.kernel_quantizer, layer.gradient_bits
+    (DoReFa(bits=1, mode='weights'), 6)
+    """
 
 
-@_serializable
+@keras.saving.register_keras_serializable("tfcomp")
+class DoReFaConv1D(_DoReFaMixin, quantized.QuantizedConv1D):
+    """`keras.layers.Conv1D` with weights, inputs and gradients of few bits.
+
+    `weight_bits`, `activation_bits`, `gradient_bits`, `seed` and `pad_value` are as in
+    `DoReFaConv2D`; all other arguments, and the shapes, as in `keras.layers.Conv1D`.
+    """
+
+
+@keras.saving.register_keras_serializable("tfcomp")
 class DoReFaConv3D(_DoReFaMixin, quantized.QuantizedConv3D):
-    pass
+    """`keras.layers.Conv3D` with weights, inputs and gradients of few bits.
+
+    `weight_bits`, `activation_bits`, `gradient_bits`, `seed` and `pad_value` are as in
+    `DoReFaConv2D`; all other arguments, and the shapes, as in `keras.layers.Conv3D`.
+    """

@@ -6,8 +6,8 @@ Bitwidth Gradients", arXiv:1606.06160.
 
 from keras import ops
 
-from tfcomp.methods.binary.quantizer import sign
-from tfcomp.quantizers.base import Quantizer, check_bits, register, widened, with_gradient
+from tfcomp.quantizers.base import Quantizer, alias, check_bits, register, widened, with_gradient
+from tfcomp.quantizers.sign_slopes import sign
 from tfcomp.validation import invalid
 
 
@@ -28,7 +28,8 @@ class DoReFa(Quantizer):
       gradient of what stands inside, its maximum included;
     * activations are `quantize_k(clip(x, 0, 1))`, with the gradient 1 where `0 <= x <= 1`.
 
-    32 bits stand for no quantization.
+    32 bits stand for no quantization. `"dorefa_activations"` stands for
+    `DoReFa(mode="activations")`.
 
     Args:
         bits: `k`, 1 to 8, or 32.
@@ -43,7 +44,7 @@ class DoReFa(Quantizer):
     """
 
     def __init__(self, bits=2, mode="weights"):
-        check_bits(bits)
+        bits = check_bits(bits)
         if mode not in ("weights", "activations"):
             raise invalid("mode", mode, "'weights' or 'activations'")
         self.bits = bits
@@ -85,3 +86,6 @@ class DoReFa(Quantizer):
 
     def get_config(self):
         return {"bits": self.bits, "mode": self.mode}
+
+
+alias("dorefa_activations", lambda: DoReFa(mode="activations"))

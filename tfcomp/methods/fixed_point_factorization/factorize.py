@@ -17,8 +17,7 @@ from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.surgery.carry import chosen_config
-from tfcomp.surgery.reach import unreachable
-from tfcomp.surgery.swap import swap_layers
+from tfcomp.surgery.swap import swapped_copy
 from tfcomp.validation import check_integer, check_number, check_verbose
 
 # Only these classes themselves: a subclass may do anything else with its kernel.
@@ -114,9 +113,9 @@ def factorize(model, rank=1.0, targets=None, *, recovery=10, balance=0.6, sweeps
     sweeps = check_integer("sweeps", sweeps, 1)
     verbose = check_verbose(verbose)
     targets_lib.check_built(model)
-    prepare = functools.partial(_plan, unreachable(model), rank, balance)
+    prepare = functools.partial(_plan, rank, balance)
     plans, left_out = choose(model, targets, prepare, ["rank"])
-    new = swap_layers(model, {plan.layer: plan.replacement for plan in plans})
+    new = swapped_copy(model, {plan.layer: plan.replacement for plan in plans})
     replaced = {site.path: site.layer for site in targets_lib.layer_sites(new)}
 
     rows, progress = [], Progress(sum(plan.rank for plan in plans), verbose, "term")
@@ -142,8 +141,8 @@ def _why_not(target):
     return why_not_plain(layer)
 
 
-def _plan(unreachable, rank, balance, target):
-    reason = _why_not(target) or unreachable.get(id(target.layer))
+def _plan(rank, balance, target):
+    reason = _why_not(target)
     if reason:
         raise Unsuited(reason)
     value = keras.ops.convert_to_numpy(target.variable.value)

@@ -8,18 +8,19 @@ import math
 import keras
 from keras import ops
 
+from tfcomp.layers.base.arguments import NamedArguments
 from tfcomp.layers.base.in_call import apply_as_stored
 from tfcomp.layers.constraints import WeightClip
+from tfcomp.methods.fixed_point_factorization.quantizer import RoundedTernary
 from tfcomp.model.macs import positions
-from tfcomp.quantizers import RoundedTernary
 from tfcomp.quantizers.base import are_weights_as_stored
-from tfcomp.validation import check_number, invalid
+from tfcomp.validation import check_integer, check_number
 
 # Latent factors are kept where one step back makes them round to another value.
 _BOUND = 1.5
 
 
-class Factorized(keras.layers.Layer):
+class Factorized(NamedArguments, keras.layers.Layer):
     """The base of layers whose kernel is `X diag(d) Yᵀ`, with ternary `X` and `Y`.
 
     Three weights: `input_factor`, which is `X` in the shape of the kernel it replaces, with
@@ -47,10 +48,8 @@ class Factorized(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-            raise invalid("rank", rank, "a positive integer")
+        self.rank = check_integer("rank", rank, 1)
         check_number("balance", balance, above=0)
-        self.rank = rank
         self.balance = balance
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
@@ -191,13 +190,9 @@ class FactorizedDense(Factorized):
     [(64, 40), (40, 10), (40,), (10,)]
     """
 
-    takes_arguments_of_base = True
-
     def __init__(self, units, rank, **kwargs):
         super().__init__(rank, **kwargs)
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-            raise invalid("units", units, "a positive integer")
-        self.units = units
+        self.units = check_integer("units", units, 1)
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
     def build(self, input_shape):
@@ -222,7 +217,6 @@ class _FactorizedConv(Factorized):
     """A convolution with `rank` ternary filters, a scale, and a ternary convolution 1×1."""
 
     plain = None
-    takes_arguments_of_base = True
 
     def __init__(
         self,
@@ -236,9 +230,9 @@ class _FactorizedConv(Factorized):
         **kwargs,
     ):
         super().__init__(rank, **kwargs)
+        self.filters = check_integer("filters", filters, 1)
         # Keras checks the arguments and fills them up.
         plain = self.plain(filters, kernel_size, strides, padding, data_format, dilation_rate)
-        self.filters = filters
         self.kernel_size = plain.kernel_size
         self.strides = plain.strides
         self.padding = plain.padding
@@ -301,23 +295,24 @@ class _FactorizedConv(Factorized):
         return {**super().get_config(), "filters": self.filters, **self._geometry()}
 
 
-def _serializable(cls):
-    name = cls.plain.__name__
-    cls.__doc__ = f"""`keras.layers.{name}` with a kernel `X diag(d) Yᵀ` of ternary factors.
+@keras.saving.register_keras_serializable("tfcomp")
+class FactorizedConv2D(_FactorizedConv):
+    """`keras.layers.Conv2D` with a kernel `X diag(d) Yᵀ` of ternary factors.
 
     It convolves with `rank` ternary filters, multiplies by `rank` scales, and convolves with
     ternary weights in a window of 1; so each position takes `rank` multiplications and no more.
     `tfcomp.factorize` makes these layers from trained ones.
 
     Args:
-        filters: As in `keras.layers.{name}`.
-        kernel_size: As in `keras.layers.{name}`.
+        filters: As in `keras.layers.Conv2D`.
+        kernel_size: As in `keras.layers.Conv2D`.
         rank: `k`, the number of columns of `X` and `Y`; may exceed the inputs and outputs.
-        strides: As in `keras.layers.{name}`.
-        padding: As in `keras.layers.{name}`.
-        data_format: As in `keras.layers.{name}`.
-        dilation_rate: As in `keras.layers.{name}`.
-        **kwargs: `balance`, `activation`, `use_bias`, the regularizers and so on, as in
+        strides: As in `keras.layers.Conv2D`.
+        padding: As in `keras.layers.Conv2D`.
+        data_format: As in `keras.layers.Conv2D`.
+        dilation_rate: As in `keras.layers.Conv2D`.
+        **kwargs: `balance`, `activation`, `use_bias`, `bias_initializer`, `kernel_regularizer`,
+            `bias_regularizer`, `activity_regularizer` and `bias_constraint`, as in
             `tfcomp.layers.FactorizedDense`.
 
     Raises:
@@ -325,20 +320,39 @@ def _serializable(cls):
 
     Reference:
         Peisong Wang, Jian Cheng, "Fixed-point Factorized Networks", arXiv:1611.01972.
+
+    Example:
+
+    >>> import keras, tfcomp
+    >>> layer = tfcomp.layers.FactorizedConv2D(16, 3, rank=8)
+    >>> layer(keras.Input((8, 8, 4))).shape
+    (None, 6, 6, 16)
     """
-    return keras.saving.register_keras_serializable("tfcomp")(cls)
 
-
-@_serializable
-class FactorizedConv1D(_FactorizedConv):
-    plain = keras.layers.Conv1D
-
-
-@_serializable
-class FactorizedConv2D(_FactorizedConv):
     plain = keras.layers.Conv2D
 
 
-@_serializable
+@keras.saving.register_keras_serializable("tfcomp")
+class FactorizedConv1D(_FactorizedConv):
+    """`keras.layers.Conv1D` with a kernel `X diag(d) Yᵀ` of ternary factors.
+
+    All arguments are as in `FactorizedConv2D`: `filters`, `kernel_size`, `rank`, `strides`,
+    `padding`, `data_format`, `dilation_rate`, `balance`, `activation`, `use_bias`,
+    `bias_initializer`, `kernel_regularizer`, `bias_regularizer`, `activity_regularizer` and
+    `bias_constraint`.
+    """
+
+    plain = keras.layers.Conv1D
+
+
+@keras.saving.register_keras_serializable("tfcomp")
 class FactorizedConv3D(_FactorizedConv):
+    """`keras.layers.Conv3D` with a kernel `X diag(d) Yᵀ` of ternary factors.
+
+    All arguments are as in `FactorizedConv2D`: `filters`, `kernel_size`, `rank`, `strides`,
+    `padding`, `data_format`, `dilation_rate`, `balance`, `activation`, `use_bias`,
+    `bias_initializer`, `kernel_regularizer`, `bias_regularizer`, `activity_regularizer` and
+    `bias_constraint`.
+    """
+
     plain = keras.layers.Conv3D

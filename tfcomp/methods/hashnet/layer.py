@@ -6,11 +6,12 @@ Zhangjie Cao et al., "HashNet: Deep Learning to Hash by Continuation", arXiv:170
 import keras
 from keras import ops
 
-from tfcomp.validation import check_number, invalid
+from tfcomp.layers.base.arguments import NamedArguments
+from tfcomp.validation import check_integer, check_number, invalid
 
 
 @keras.saving.register_keras_serializable("tfcomp")
-class HashCode(keras.layers.Dense):
+class HashCode(NamedArguments, keras.layers.Dense):
     """`keras.layers.Dense` whose outputs are ±1 at inference.
 
     In training the outputs are `tanh(β z)`, where `z` is the projection; with a growing `β` they
@@ -21,7 +22,8 @@ class HashCode(keras.layers.Dense):
     Args:
         bits: Length of a code.
         initial_beta: `β` at the start, a positive number.
-        **kwargs: Those of `keras.layers.Dense` but `units` and `activation`.
+        **kwargs: All other arguments, and the shape of inputs, are those of `keras.layers.Dense`,
+            but for `units`, `activation`, LoRA's and Keras's own quantization.
 
     Raises:
         ValueError: If `bits` or `initial_beta` is out of range.
@@ -38,15 +40,15 @@ class HashCode(keras.layers.Dense):
            [-1., -1., -1., -1.]], dtype=float32)
     """
 
+    refused_arguments = ("units", "activation", "lora_rank", "lora_alpha", "quantization_config")
+
     def __init__(self, bits, initial_beta=1.0, **kwargs):
-        if type(bits) is not int or bits < 1:
-            raise invalid("bits", bits, "a positive integer")
-        check_number("initial_beta", initial_beta)
-        if initial_beta <= 0:
-            raise invalid("initial_beta", initial_beta, "a positive number")
-        for name in ("units", "activation", "lora_rank"):
-            if kwargs.pop(name, None) is not None:
-                raise invalid(name, name, "no such argument: the layer has `bits` and a sign")
+        bits = check_integer("bits", bits, 1)
+        check_number("initial_beta", initial_beta, above=0)
+        for name in self.refused_arguments:
+            value = kwargs.pop(name, None)
+            if value is not None:
+                raise invalid(name, value, "no such argument: the layer has `bits` and a sign")
         super().__init__(bits, **kwargs)
         self.initial_beta = initial_beta
 
@@ -87,6 +89,5 @@ class HashCode(keras.layers.Dense):
 
     def get_config(self):
         config = super().get_config()
-        for name in ("units", "activation"):
-            del config[name]
+        config = {name: v for name, v in config.items() if name not in self.refused_arguments}
         return {**config, "bits": self.bits, "initial_beta": self.initial_beta}

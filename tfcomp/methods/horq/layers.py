@@ -13,8 +13,27 @@ from tfcomp.layers import quantized
 from tfcomp.layers.base.finish import finish
 from tfcomp.layers.base.in_call import in_call
 from tfcomp.layers.base.padding import pad_widths
+from tfcomp.layers.base.quantized import by_name
 from tfcomp.layers.constraints import WeightClip
-from tfcomp.quantizers import ResidualBinary
+from tfcomp.methods.horq.quantizer import ResidualBinary
+from tfcomp.quantizers.base import get
+from tfcomp.validation import check_integer, invalid
+
+_CLIP = WeightClip(1.0)
+_NAME = "residual_binary"
+
+
+def _residual(name, quantizer, argument, order, default):
+    """The quantizer given as `name`, or that of an order where it is given by name."""
+    order = check_integer(argument, order, 1, 8)
+    quantizer = ResidualBinary(order) if quantizer == _NAME else get(quantizer, name)
+    if order not in (default, _order(quantizer, order)):
+        raise invalid(argument, order, f"{quantizer.order}, that of `{name}`")
+    return quantizer
+
+
+def _order(quantizer, default):
+    return quantizer.order if isinstance(quantizer, ResidualBinary) else default
 
 
 def patches(layer, inputs):
@@ -55,20 +74,41 @@ class _HORQMixin:
     def __init__(
         self,
         *args,
+        kernel_constraint=_CLIP,
+        kernel_quantizer=_NAME,
+        input_quantizer=_NAME,
         order=2,
         weight_order=1,
-        input_quantizer="residual",
-        kernel_quantizer="residual",
         **kwargs,
     ):
-        if input_quantizer == "residual":
-            input_quantizer = ResidualBinary(order)
-        if kernel_quantizer == "residual":
-            kernel_quantizer = ResidualBinary(weight_order)
-        kwargs.setdefault("kernel_constraint", WeightClip(1.0))
         super().__init__(
-            *args, input_quantizer=input_quantizer, kernel_quantizer=kernel_quantizer, **kwargs
+            *args,
+            kernel_constraint=kernel_constraint,
+            kernel_quantizer=_residual(
+                "kernel_quantizer", kernel_quantizer, "weight_order", weight_order, 1
+            ),
+            input_quantizer=_residual("input_quantizer", input_quantizer, "order", order, 2),
+            **kwargs,
         )
+        self._orders = int(order), int(weight_order)
+
+    @property
+    def order(self):
+        """How many signs an input becomes."""
+        return _order(self.input_quantizer, self._orders[0])
+
+    @property
+    def weight_order(self):
+        """How many signs a weight becomes."""
+        return _order(self.kernel_quantizer, self._orders[1])
+
+    def get_config(self):
+        orders = {"order": self.order, "weight_order": self.weight_order}
+        chosen = {
+            argument: by_name(self, argument, _NAME, ResidualBinary(order))
+            for argument, order in zip(("input_quantizer", "kernel_quantizer"), orders.values())
+        }
+        return {**super().get_config(), **chosen, **orders}
 
     def _quantized_columns(self, columns, training):
         return self.drawing("input_quantizer", self.input_quantizer, training)(columns)
@@ -95,51 +135,40 @@ class _HORQConvMixin(_HORQMixin):
         return finish(self, outputs)
 
 
-def _serializable(cls):
-    base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
-    dense = not issubclass(cls, _HORQConvMixin)
-    column = "the features of a sample" if dense else "a patch, all that one output is made of"
-    padded = (
-        ""
-        if dense
-        else "        pad_value: What `padding='same'` and `'causal'` pad the real inputs with.\n"
-    )
-    dense_note = "" if dense else " The patches are laid out in memory to be quantized one by one."
-    example = (
-        "tfcomp.layers.HORQDense(10)(keras.Input((64,))).shape\n    (None, 10)"
-        if dense
-        else f"layer = tfcomp.layers.{cls.__name__}(8, 3, order=2)\n"
-        "    >>> layer.input_quantizer.order\n    2"
-    )
-    cls.__doc__ = f"""`keras.layers.{base.__name__}` with inputs `β1 H1 + β2 H2 + ...` of signs, and binary weights.
+@keras.saving.register_keras_serializable("tfcomp")
+class HORQDense(_HORQMixin, quantized.QuantizedDense):
+    """`keras.layers.Dense` with inputs `β1 H1 + β2 H2 + ...` of signs, and binary weights.
 
-    In every column x, {column}, `R0 = x`, `βi = mean |R(i-1)|`, `Hi = sign(R(i-1))` and
-    `Ri = R(i-1) - βi Hi`; the gradient is that of `tfcomp.quantizers.ResidualBinary`.{dense_note}
+    In every column x, the features of a sample, `R0 = x`, `βi = mean |R(i-1)|`,
+    `Hi = sign(R(i-1))` and `Ri = R(i-1) - βi Hi`; the gradient is that of
+    `tfcomp.quantizers.ResidualBinary`. Latent weights are clipped to [-1, 1].
 
     Args:
-        *args, **kwargs: Those of `keras.layers.{base.__name__}`. The kernel constraint defaults to
-            `tfcomp.layers.WeightClip(1.0)`.
         order: How many signs an input becomes, 2 in the paper.
         weight_order: How many signs a weight becomes, with scales for each output channel: 1, as in
             XNOR-Net, is the paper's.
-        input_quantizer: Quantizer of a batch of columns, instead of `order`; `None` for real
-            inputs, which the first layer of a network takes.
-        kernel_quantizer: Quantizer of the kernel, instead of `weight_order`.
-{padded}
+        kernel_quantizer: `"residual_binary"`, or a quantizer of the kernel instead of
+            `weight_order`.
+        input_quantizer: `"residual_binary"`, or a quantizer of a batch of columns instead of
+            `order`; `None` for real inputs, which the first layer of a network takes.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Dense`; `kernel_constraint=None` leaves latent weights unclipped.
+
+    Raises:
+        ValueError: If an order is no integer from 1 to 8, or is not that of a quantizer given.
+
     Reference:
         Zefan Li, Bingbing Ni, Wenjun Zhang, Xiaokang Yang, Wen Gao, "Performance Guaranteed
         Network Acceleration via High-Order Residual Quantization", arXiv:1708.08687.
 
     Example:
 
-    >>> import keras, tfcomp
-    >>> {example}
-    """  # noqa: E501
-    return keras.saving.register_keras_serializable("tfcomp")(cls)
+    >>> import keras, numpy as np, tfcomp
+    >>> layer = tfcomp.layers.HORQDense(1, order=2, kernel_initializer="ones")
+    >>> keras.ops.convert_to_numpy(layer(np.array([[1.0, -3.0]]))).tolist()
+    [[-2.0]]
+    """
 
-
-@_serializable
-class HORQDense(_HORQMixin, quantized.QuantizedDense):
     def _prepare(self, inputs, training):
         if self.input_quantizer is None:
             return inputs
@@ -148,16 +177,59 @@ class HORQDense(_HORQMixin, quantized.QuantizedDense):
         return ops.reshape(columns, ops.shape(inputs))
 
 
-@_serializable
-class HORQConv1D(_HORQConvMixin, quantized.QuantizedConv1D):
-    pass
-
-
-@_serializable
+@keras.saving.register_keras_serializable("tfcomp")
 class HORQConv2D(_HORQConvMixin, quantized.QuantizedConv2D):
-    pass
+    """`keras.layers.Conv2D` with inputs `β1 H1 + β2 H2 + ...` of signs, and binary weights.
+
+    In every column x, a patch, all that one output is made of, `R0 = x`, `βi = mean |R(i-1)|`,
+    `Hi = sign(R(i-1))` and `Ri = R(i-1) - βi Hi`; the gradient is that of
+    `tfcomp.quantizers.ResidualBinary`. Latent weights are clipped to [-1, 1].
+
+    The patches are laid out in memory to be quantized one by one.
+
+    Args:
+        order: How many signs an input becomes, 2 in the paper.
+        weight_order: How many signs a weight becomes, with scales for each output channel: 1, as in
+            XNOR-Net, is the paper's.
+        kernel_quantizer: `"residual_binary"`, or a quantizer of the kernel instead of
+            `weight_order`.
+        input_quantizer: `"residual_binary"`, or a quantizer of a batch of columns instead of
+            `order`; `None` for real inputs, which the first layer of a network takes.
+        pad_value: What `padding="same"` pads the real inputs with.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Conv2D`; `kernel_constraint=None` leaves latent weights unclipped.
+
+    Raises:
+        ValueError: If an order is no integer from 1 to 8, or is not that of a quantizer given.
+
+    Reference:
+        Zefan Li, Bingbing Ni, Wenjun Zhang, Xiaokang Yang, Wen Gao, "Performance Guaranteed
+        Network Acceleration via High-Order Residual Quantization", arXiv:1708.08687.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcomp
+    >>> layer = tfcomp.layers.HORQConv2D(8, 3, order=3)
+    >>> layer(keras.Input((8, 8, 4))).shape, layer.order
+    ((None, 6, 6, 8), 3)
+    """
 
 
-@_serializable
+@keras.saving.register_keras_serializable("tfcomp")
+class HORQConv1D(_HORQConvMixin, quantized.QuantizedConv1D):
+    """`keras.layers.Conv1D` with inputs `β1 H1 + β2 H2 + ...` of signs, and binary weights.
+
+    `order`, `weight_order`, `kernel_quantizer`, `input_quantizer`, `kernel_constraint` and
+    `pad_value` are as in `HORQConv2D`; all other arguments, and the shapes, as in
+    `keras.layers.Conv1D`.
+    """
+
+
+@keras.saving.register_keras_serializable("tfcomp")
 class HORQConv3D(_HORQConvMixin, quantized.QuantizedConv3D):
-    pass
+    """`keras.layers.Conv3D` with inputs `β1 H1 + β2 H2 + ...` of signs, and binary weights.
+
+    `order`, `weight_order`, `kernel_quantizer`, `input_quantizer`, `kernel_constraint` and
+    `pad_value` are as in `HORQConv2D`; all other arguments, and the shapes, as in
+    `keras.layers.Conv3D`.
+    """

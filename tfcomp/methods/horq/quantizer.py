@@ -6,10 +6,10 @@ Acceleration via High-Order Residual Quantization", arXiv:1708.08687.
 
 from keras import ops
 
-from tfcomp.methods.binary.quantizer import inside, sign
 from tfcomp.quantizers.base import Quantizer, register, with_gradient
 from tfcomp.quantizers.scales import as_axes, other_axes
-from tfcomp.validation import check_number, invalid
+from tfcomp.quantizers.sign_slopes import inside, sign
+from tfcomp.validation import check_integer, check_number
 
 
 @register("residual_binary")
@@ -35,11 +35,9 @@ class ResidualBinary(Quantizer):
     """
 
     def __init__(self, order=2, clip_value=1.0, axis=None):
-        if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= 8:
-            raise invalid("order", order, "an integer from 1 to 8")
         if clip_value is not None:
             check_number("clip_value", clip_value, above=0)
-        self.order = order
+        self.order = check_integer("order", order, 1, 8)
         self.clip_value = clip_value
         self.axis = as_axes(axis)
 

@@ -12,7 +12,7 @@ from keras import ops
 from tfcomp.layers.base.decoded import DecodedKernel
 from tfcomp.layers.base.padding import pad_widths
 from tfcomp.methods.hashed import buckets_and_signs
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, invalid
 
 
 def code_dtype(codewords):
@@ -25,16 +25,10 @@ class ProductQuantizedMixin(DecodedKernel):
 
     def __init__(self, *args, subvector_size=4, codewords=32, lookup=False, seed=0, **kwargs):
         super().__init__(*args, **kwargs)
-        if type(subvector_size) is not int or subvector_size < 1:
-            raise invalid("subvector_size", subvector_size, "a positive integer")
-        if type(codewords) is not int or codewords < 2:
-            raise invalid("codewords", codewords, "an integer of at least 2")
-        if type(seed) is not int or not 0 <= seed < 2**31:
-            raise invalid("seed", seed, "an integer in [0, 2**31)")
-        self.subvector_size = subvector_size
-        self.codewords = codewords
-        self.lookup = lookup
-        self.seed = seed
+        self.subvector_size = check_integer("subvector_size", subvector_size, 1)
+        self.codewords = check_integer("codewords", codewords, 2)
+        self.lookup = bool(lookup)
+        self.seed = check_integer("seed", seed, 0, 2**31 - 1)
 
     def add_parts(self, initializer, regularizer, constraint):
         *window, channels, filters = self.kernel_shape
@@ -166,9 +160,9 @@ class _ConvMixin(ProductQuantizedMixin):
         return total
 
 
-def _product_quantized(cls):
-    base = next(b for b in cls.__mro__ if b.__module__.startswith("keras."))
-    cls.__doc__ = f"""`keras.layers.{base.__name__}` whose weights are codewords of few codebooks.
+@keras.saving.register_keras_serializable("tfcomp")
+class ProductQuantizedDense(ProductQuantizedMixin, keras.layers.Dense):
+    """`keras.layers.Dense` whose weights are codewords of few codebooks.
 
     The input channels are split in sub-spaces of `subvector_size`. Each sub-space (in each group of
     a convolution) has a codebook of `codewords` sub-vectors, which output channels and positions of
@@ -183,12 +177,13 @@ def _product_quantized(cls):
     much memory for large batches: measure before you choose it.
 
     Args:
-        *args, **kwargs: Those of `keras.layers.{base.__name__}`. `kernel_initializer`,
-            `kernel_regularizer` and `kernel_constraint` are those of the codebooks.
         subvector_size: Input channels in a sub-space; all, if there are fewer.
         codewords: Sub-vectors in a codebook, at least 2.
         lookup: Whether inference uses tables.
         seed: Seed of a new layer's codes.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Dense`. `kernel_initializer`, `kernel_regularizer` and
+            `kernel_constraint` are those of the codebooks.
 
     Raises:
         ValueError: If an argument is out of range, or a codebook has more codewords than there are
@@ -197,25 +192,73 @@ def _product_quantized(cls):
     Reference:
         Jiaxiang Wu et al., "Quantized Convolutional Neural Networks for Mobile Devices",
         arXiv:1512.06473.
+
+    Example:
+
+    >>> import tfcomp
+    >>> layer = tfcomp.layers.ProductQuantizedDense(64, subvector_size=4, codewords=16)
+    >>> layer.build((None, 32))
+    >>> [tuple(part.shape) for part in layer.parts]
+    [(8, 16, 4), (8, 64)]
     """
-    return keras.saving.register_keras_serializable("tfcomp")(cls)
 
 
-@_product_quantized
-class ProductQuantizedDense(ProductQuantizedMixin, keras.layers.Dense):
-    pass
-
-
-@_product_quantized
-class ProductQuantizedConv1D(_ConvMixin, keras.layers.Conv1D):
-    pass
-
-
-@_product_quantized
+@keras.saving.register_keras_serializable("tfcomp")
 class ProductQuantizedConv2D(_ConvMixin, keras.layers.Conv2D):
-    pass
+    """`keras.layers.Conv2D` whose weights are codewords of few codebooks.
+
+    The input channels are split in sub-spaces of `subvector_size`. Each sub-space (in each group of
+    a convolution) has a codebook of `codewords` sub-vectors, which output channels and positions of
+    the window share: the kernel is an index into it for each of them. Codebooks are trained,
+    codes stay. `tfcomp.product_quantize` makes these layers from trained ones; a new layer has
+    codes by a hash, the same on every platform.
+
+    There are two ways to compute. By default the kernel is decoded and used as ever; an exported
+    model does that once, on loading. With `lookup=True`, inference takes the inner products of
+    inputs and codewords from a table and adds them up, so that memory holds codes and codebooks
+    alone. That takes fewer multiplications, but more time wherever matrix products are fast, and
+    much memory for large batches: measure before you choose it.
+
+    Args:
+        subvector_size: Input channels in a sub-space; all, if there are fewer.
+        codewords: Sub-vectors in a codebook, at least 2.
+        lookup: Whether inference uses tables.
+        seed: Seed of a new layer's codes.
+        **kwargs: All other arguments, and the shapes of inputs and outputs, are those of
+            `keras.layers.Conv2D`. `kernel_initializer`, `kernel_regularizer` and
+            `kernel_constraint` are those of the codebooks.
+
+    Raises:
+        ValueError: If an argument is out of range, or a codebook has more codewords than there are
+            sub-vectors.
+
+    Reference:
+        Jiaxiang Wu et al., "Quantized Convolutional Neural Networks for Mobile Devices",
+        arXiv:1512.06473.
+
+    Example:
+
+    >>> import tfcomp
+    >>> layer = tfcomp.layers.ProductQuantizedConv2D(64, 3, subvector_size=4, codewords=16)
+    >>> layer.build((None, 8, 8, 32))
+    >>> [tuple(part.shape) for part in layer.parts]
+    [(8, 16, 4), (3, 3, 8, 64)]
+    """
 
 
-@_product_quantized
+@keras.saving.register_keras_serializable("tfcomp")
+class ProductQuantizedConv1D(_ConvMixin, keras.layers.Conv1D):
+    """`keras.layers.Conv1D` whose weights are codewords of few codebooks.
+
+    `subvector_size`, `codewords`, `lookup` and `seed` are as in `ProductQuantizedConv2D`; all other
+    arguments, and the shapes, as in `keras.layers.Conv1D`.
+    """
+
+
+@keras.saving.register_keras_serializable("tfcomp")
 class ProductQuantizedConv3D(_ConvMixin, keras.layers.Conv3D):
-    pass
+    """`keras.layers.Conv3D` whose weights are codewords of few codebooks.
+
+    `subvector_size`, `codewords`, `lookup` and `seed` are as in `ProductQuantizedConv2D`; all other
+    arguments, and the shapes, as in `keras.layers.Conv3D`.
+    """

@@ -18,7 +18,6 @@ from tfcomp.model.linear import linear_map
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
-from tfcomp.surgery.reach import unreachable
 from tfcomp.validation import check_integer, check_verbose
 
 _CLASSES = {
@@ -145,10 +144,10 @@ def product_quantize(
     targets_lib.check_built(model)
     options = {"subvector_size": subvector_size, "codewords": codewords, "lookup": lookup}
     order = None if data is None else call_order(model, next(batches(data, batch_size))[0])
-    prepare = functools.partial(_plan, unreachable(model), order, options)
+    prepare = functools.partial(_plan, order, options)
     plans, left_out = choose(model, targets, prepare, _OPTIONS)
     # A copy, in which quantized kernels take the place of the original ones one by one.
-    work = surgery.swap_layers(model, {...: None})
+    work = surgery.swapped_copy(model, {...: None})
     if order is not None:
         plans.sort(key=lambda plan: order[id(plan.target.layer)])
 
@@ -173,12 +172,12 @@ def product_quantize(
     return Result(new, rows, left_out, "Product quantization", columns)
 
 
-def _plan(unreachable, order, options, target):
+def _plan(order, options, target):
     layer, chosen = target.layer, {**options, **target.options}
     cls = _CLASSES.get(type(layer))
     if cls is None or target.variable.name != "kernel":
         raise Unsuited(f"the {target.variable.name!r} of {type(layer).__name__}")
-    reason = why_not_plain(layer) or unreachable.get(id(layer))
+    reason = why_not_plain(layer)
     if reason:
         raise Unsuited(reason)
     if order is not None and id(layer) not in order:
@@ -278,7 +277,7 @@ def _swapped(model, plans, found, seed):
     rules = {
         plan.target.layer: functools.partial(plan.cls, seed=seed, **plan.options) for plan in plans
     }
-    swapped = surgery.swap_layers(model, rules)
+    swapped = surgery.swapped_copy(model, rules)
     sites = {site.path: site.layer for site in targets_lib.layer_sites(swapped)}
     for plan in plans:
         layer = sites[plan.target.path.rpartition("/")[0]]

@@ -5,9 +5,9 @@ Fengfu Li, Bo Zhang, Bin Liu, "Ternary Weight Networks", arXiv:1605.04711.
 
 from keras import ops
 
-from tfcomp.methods.binary.quantizer import inside
 from tfcomp.quantizers.base import Quantizer, alias, register, with_gradient
 from tfcomp.quantizers.scales import other_axes
+from tfcomp.quantizers.sign_slopes import inside
 from tfcomp.validation import check_number
 
 

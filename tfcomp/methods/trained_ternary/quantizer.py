@@ -7,6 +7,7 @@ arXiv:1612.01064.
 import keras
 from keras import ops
 
+from tfcomp.methods.trained_ternary.scales import TernaryScales
 from tfcomp.quantizers.base import Quantizer, register, widened
 from tfcomp.validation import check_number
 
@@ -50,6 +51,9 @@ class TrainedTernary(Quantizer):
         copy = TrainedTernary(self.threshold)
         copy._scales = (positive, negative)
         return copy
+
+    def make_scales(self, weight, **kwargs):
+        return TernaryScales(self, weight, **kwargs)
 
     def quantize(self, inputs):
         scales = self._scales or self.best_scales(inputs)

@@ -12,11 +12,12 @@ from keras import ops
 
 from tfcomp.keras_private import without_autocast
 from tfcomp.layers.constraints import WeightClip
+from tfcomp.methods.binary.quantizer import Binary
 from tfcomp.methods.yodann import datapath as yodann
 from tfcomp.model.macs import positions
-from tfcomp.quantizers import Binary, FixedPoint
 from tfcomp.quantizers.base import are_weights_as_stored
-from tfcomp.validation import invalid
+from tfcomp.quantizers.fixed_point import FixedPoint
+from tfcomp.validation import check_integer, invalid
 
 
 def straight_through(exact, smooth, format):
@@ -104,6 +105,7 @@ class YodaConv2D(keras.layers.Layer):
     ):
         # Half precision has too few bits for the sums.
         super().__init__(activity_regularizer=activity_regularizer, autocast=False, **kwargs)
+        filters = check_integer("filters", filters, 1)
         plain = keras.layers.Conv2D(filters, kernel_size, 1, padding, data_format)
         size = plain.kernel_size[0]
         if plain.kernel_size != (size, size) or size not in yodann.KERNEL_SIZES:
@@ -117,6 +119,11 @@ class YodaConv2D(keras.layers.Layer):
         self.data_path = yodann.data_path(
             activation_format, weight_format, sum_format, product_format, rounding
         )
+        self.activation_format = str(self.data_path.activations)
+        self.weight_format = str(self.data_path.weights)
+        self.sum_format = str(self.data_path.sums)
+        self.product_format = str(self.data_path.products)
+        self.rounding = self.data_path.rounding
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
@@ -264,11 +271,11 @@ class YodaConv2D(keras.layers.Layer):
             "data_format": self.data_format,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
-            "activation_format": str(self.data_path.activations),
-            "weight_format": str(self.data_path.weights),
-            "sum_format": str(self.data_path.sums),
-            "product_format": str(self.data_path.products),
-            "rounding": self.data_path.rounding,
+            "activation_format": self.activation_format,
+            "weight_format": self.weight_format,
+            "sum_format": self.sum_format,
+            "product_format": self.product_format,
+            "rounding": self.rounding,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_regularizer": serialize(self.kernel_regularizer),
