@@ -24,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from tfcomp import ArchiveError
-from tfcomp.archive import container
+from tfcomp.storage.archive import container
 
 LIMIT = 1 << 20
 SLOW = 5.0
@@ -87,15 +87,15 @@ def random(body, others, rng):
 def header(body, others, rng):
     """The header's JSON changed, which its DEFLATE would otherwise hide."""
     archive = container.Archive(body + container._digest(body), LIMIT)
-    text = bytearray(container._inflate(reader_of_header(body), "header", LIMIT))
+    text = bytearray(container._unpacked(reader_of_header(body), "header", LIMIT))
     for _ in range(rng.choice([1, 2, 5])):
         at = rng.integers(len(text))
         text[at : at + rng.integers(2)] = bytes([rng.choice(list(b'0123456789-eE".,:[]{}x \xff'))])
-    return body[:10] + container._deflated(bytes(text)) + body[archive.header_bytes :]
+    return body[:10] + container._packed(bytes(text)) + body[archive.header_bytes :]
 
 
 def reader_of_header(body):
-    reader = container.RecordReader(body, LIMIT)
+    reader = container.Reader(body, LIMIT)
     reader.take(10)
     return reader
 

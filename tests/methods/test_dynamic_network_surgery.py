@@ -6,6 +6,7 @@ import pytest
 
 import tfcomp
 from tfcomp.callbacks import DynamicNetworkSurgery
+from tfcomp.methods.dynamic_network_surgery import next_random
 
 
 def linear(kernel, optimizer=None, loss="mse"):
@@ -47,26 +48,27 @@ def test_every_step_against_the_papers_rule():
     magnitudes = np.abs(start.astype("float64"))
     centre = magnitudes.mean() + c * magnitudes.std()
     low, high = 0.9 * centre, 1.1 * centre
-    latent, mask, draw = start.astype("float64"), np.ones(start.shape, bool), 0.0
+    latent, mask = start.astype("float64"), np.ones(start.shape, bool)
+    number = int(np.random.default_rng([7, 0]).integers(1, 2**31 - 1, dtype=np.int32))
     expected, decisions, revived = [], 0, 0
     for iteration in range(40):
         effective = latent * mask
         gradient = 2 / y[0].size * x[iteration].T @ (x[iteration] @ effective - y[iteration])
         latent = latent - rate * gradient
-        if draw < (1 + gamma * iteration) ** -power:
+        number = 16807 * number % (2**31 - 1)
+        if number / (2**31 - 1) < (1 + gamma * iteration) ** -power:
             decisions += 1
             before = mask.copy()
             mask[np.abs(latent) < low] = False
             mask[np.abs(latent) >= high] = True
             revived += np.count_nonzero(mask & ~before)
-        draw = (draw + (5**0.5 - 1) / 2) % 1
         expected.append(latent * mask)
     # The example is one in which things happen.
     assert revived > 0
     assert 5 < decisions < 35
 
     model, record = linear(start, keras.optimizers.SGD(rate)), Record()
-    surgery = DynamicNetworkSurgery(c=c, gamma=gamma, power=power, slack=slack)
+    surgery = DynamicNetworkSurgery(c=c, gamma=gamma, power=power, slack=slack, seed=7)
     model.fit(
         x.reshape(-1, 6), y.reshape(-1, 5), batch_size=4, shuffle=False, verbose=0,
         callbacks=[surgery, record],
@@ -74,6 +76,61 @@ def test_every_step_against_the_papers_rule():
     for got, wanted in zip(record.seen, expected, strict=True):
         np.testing.assert_array_equal(got == 0, wanted == 0)
         np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_random_numbers_are_those_of_park_and_miller():
+    """From 1, the ten thousandth is 1043618065, as their paper says."""
+    number = np.int32(1)
+    for _ in range(1000):
+        number = np.int32(
+            keras.ops.convert_to_numpy(next_random(keras.ops.convert_to_tensor(number)))
+        )
+    assert number == pow(16807, 1000, 2**31 - 1)
+    assert pow(16807, 10000, 2**31 - 1) == 1043618065
+
+
+def drawn(model, steps, **arguments):
+    """The numbers in [0, 1) that the decisions of each layer are taken by, step by step."""
+    surgery = DynamicNetworkSurgery(**arguments)
+    surgery.set_model(model)
+    surgery.on_train_begin()
+    surgery.on_epoch_begin(0)
+    found = []
+    for _ in range(steps):
+        for entry in surgery._entries:
+            state = entry.tensors()
+            _, new = entry.projection.after(keras.ops.convert_to_tensor(entry.read()[0]), state)
+            entry.keep(new, state)
+        found.append([int(entry.read()[1]["random"]) for entry in surgery._entries])
+    return np.array(found) / (2**31 - 1)
+
+
+def test_decisions_are_random_and_each_tensor_has_its_own():
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2), keras.layers.Dense(2)]
+    )
+    model.compile("sgd", "mse")
+    numbers = drawn(model, 600, seed=5)
+    for chance in (0.1, 0.3, 0.8):
+        share = np.mean(numbers < chance, axis=0)
+        np.testing.assert_allclose(share, chance, atol=4 * (chance * (1 - chance) / 600) ** 0.5)
+    # Of two tensors, and of two steps, one after the other.
+    assert np.all(np.abs(np.corrcoef(numbers.T)[np.triu_indices(3, 1)]) < 0.17)
+    assert abs(np.corrcoef(numbers[1:, 0], numbers[:-1, 0])[0, 1]) < 0.17
+
+
+def test_weight_decay_acts_on_hidden_weights_too():
+    """Without a gradient, alive and hidden weights shrink alike: `0.99**100` of what they were."""
+    start = np.array([[2.0, 0.1], [1.0, 0.2]], "float32")
+    model = linear(start, keras.optimizers.SGD(0.1, weight_decay=0.1))
+    x, y = np.zeros((100, 2), "float32"), np.zeros((100, 2), "float32")
+    surgery = DynamicNetworkSurgery(c=0.0, gamma=0.0, end_step=1)
+    model.fit(x, y, batch_size=1, verbose=0, callbacks=[surgery])
+    (entry,) = surgery._entries
+    _, state = entry.read()
+    assert state["mask"].tolist() == [[True, False], [True, False]]
+    np.testing.assert_allclose(state["latent"], start * 0.99**100, rtol=1e-5)
+    np.testing.assert_allclose(weights(model), start * state["mask"] * 0.99**100, rtol=1e-5)
 
 
 def test_revives_what_was_pruned_too_early_and_magnitude_pruning_does_not():

@@ -9,6 +9,7 @@ import pytest
 import tfcomp
 from tfcomp import quantizers
 from tfcomp.callbacks import BinaryRelax, GradualPruning, IncrementalQuantization, QuantizedTraining
+from tfcomp.core.attachment import attach
 from tfcomp.methods.quantized_training import Quantized
 from tfcomp.quantizers import Binary, Ternary
 
@@ -267,18 +268,28 @@ def test_trains_on_after_compiling_anew(data):
     np.testing.assert_array_equal(*kernels)
 
 
-def test_other_roundings_are_no_other_weights(data):
+def shown_by(quantizer):
+    """The `Entry` of a kernel that a quantizer shows, and what it shows."""
+    model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(100, use_bias=False)])
+    model.set_weights([np.random.default_rng(0).normal(size=(100, 100))])
+    model.compile("sgd", "mse")
+    (target,) = tfcomp.targets.find(model)
+    entry = attach(model, target, Quantized(quantizer))
+    entry.write(*entry.projection.update(*entry.read(), 1.0))
+    return entry, entry.read()[0].copy()
+
+
+def test_other_roundings_are_no_other_weights():
     """One level up or down here and there, and the last bits of the scale; not half of them."""
-    projection = Quantized(quantizers.LeastSquaresInteger(8))
-    latent = np.random.default_rng(0).normal(size=(100, 100)).astype("float32")
-    shown, state = projection.update(latent, projection.init(latent), 1.0)
+    entry, shown = shown_by(quantizers.LeastSquaresInteger(8))
     value = shown * np.float32(1 + 1e-6)
     value[:3, 0] *= 1.01
-    assert not projection.is_stale(value, state)
-    assert projection.is_stale(np.where(latent > 0, value, 1.01 * value), state)
-    random = Quantized(lambda y: keras.random.normal(y.shape))
-    shown, state = random.update(latent, random.init(latent), 1.0)
-    assert not random.is_stale(shown, state)
+    entry.variable.assign(value)
+    assert not entry.is_stale
+    entry.variable.assign(np.where(shown > 0, value, 1.01 * value))
+    assert entry.is_stale
+    entry, _ = shown_by(lambda y: keras.random.normal(y.shape))
+    assert not entry.is_stale
 
 
 def test_weights_that_were_set_are_where_a_later_fit_begins(data):

@@ -7,7 +7,7 @@ from tfcomp.methods.dynamic_network_surgery import DynamicNetworkSurgery
 from tfcomp.methods.gradual_pruning import GradualPruning
 from tfcomp.methods.hashnet.continuation import HashContinuation
 from tfcomp.methods.incremental_quantization import IncrementalQuantization
-from tfcomp.methods.magnitude_pruning import MagnitudePruning
+from tfcomp.methods.magnitude_pruning.magnitude_pruning import MagnitudePruning
 from tfcomp.methods.preserve_sparsity import PreserveSparsity
 from tfcomp.methods.quantized_training import QuantizedTraining
 from tfcomp.methods.sensitivity_pruning import SensitivityPruning

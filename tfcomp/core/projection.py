@@ -100,6 +100,9 @@ class Projection:
     def update(self, value, state, amount):
         """Compresses further; runs on the host at the points of a schedule.
 
+        A run that was broken off and is resumed comes by its last point once more, and this is to
+        change nothing then.
+
         Args:
             value: Numpy array.
             state: Dict of numpy arrays.

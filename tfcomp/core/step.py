@@ -30,7 +30,8 @@ class Projected(keras.constraints.Constraint):
 
     def before(self, gradient, variable, home):
         """Shows the optimizer what it is to see; returns the gradient."""
-        was = value = keras.ops.convert_to_tensor(variable)
+        # A copy: TensorFlow takes a variable for a tensor, and PyTorch changes tensors in place.
+        was = value = keras.ops.copy(keras.ops.convert_to_tensor(variable))
         states = {}
         for entry in reversed(self.entries):
             tensors = entry.tensors()

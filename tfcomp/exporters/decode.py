@@ -1,7 +1,7 @@
-"""TensorFlow ops that decode what `tfcomp.coding` codes.
+"""TensorFlow ops that decode what `tfcomp.storage.streams` packs.
 
-All codings but the scaled one work on bit patterns: no kernel of TensorFlow then rounds, flushes
-or normalizes a float on its way. A new coding that is to be exported gets a function here.
+All forms work on bit patterns, until scales are multiplied: no kernel of TensorFlow then rounds,
+flushes or normalizes a float on its way. A form that is to be exported has its decoder here.
 """
 
 import math
@@ -10,9 +10,6 @@ import tensorflow as tf
 
 # Integers that TensorFlow scatters and gathers, by their bytes.
 _PATTERNS = {1: tf.uint8, 2: tf.uint16, 4: tf.int32, 8: tf.int64}
-
-# The codings that have a decoder here.
-CODINGS = ("raw", "palette", "bitmap", "gaps", "scaled")
 
 
 @tf.function(
@@ -61,43 +58,29 @@ def _integers(stream, source):
     return tf.bitcast(data, _PATTERNS[stream.width])
 
 
-def _positive(integers, dtype):
-    # Two bytes are unsigned in `_PATTERNS`; four and eight never reach the sign here.
-    return tf.cast(integers, dtype)
+def _positions(where, stream, size, source):
+    """Positions of the elements that are stored."""
+    integers = _integers(stream, source)
+    if where == "bitmap":
+        return tf.reshape(tf.where(integers > 0), [-1])
+    # Two bytes are unsigned in `_PATTERNS`; four never reach the sign here.
+    gaps = tf.cast(integers, tf.int32 if size < 1 << 31 else tf.int64)
+    return tf.cumsum(gaps + 1) - 1
 
 
-def _raw(coded, source):
-    return _integers(coded.parts["elements"], source)
-
-
-def _palette(coded, source):
-    table = _integers(coded.parts["table"], source)
-    indices = _positive(_integers(coded.parts["indices"], source), tf.int32)
-    return tf.gather(table, indices)
-
-
-def _scatter(positions, coded, source):
-    values = _flat(coded.parts["values"], source)
-    shape = tf.constant([coded.size], positions.dtype)
-    return tf.scatter_nd(positions[:, tf.newaxis], values, shape)
-
-
-def _bitmap(coded, source):
-    mask = _integers(coded.parts["mask"], source)
-    return _scatter(tf.reshape(tf.where(mask > 0), [-1]), coded, source)
-
-
-def _gaps(coded, source):
-    dtype = tf.int32 if coded.size < 1 << 31 else tf.int64
-    gaps = _positive(_integers(coded.parts["gaps"], source), dtype)
-    return _scatter(tf.cumsum(gaps + 1) - 1, coded, source)
-
-
-_FLAT = {"raw": _raw, "palette": _palette, "bitmap": _bitmap, "gaps": _gaps}
-
-
-def _flat(coded, source):
-    return _FLAT[coded.coding](coded, source)
+def _patterns(packed, source):
+    """All elements, as integers of as many bits."""
+    values = _integers(packed.values, source)
+    if packed.table is not None:
+        table = _integers(packed.table, source)
+        if packed.table.width == 0:
+            table = tf.cast(table, _PATTERNS[packed.dtype.itemsize])
+        values = tf.gather(table, tf.cast(values, tf.int32))
+    if packed.positions is None:
+        return values
+    size = math.prod(packed.shape)
+    positions = _positions(packed.where, packed.positions, size, source)
+    return tf.scatter_nd(positions[:, tf.newaxis], values, tf.constant([size], positions.dtype))
 
 
 def is_decodable(dtype):
@@ -105,23 +88,24 @@ def is_decodable(dtype):
     return not tf.as_dtype(dtype).name.startswith("float8")
 
 
-def decode(coded, source):
+def decode(packed, source):
     """Builds the ops that decode a tensor.
 
     Args:
-        coded: A `tfcomp.coding.Coded` in one of `CODINGS`.
+        packed: `tfcomp.storage.packed.Streams`.
         source: Callable that makes a scalar string tensor of bytes.
 
     Returns:
         A tensor of the shape and dtype of the one that was coded.
     """
-    if coded.coding == "scaled":
-        scales, units = coded.parts["scales"], coded.parts["units"]
-        return decode(scales, source) * decode(units, source)
-    patterns = _flat(coded, source)
-    dtype = tf.as_dtype(coded.dtype)
+    dtype = tf.as_dtype(packed.dtype)
+    if packed.values is None:
+        return tf.zeros(packed.shape, dtype)
+    value = _patterns(packed, source)
     if dtype.is_bool:
-        value = tf.cast(patterns, tf.bool)
-    else:
-        value = patterns if patterns.dtype == dtype else tf.bitcast(patterns, dtype)
-    return value if coded.shape == (math.prod(coded.shape),) else tf.reshape(value, coded.shape)
+        value = tf.cast(value, tf.bool)
+    elif value.dtype != dtype:
+        value = tf.bitcast(value, dtype)
+    if len(packed.shape) != 1:
+        value = tf.reshape(value, packed.shape)
+    return value if packed.scales is None else decode(packed.scales, source) * value

@@ -16,8 +16,8 @@ FORMATS = ("tf_saved_model", *_BY_KERAS)
 def export(model, path, format="tf_saved_model", verbose=1, input_signature=None, **kwargs):
     """Exports the forward pass of a model, its weights in the smallest form that is still exact.
 
-    With `format="tf_saved_model"` every weight is stored once, in whichever coding is smallest for
-    the values it has (`tfcomp.coding`), and decoded once, on loading, by TensorFlow's own ops.
+    With `format="tf_saved_model"` every weight is stored once, in whichever form is smallest for
+    the values it has (`tfcomp.storage`), and decoded once, on loading, by TensorFlow's own ops.
     The folder needs nothing but TensorFlow: no Keras, no tfcomp, no custom op. It is loaded by
     `tf.saved_model.load` and by everything that serves SavedModels, runs as fast as the one that
     `model.export` writes, and has the same endpoint `serve` and the same signatures. Training

@@ -1,12 +1,12 @@
 """A SavedModel in which every weight is stored once, coded, and decoded once, on loading."""
 
+import os
 import tempfile
 
 import keras
 import tensorflow as tf
 
 from tfcomp import keras_private
-from tfcomp.exporters import folder
 from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import input_specs
@@ -14,7 +14,10 @@ from tfcomp.exporters.trace import substituted, variables_used
 from tfcomp.exporters.weights import Weights
 from tfcomp.layers.base.decoded import decoded_layers
 from tfcomp.model.final_weights import FinalWeights
+from tfcomp.storage.replace import replaced_folder
 
+# What a SavedModel may consist of, and consists of.
+_PARTS = ("saved_model.pb", "assets", "assets.extra", "debug", "fingerprint.pb", "variables")
 # Bytes of weights from which coding them takes long enough to watch.
 _LONG = 1 << 25
 
@@ -45,11 +48,17 @@ def _captured(function, known):
     return found
 
 
+def _size(folder):
+    """Bytes of all files in a folder."""
+    files = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
+    return sum(os.path.getsize(file) for file in files)
+
+
 def export_saved_model(model, path, verbose=True, input_signature=None):
     """Writes the folder; see `tfcomp.export`."""
     final = FinalWeights(model)
     specs = input_specs(model, input_signature)
-    with folder.replaced(path) as new, tempfile.TemporaryDirectory() as files:
+    with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
         constant, changed = variables_used(model, specs, final.scope, kernels)
@@ -71,7 +80,7 @@ def export_saved_model(model, path, verbose=True, input_signature=None):
         )
         signatures = {"serve": serve, "serving_default": serve}
         tf.saved_model.save(root, new, signatures=signatures, options=options)
-        after = folder.size(new)
+        after = _size(new)
     if verbose:
         before = weights.before + sum(v.value.shape.num_elements() * 4 for v in changed)
         print_report(path, function, before, after)

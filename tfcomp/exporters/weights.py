@@ -5,10 +5,10 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfcomp import coding
-from tfcomp.exporters.decode import CODINGS, decode
+from tfcomp.exporters.decode import decode
 from tfcomp.exporters.resource import DecodedWeight
 from tfcomp.exporters.trace import Substitution
+from tfcomp.storage import streams
 
 # Weights of fewer bytes than this share one resource: each costs two kilobytes of graph.
 _SMALL = 4096
@@ -26,6 +26,7 @@ class Weights:
 
     def __init__(self, folder):
         self._folder = folder
+        self._files = {}
         self._single = []
         self._shared = {}
         self.resources, self.assets = [], []
@@ -36,17 +37,16 @@ class Weights:
             return tf.constant(data)
         return tf.io.read_file(self._files[data].asset_path)
 
-    def _coded(self, array):
-        coded = coding.encode(array, CODINGS)
-        self._files = getattr(self, "_files", {})
-        for data in _strings(coded):
+    def _packed(self, array):
+        packed = streams(array)
+        for data in (stream.data for stream in packed.all()):
             if len(data) > _INLINE and data not in self._files:
                 path = os.path.join(self._folder, f"weights_{len(self.assets)}")
                 with open(path, "wb") as file:
                     file.write(data)
                 self._files[data] = tf.saved_model.Asset(path)
                 self.assets.append(self._files[data])
-        return coded
+        return packed
 
     def _resource(self, shape, dtype, make):
         weight = DecodedWeight(f"weight_{len(self.resources)}", shape, dtype, make)
@@ -54,8 +54,8 @@ class Weights:
         return weight
 
     def _store(self, array):
-        coded = self._coded(array)
-        return self._resource(coded.shape, coded.dtype, lambda: decode(coded, self._source))
+        packed = self._packed(array)
+        return self._resource(packed.shape, packed.dtype, lambda: decode(packed, self._source))
 
     def add(self, variable, value):
         """Adds the value of a variable."""
@@ -73,11 +73,11 @@ class Weights:
             values: The values of its `parts`.
         """
         self.before += sum(value.nbytes for value in values)
-        parts = [(variable, self._coded(value)) for variable, value in zip(layer.parts, values)]
+        parts = [(variable, self._packed(value)) for variable, value in zip(layer.parts, values)]
         dtype = layer.parts[0].dtype
 
         def make():
-            stored = {id(variable): decode(coded, self._source) for variable, coded in parts}
+            stored = {id(variable): decode(packed, self._source) for variable, packed in parts}
             with Substitution(stored):
                 return tf.cast(layer.decode(), dtype)
 
@@ -99,11 +99,3 @@ class Weights:
             for (variable, value), part in zip(pairs, parts):
                 values[id(variable)] = part if value.ndim == 1 else tf.reshape(part, value.shape)
         return values
-
-
-def _strings(coded):
-    for part in coded.parts.values():
-        if isinstance(part, coding.Coded):
-            yield from _strings(part)
-        else:
-            yield part.data

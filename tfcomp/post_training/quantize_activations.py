@@ -9,7 +9,7 @@ import numpy as np
 
 from tfcomp import surgery
 from tfcomp import targets as targets_lib
-from tfcomp.layers import quantized
+from tfcomp.layers import quantized as quantized_layers
 from tfcomp.layers.base.quantized import QuantizedMixin
 from tfcomp.model.choice import Unsuited, choose
 from tfcomp.model.data import batches
@@ -134,9 +134,9 @@ def _check(choice, argument):
 def _quantized_class(layer):
     """The class that can quantize the inputs of a layer, or `None`."""
     if isinstance(layer, QuantizedMixin):
-        # A DoReFa layer makes its own quantizers.
-        return None if hasattr(layer, "activation_bits") else type(layer)
-    found = getattr(quantized, f"Quantized{type(layer).__name__}", None)
+        # A layer may make its own quantizers.
+        return None if "input_quantizer" in layer.refused_arguments else type(layer)
+    found = getattr(quantized_layers, f"Quantized{type(layer).__name__}", None)
     return found if found is not None and type(layer) in found.__mro__ else None
 
 

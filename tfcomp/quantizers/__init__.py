@@ -2,6 +2,7 @@
 
 from tfcomp.methods.binary.quantizer import Binary
 from tfcomp.methods.dorefa.quantizer import DoReFa
+from tfcomp.methods.fine_grained import FineGrainedTernary
 from tfcomp.methods.fixed_point_factorization.quantizer import RoundedTernary
 from tfcomp.methods.horq.quantizer import ResidualBinary
 from tfcomp.methods.ternary.quantizer import Ternary
@@ -14,7 +15,6 @@ from tfcomp.quantizers.base import (
     serialize,
     weights_as_stored,
 )
-from tfcomp.quantizers.fine_grained import FineGrainedTernary
 from tfcomp.quantizers.fixed_point import DynamicFixedPoint, FixedPoint, Int8
 from tfcomp.quantizers.least_squares_integer import LeastSquaresInteger
 

@@ -6,12 +6,13 @@ import keras
 import numpy as np
 from rich.table import Table
 
-from tfcomp import coding, targets
-from tfcomp.coding.coded import bit_patterns
+from tfcomp import targets
 from tfcomp.console import show
 from tfcomp.model import macs
 from tfcomp.model.calls import layer_calls
 from tfcomp.model.final_weights import FinalWeights
+from tfcomp.storage import describe
+from tfcomp.storage.patterns import bit_patterns
 
 
 class LayerSummary(NamedTuple):
@@ -22,11 +23,11 @@ class LayerSummary(NamedTuple):
         type: Name of its class.
         path: Names of the layers around it and its own, `"outer/inner"`.
         weights: Number of weights.
-        bits_per_weight: Bits per weight in the smallest coding.
+        bits_per_weight: Bits per weight in the smallest form.
         sparsity: Share of zeros among its kernels, or among all its weights if it has no kernel.
         distinct: Number of distinct values of the same.
         bytes_float32: Bytes of the weights in single precision.
-        bytes_coded: Bytes of the weights, each variable in its smallest coding.
+        bytes_coded: Bytes of the weights, each variable in its smallest form.
         macs: Dict from `(weight bits, input bits)` to multiply-accumulate operations for one
             sample, or `None` where they are not known: a total is then more than what it says.
     """
@@ -73,12 +74,12 @@ class Summary:
 
     @property
     def bytes_coded(self):
-        """Bytes of all weights, each variable in its smallest coding."""
+        """Bytes of all weights, each variable in its smallest form."""
         return sum(row.bytes_coded for row in self.layers)
 
     @property
     def bits_per_weight(self):
-        """Bits per weight in the smallest coding."""
+        """Bits per weight in the smallest form."""
         return 8 * self.bytes_coded / self.weights if self.weights else 0.0
 
     @property
@@ -162,7 +163,7 @@ def _macs(counted, bound=""):
 
 
 def _bits(dtype):
-    # tfcomp.coding has taught numpy bfloat16 and float8.
+    # tfcomp.storage has taught numpy bfloat16 and float8.
     return 8 * np.dtype(keras.backend.standardize_dtype(dtype)).itemsize
 
 
@@ -242,7 +243,7 @@ def _weigh(variables, final):
     patterns = []
     for variable in variables:
         value = final.value(variable)
-        described = coding.describe(value)
+        described = describe(value)
         coded += described.coded_bytes
         if any(variable is kernel for kernel in kernels):
             size += described.size

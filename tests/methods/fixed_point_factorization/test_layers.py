@@ -6,7 +6,7 @@ import pytest
 from keras.src.testing import TestCase
 
 import tfcomp
-from tfcomp import coding, layers
+from tfcomp import layers, storage
 from tfcomp.model.final_weights import FinalWeights
 
 IMAGE, SEQUENCE, VOLUME, ROWS = (2, 8, 7, 3), (2, 9, 3), (2, 5, 6, 5, 2), (2, 4, 6)
@@ -105,7 +105,7 @@ def test_coded_as_ternary_and_costs():
         value = final.value(factor)
         assert len(np.unique(value)) == 3
         # Three equally likely values take log2(3) = 1.58 bits.
-        assert coding.describe(value).coded_bytes < value.size * 2 / 8 + 64
+        assert storage.describe(value).coded_bytes < value.size * 2 / 8 + 64
     assert len(np.unique(numpy(layer.input_factor))) > 1000
     row = tfcomp.summary(model, print_table=False).layers[0]
     # 6 by 6 positions; the scale multiplies, the factors add.

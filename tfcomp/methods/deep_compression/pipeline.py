@@ -5,14 +5,14 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from tfcomp import coding
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
-from tfcomp.methods.magnitude_pruning import MagnitudePruning
+from tfcomp.methods.magnitude_pruning.magnitude_pruning import MagnitudePruning
 from tfcomp.model.choice import choose
 from tfcomp.model.data import batches, keywords
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
+from tfcomp.storage import describe
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 _CONVOLUTIONS = (
@@ -37,7 +37,7 @@ class CompressedTarget(NamedTuple):
         kept: Fraction that is not zero.
         values: How many different values these have.
         bytes: Size as it was.
-        coded_bytes: Size in the smallest of `tfcomp.coding`'s codings.
+        coded_bytes: Size in the smallest form that `tfcomp.export` has for it.
     """
 
     path: str
@@ -194,6 +194,6 @@ class _Note(keras.callbacks.Callback):
 def _row(target):
     value = keras.ops.convert_to_numpy(target.variable.value)
     alive = value[value != 0]
-    coded = len(coding.to_bytes(coding.encode(value)))
+    coded = describe(value).coded_bytes
     values = len(np.unique(alive))
     return CompressedTarget(target.path, alive.size / value.size, values, value.nbytes, coded)

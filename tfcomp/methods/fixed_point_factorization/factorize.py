@@ -11,7 +11,12 @@ import numpy as np
 
 from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
-from tfcomp.methods.fixed_point_factorization import layers
+from tfcomp.methods.fixed_point_factorization.layers import (
+    FactorizedConv1D,
+    FactorizedConv2D,
+    FactorizedConv3D,
+    FactorizedDense,
+)
 from tfcomp.methods.fixed_point_factorization.semidiscrete import recover, semidiscrete
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.progress import Progress
@@ -22,10 +27,10 @@ from tfcomp.validation import check_integer, check_number, check_verbose
 
 # Only these classes themselves: a subclass may do anything else with its kernel.
 _FACTORIZED = {
-    keras.layers.Dense: layers.FactorizedDense,
-    keras.layers.Conv1D: layers.FactorizedConv1D,
-    keras.layers.Conv2D: layers.FactorizedConv2D,
-    keras.layers.Conv3D: layers.FactorizedConv3D,
+    keras.layers.Dense: FactorizedDense,
+    keras.layers.Conv1D: FactorizedConv1D,
+    keras.layers.Conv2D: FactorizedConv2D,
+    keras.layers.Conv3D: FactorizedConv3D,
 }
 
 

@@ -11,7 +11,13 @@ from tfcomp import surgery
 from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
 from tfcomp.methods.product_quantization import codebooks as pq
-from tfcomp.methods.product_quantization import layers
+from tfcomp.methods.product_quantization.layers import (
+    ProductQuantizedConv1D,
+    ProductQuantizedConv2D,
+    ProductQuantizedConv3D,
+    ProductQuantizedDense,
+    code_dtype,
+)
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.data import batches
 from tfcomp.model.linear import linear_map
@@ -21,10 +27,10 @@ from tfcomp.model.watching import call_order, watching
 from tfcomp.validation import check_integer, check_verbose
 
 _CLASSES = {
-    keras.layers.Dense: layers.ProductQuantizedDense,
-    keras.layers.Conv1D: layers.ProductQuantizedConv1D,
-    keras.layers.Conv2D: layers.ProductQuantizedConv2D,
-    keras.layers.Conv3D: layers.ProductQuantizedConv3D,
+    keras.layers.Dense: ProductQuantizedDense,
+    keras.layers.Conv1D: ProductQuantizedConv1D,
+    keras.layers.Conv2D: ProductQuantizedConv2D,
+    keras.layers.Conv3D: ProductQuantizedConv3D,
 }
 _OPTIONS = ("subvector_size", "codewords", "lookup")
 
@@ -284,5 +290,5 @@ def _swapped(model, plans, found, seed):
         books, codes = found[plan.target.path]
         layer.codebooks.assign(books)
         shape = layer.codes.shape
-        layer.codes.assign(codes.reshape(shape).astype(layers.code_dtype(layer.codewords)))
+        layer.codes.assign(codes.reshape(shape).astype(code_dtype(layer.codewords)))
     return swapped

@@ -1,0 +1,79 @@
+"""The distinct values of an array and, for each element, which of them it is."""
+
+import numpy as np
+
+# Elements sorted to begin with. Others are looked up; only what is not found is sorted, too.
+_SAMPLE = 1 << 14
+_SLOTS = 16
+
+
+class Lookup:
+    """Finds bit patterns in a table.
+
+    Patterns are multiplied by an odd number whose upper bits tell those of the table apart. That
+    takes a tenth of the time of a binary search, in which a processor guesses every turn wrongly.
+
+    Args:
+        table: Sorted array of distinct unsigned integers, at most 65536 of them.
+    """
+
+    def __init__(self, table):
+        self.table = table
+        self._shift = table.dtype.itemsize * 8 - _SLOTS
+        self._factor = self._find_factor() if len(table) <= 256 and self._shift > 0 else None
+        if self._factor is not None:
+            self._slots = np.zeros(1 << _SLOTS, np.uint16)
+            self._slots[self._hash(table)] = np.arange(len(table))
+
+    def _hash(self, patterns):
+        return (patterns * self._factor) >> patterns.dtype.type(self._shift)
+
+    def _find_factor(self):
+        rng = np.random.default_rng(0)
+        kind = self.table.dtype.type
+        for _ in range(64):
+            self._factor = kind(int(rng.integers(1 << 63)) * 2 + 1 & np.iinfo(kind).max)
+            if len(np.unique(self._hash(self.table))) == len(self.table):
+                return self._factor
+        return None
+
+    def indices(self, patterns):
+        """Indices in the table, a uint16 array; arbitrary for patterns that are not in it."""
+        if self._factor is not None:
+            return self._slots[self._hash(patterns)]
+        found = np.searchsorted(self.table, patterns)
+        return np.minimum(found, len(self.table) - 1).astype(np.uint16)
+
+
+def distinct(parts, most):
+    """Finds the distinct integers of several arrays.
+
+    Args:
+        parts: Iterable of arrays of one unsigned dtype.
+        most: How many there may be, at most 65536.
+
+    Returns:
+        A `Lookup` of them, or `None` if there are too many, or none at all.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from tfcomp.storage.distinct import distinct
+    >>> parts = [np.array([7, 3, 7], "uint8"), np.array([3, 4], "uint8")]
+    >>> distinct(parts, most=10).table.tolist()
+    [3, 4, 7]
+    """
+    lookup, sample = None, max(_SAMPLE, 2 * most)
+    for part in parts:
+        rest = part
+        while len(rest):
+            new = np.unique(rest[:sample])
+            if lookup is not None:
+                new = np.union1d(lookup.table, new)
+            if len(new) > most:
+                return None
+            if lookup is None or len(new) > len(lookup.table):
+                lookup = Lookup(new)
+            rest = rest[sample:]
+            rest = rest[lookup.table[lookup.indices(rest)] != rest]
+    return lookup
