@@ -13,7 +13,7 @@ from tfcomp.core.entry import as_numpy
 from tfcomp.core.optimizers import accumulation_steps, current_step, leaves
 from tfcomp.core.projection import check_weights, check_zeros
 from tfcomp.core.run import Run, Track
-from tfcomp.validation import invalid
+from tfcomp.validation import check_verbose, invalid
 
 
 class ProjectionCallback(keras.callbacks.Callback):
@@ -43,10 +43,10 @@ class ProjectionCallback(keras.callbacks.Callback):
 
     Args:
         targets: Which weights, in any form `tfcomp.targets.find` takes.
+        verbose: 0 for silence, 1 or 2 for a line at every update.
         optimizer: `None` for the optimizer that the model is compiled with; where another one
             trains the weights, as in a GAN, that one, or the name of the model's attribute that it
             is, `"generator_optimizer"` for example.
-        verbose: 0 for silence, 1 or 2 for a line at every update.
     """
 
     overrides = ()
@@ -57,15 +57,13 @@ class ProjectionCallback(keras.callbacks.Callback):
     # What a copy of the callback, for another model, begins without.
     fleeting = ("_model", "_bound", "_entries", "_tracks", "_optimizer")
 
-    def __init__(self, targets=None, optimizer=None, verbose=0):
+    def __init__(self, targets=None, verbose=0, optimizer=None):
         super().__init__()
         if optimizer is not None and not isinstance(optimizer, (str, keras.optimizers.Optimizer)):
             raise invalid("optimizer", optimizer, "None, an optimizer or the name of an attribute")
-        if verbose not in (0, 1, 2):
-            raise invalid("verbose", verbose, "0, 1 or 2")
         self.targets = targets
         self.optimizer = optimizer
-        self.verbose = verbose
+        self.verbose = check_verbose(verbose)
         self._begin_life()
 
     def _begin_life(self):

@@ -10,6 +10,7 @@ import numpy as np
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.mask import where
+from tfcomp.core.options import chosen
 from tfcomp.core.projection import Projection
 from tfcomp.model.patterns import count, keep_largest
 from tfcomp.validation import check_integer, check_number, invalid
@@ -152,10 +153,10 @@ class PowersOfTwo(Projection):
             scores = np.abs(wide)
         else:
             scores = np.random.default_rng([self.seed, frozen]).random(value.shape)
-        chosen = keep_largest(np.where(free, scores, -1), wanted)
+        next_ones = keep_largest(np.where(free, scores, -1), wanted)
         quantized = quantize(wide, int(state["top"]), self.bits).astype(value.dtype)
-        fixed = np.where(chosen, quantized, state["fixed"])
-        return np.where(chosen, quantized, value), {**state, "fixed": fixed}
+        fixed = np.where(next_ones, quantized, state["fixed"])
+        return np.where(next_ones, quantized, value), {**state, "fixed": fixed}
 
 
 class IncrementalQuantization(ProjectionCallback):
@@ -223,16 +224,19 @@ class IncrementalQuantization(ProjectionCallback):
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
         self.portions = None if portions is None else schedules.check_portions(portions)
-        self._options = {"bits": bits, "partition": partition, "clip": clip}
-        self.seed = seed
-        PowersOfTwo(**self._options, seed=seed)
+        self.bits, self.partition, self.clip, self.seed = bits, partition, clip, seed
+        self._powers_of_two({})
         self._fixed = None
         if steps is not None:
             self._fixed = schedules.StepPortions(steps, self._portions_of(bits))
+        self.steps = self._fixed and self._fixed.steps
         self._spread = {}
 
+    def _powers_of_two(self, options):
+        return PowersOfTwo(**chosen(self, options), seed=self.seed)
+
     def make_projection(self, target):
-        return PowersOfTwo(**{**self._options, **target.options}, seed=self.seed)
+        return self._powers_of_two(target.options)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -244,7 +248,7 @@ class IncrementalQuantization(ProjectionCallback):
     def make_schedule(self, target, run):
         if self._fixed is not None:
             return self._fixed
-        portions = self._portions_of(target.options.get("bits", self._options["bits"]))
+        portions = self._portions_of(target.options.get("bits", self.bits))
         if portions not in self._spread:
             self._spread[portions] = run.spread(portions, "portion")
         return self._spread[portions]

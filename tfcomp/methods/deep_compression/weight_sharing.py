@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.options import chosen
 from tfcomp.core.projection import Projection, is_rows
 from tfcomp.methods.deep_compression.kmeans import INITS, kmeans
 from tfcomp.validation import check_integer, invalid
@@ -193,20 +194,20 @@ class WeightSharing(ProjectionCallback):
         optimizer=None,
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
-        begin_step = check_integer("begin_step", begin_step, 0)
-        self._options = {"bits": bits, "clusters": clusters, "init": init}
+        self.bits, self.clusters, self.init = bits, clusters, init
+        self.begin_step = check_integer("begin_step", begin_step, 0)
         self.seed = check_integer("seed", seed, 0)
-        self._schedule = schedules.StepPortions([begin_step], [1.0])
-        self._shared("", self._options)
+        self._schedule = schedules.StepPortions([self.begin_step], [1.0])
+        self._shared("", chosen(self, {}))
 
     def _shared(self, path, options):
         return Shared(path, _clusters(options), _check_init(options["init"]), self.seed)
 
     def make_projection(self, target):
-        given = self._options
-        if {"bits", "clusters"} & set(target.options):
-            given = {**given, "bits": None, "clusters": None}
-        return self._shared(target.path, {**given, **target.options})
+        options = target.options
+        if {"bits", "clusters"} & set(options):
+            options = {"bits": None, "clusters": None, **options}
+        return self._shared(target.path, chosen(self, options))
 
     def make_schedule(self, target, run):
         return self._schedule

@@ -117,7 +117,7 @@ class MagnitudePruning(ProjectionCallback):
         optimizer=None,
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
-        rounds = check_integer("rounds", rounds, 1)
+        self.rounds = check_integer("rounds", rounds, 1)
         if not isinstance(dropout, (bool, dict)):
             raise invalid("dropout", dropout, "True, False or a dict of layer names")
         check_number("quality", quality, 0)
@@ -126,6 +126,7 @@ class MagnitudePruning(ProjectionCallback):
         self.dead_neurons = dead_neurons
         self._portions = tuple((i + 1) / rounds for i in range(rounds))
         self._fixed = None if steps is None else schedules.StepPortions(steps, self._portions)
+        self.steps = self._fixed and self._fixed.steps
         self._spread = None
 
     def _begin_life(self):
