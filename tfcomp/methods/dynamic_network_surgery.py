@@ -146,6 +146,10 @@ class DynamicNetworkSurgery(ProjectionCallback):
             built and compiled, if `targets` matches nothing, if a weight contains NaN, or if `c`
             would prune every weight of a tensor.
 
+    Reference:
+        Yiwen Guo, Anbang Yao, Yurong Chen, "Dynamic Network Surgery for Efficient DNNs",
+        arXiv:1608.04493.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp

@@ -55,6 +55,10 @@ class GradualPruning(ProjectionCallback):
             built and compiled, if `targets` matches nothing, if a weight contains NaN, or if it has
             too few blocks or groups for the sparsity.
 
+    Reference:
+        Michael Zhu, Suyog Gupta, "To prune, or not to prune: exploring the efficacy of pruning for
+        model compression", arXiv:1710.01878.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp

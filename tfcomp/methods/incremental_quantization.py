@@ -192,6 +192,10 @@ class IncrementalQuantization(ProjectionCallback):
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, or if a weight contains NaN.
 
+    Reference:
+        Aojun Zhou, Anbang Yao, Yiwen Guo, Lin Xu, Yurong Chen, "Incremental Network Quantization:
+        Towards Lossless CNNs with Low-Precision Weights", arXiv:1702.03044.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp

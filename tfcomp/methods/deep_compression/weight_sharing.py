@@ -166,6 +166,10 @@ class WeightSharing(ProjectionCallback):
             built and compiled, if `targets` matches nothing, or if a weight contains NaN; when
             sharing begins, if a weight is zero everywhere.
 
+    Reference:
+        Song Han, Huizi Mao, William J. Dally, "Deep Compression: Compressing Deep Neural Networks
+        with Pruning, Trained Quantization and Huffman Coding", arXiv:1510.00149.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp

@@ -87,6 +87,10 @@ class MagnitudePruning(ProjectionCallback):
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, or if a weight contains NaN.
 
+    Reference:
+        Song Han, Jeff Pool, John Tran, William J. Dally, "Learning both Weights and Connections for
+        Efficient Neural Networks", arXiv:1506.02626.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp

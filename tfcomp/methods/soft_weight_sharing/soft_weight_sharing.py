@@ -143,6 +143,10 @@ class SoftWeightSharing(ProjectionCallback):
             built and compiled, if `targets` matches nothing, or if a weight contains NaN or is
             zero everywhere.
 
+    Reference:
+        Karen Ullrich, Edward Meeds, Max Welling, "Soft Weight-Sharing for Neural Network
+        Compression", arXiv:1702.04008.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp
