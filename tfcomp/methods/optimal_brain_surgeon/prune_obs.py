@@ -164,7 +164,7 @@ def _masks(target):
 
 def _check_free(target):
     for entry in _masks(target):
-        if entry.projection.kind != "mask" or "latent" in entry.state:
+        if entry.projection.kind != "mask" or entry.latent:
             raise ValueError(
                 f"{target.path} is kept {entry.projection.kind!r} by a callback, so its weights "
                 "cannot move. Call `tfcomp.release(model)` first."
