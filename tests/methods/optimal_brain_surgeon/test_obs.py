@@ -26,7 +26,7 @@ def best_without(weight, hessian, gone):
 
 
 def inverse_by_recursion(samples, alpha):
-    """The inverse of `alpha * I + mean of x x.T` as the paper has it, a rank-1 step for each `x`."""
+    """The inverse of `alpha * I + mean of x x.T`, as the paper has it: a rank-1 step for each x."""
     inverse = np.eye(samples.shape[1]) / alpha
     for x in samples:
         moved = inverse @ x
