@@ -39,7 +39,10 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting",
+    [name if name == "plain" else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS],
+)
 def test_killed_and_resumed_is_bit_identical(
     setting, make_model, make_callback, fit, kernels, tmp_path
 ):

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfcomp import keras_private
 from tfcomp import targets as targets_lib
-from tfcomp.core.attachment import attach
+from tfcomp.core.attachment import attach, detach, entries_of
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.optimizers import accumulation_steps, current_step, leaves
 from tfcomp.core.projection import check_weights, check_zeros
@@ -183,7 +183,16 @@ class ProjectionCallback(keras.callbacks.Callback):
         for target, projection in zip(targets, made):
             check_zeros(target, projection)
         given = None if self.optimizer is None else self._optimizer
-        self._entries = [attach(model, t, p, given) for t, p in zip(targets, made)]
+        before, entries = entries_of(model), []
+        try:
+            for target, projection in zip(targets, made):
+                entries.append(attach(model, target, projection, given))
+        except BaseException:
+            for entry in entries:
+                if entry not in before:
+                    detach(entry)
+            raise
+        self._entries = entries
 
     def _warn_of_frozen(self, targets):
         frozen = [target.path for target in targets if not target.variable.trainable]
@@ -272,7 +281,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         # Keras itself puts averages over the run there.
         averaged = any(getattr(o, "use_ema", False) for o in leaves(self._optimizer))
         changed = []
-        for entry in self._entries:
+        for entry in filter(lambda entry: entry.is_attached, self._entries):
             if entry.is_stale:
                 entry.adopt()
             value = as_numpy(entry.variable)
@@ -330,7 +339,9 @@ class ProjectionCallback(keras.callbacks.Callback):
             point = track.schedule.last_point(step, after=track.done)
             if point is not None:
                 amount = track.schedule.value(point)
-                self.compress(track.entries, amount)
+                track.entries = [entry for entry in track.entries if entry.is_attached]
+                if track.entries:
+                    self.compress(track.entries, amount)
                 track.done = point
                 if self.verbose:
                     reached = amount

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfcomp.core.mask import Mask
+from tfcomp.core.optimizers import accumulation_steps
 from tfcomp.core.projection import check_weights
 from tfcomp.methods.gradual_pruning import GradualPruning
 
@@ -31,20 +32,32 @@ def sensitivity(value, initial, gain):
 class SensitivityMask(Mask):
     """A mask, and the sum of `-gradient * change` of every weight.
 
-    State: `mask`; `initial`, the values before the first step; `gain`, the sums.
+    State: `mask`; `initial`, the values before the first step; `gain`, the sums; `gathered`, the
+    sum of the gradients since the last update, where these are accumulated.
+
+    Args:
+        batches: Batches for one update, whose mean gradient it is made by.
     """
 
     takes_rows = False
 
+    def __init__(self, batches=1):
+        self.batches = batches
+
     def init(self, value):
-        gain = np.zeros(value.shape, np.promote_types(value.dtype, np.float32))
-        return {**super().init(value), "initial": np.array(value), "gain": gain}
+        zeros = np.zeros(value.shape, np.promote_types(value.dtype, np.float32))
+        gathered = {"gathered": zeros} if self.batches > 1 else {}
+        return {**super().init(value), "initial": np.array(value), "gain": zeros, **gathered}
 
     def adopt(self, value, state):
         return {**super().adopt(value, state), "initial": value}
 
     def before(self, gradient, value, state):
         seen, _, _ = super().before(gradient, value, state)
+        if self.batches > 1:
+            gathered = state["gathered"] + keras.ops.cast(gradient, state["gathered"].dtype)
+            state = {**state, "gathered": gathered}
+            gradient = gathered / self.batches
         return seen, value, {**state, "step": (gradient, value)}
 
     def after(self, value, state):
@@ -52,6 +65,8 @@ class SensitivityMask(Mask):
             gradient, before = state["step"]
             gained = keras.ops.cast(gradient * (before - value), state["gain"].dtype)
             state = {**state, "gain": state["gain"] + gained}
+            if self.batches > 1:
+                state["gathered"] = keras.ops.zeros_like(gained)
         return super().after(value, state)
 
 
@@ -63,6 +78,8 @@ class SensitivityPruning(GradualPruning):
     weight went back to zero, estimated from the path it came. At every point of the schedule those
     of least sensitivity are pruned; what was pruned stays so. No extra pass over the data is
     needed, and any optimizer will do: the sum takes the gradient itself, not `change**2 / rate`.
+
+    On several replicas it is the gradients of the first one's share of each batch that are summed.
 
     Begin with the training of the model, from its initial weights, and let the schedule start
     after some epochs: before, there is nothing to judge by. `block_size=(None, 1)` prunes whole
@@ -98,7 +115,16 @@ class SensitivityPruning(GradualPruning):
 
     def make_projection(self, target):
         super().make_projection(target)
-        return SensitivityMask()
+        return SensitivityMask(accumulation_steps(self._optimizer))
+
+    def _begin_run(self, epoch):
+        batches = accumulation_steps(self._optimizer)
+        if any(entry.projection.batches != batches for entry in self._entries):
+            raise ValueError(
+                f"The optimizer makes an update of {batches} batches now, of another number when "
+                "this SensitivityPruning was attached. Make a new one."
+            )
+        super()._begin_run(epoch)
 
     def score(self, path, value, state):
         check_weights(path, value)

@@ -91,7 +91,7 @@ class _Recorder:
                 within = layer is not self.looking_at and symbolic_tensors((args, kwargs))
                 return layer(*args, **kwargs) if within else call(*args, **kwargs)
             first = len(self.calls)
-            operations = self._operations(layer, call, args, kwargs)
+            operations = self._made_by(layer, call, args, kwargs)
             output = call(*args, **kwargs)
             made = _call(layer, args, kwargs, output, batch=self.batch, operations=operations)
             if isinstance(layer, keras.layers.TimeDistributed):
@@ -104,7 +104,7 @@ class _Recorder:
 
         return recorded
 
-    def _operations(self, layer, call, args, kwargs):
+    def _made_by(self, layer, call, args, kwargs):
         if not macs.only_operations_tell(layer):
             return None
         self.looking_at = layer

@@ -4,6 +4,9 @@ Karen Ullrich, Edward Meeds, Max Welling, "Soft Weight-Sharing for Neural Networ
 arXiv:1702.04008.
 """
 
+import threading
+import weakref
+
 import keras
 import numpy as np
 
@@ -15,8 +18,21 @@ from tfcomp.methods.soft_weight_sharing import mixture
 from tfcomp.validation import check_integer, check_number, invalid
 
 
+class Sums:
+    """What the weights of one mixture say about it in one step."""
+
+    def __init__(self):
+        self.parts = []
+        self.closed = False
+
+    def total(self):
+        """The sums over all weights; the optimizer has done its update, so none will follow."""
+        self.closed = True
+        return sum(self.parts)
+
+
 class Pool:
-    """What the weights of one mixture say about it in one step.
+    """One mixture, and the step under way of those who share it.
 
     Attributes:
         begin: The parameters that training begins with, set before the first step.
@@ -24,17 +40,24 @@ class Pool:
 
     def __init__(self):
         self.begin = None
-        self._sums = {}
+        # By thread: replicas of a TensorFlow strategy each have one. Not kept beyond the step.
+        self._steps = weakref.WeakValueDictionary()
 
-    def add(self, who, sums):
-        """Notes the sums of one weight; who comes a second time begins the next step."""
-        if id(who) in self._sums:
-            self._sums.clear()
-        self._sums[id(who)] = sums
+    def add(self, part):
+        """Adds one weight's part, and returns the `Sums` of the step."""
+        thread = threading.get_ident()
+        sums = self._steps.get(thread)
+        if sums is None or sums.closed:
+            sums = self._steps[thread] = Sums()
+        sums.parts.append(part)
+        return sums
 
-    def total(self):
-        """The sums over all weights of the step."""
-        return sum(self._sums.values())
+    def __getstate__(self):
+        return {"begin": self.begin}
+
+    def __setstate__(self, state):
+        self.__init__()
+        self.begin = state["begin"]
 
 
 class MixturePrior(Projection):
@@ -77,17 +100,17 @@ class MixturePrior(Projection):
     def before(self, gradient, value, state):
         ops = keras.ops
         weights = ops.cast(ops.reshape(value, (-1,)), "float32")
-        pulled, sums = mixture.pull(weights, ops.convert_to_tensor(state["parameters"]))
-        self.pool.add(self, sums)
+        pulled, part = mixture.pull(weights, ops.convert_to_tensor(state["parameters"]))
         pulled = ops.cast(self.strength * pulled, gradient.dtype)
-        return gradient + ops.reshape(pulled, gradient.shape), value, {**state, "pool": self.pool}
+        seen = gradient + ops.reshape(pulled, gradient.shape)
+        return seen, value, {**state, "sums": self.pool.add(part)}
 
     def after(self, value, state):
-        if "pool" not in state:
+        if "sums" not in state:
             return value, state
         ops = keras.ops
         parameters = ops.convert_to_tensor(state["parameters"])
-        slope = mixture.parameter_gradient(state["pool"].total(), parameters, self.priors)
+        slope = mixture.parameter_gradient(state["sums"].total(), parameters, self.priors)
         step = state["iteration"] + 1
         first = 0.9 * state["first"] + 0.1 * slope
         second = 0.999 * state["second"] + 0.001 * slope**2
