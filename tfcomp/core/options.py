@@ -1,7 +1,7 @@
 """The options of a callback that single weights may override."""
 
 
-def chosen(callback, options):
+def options_of(callback, options):
     """Dict of what holds for a weight: the attributes named in `overrides`, and its own options.
 
     Args:

@@ -6,10 +6,10 @@ Yiwen Guo, Anbang Yao, Yurong Chen, "Dynamic Network Surgery for Efficient DNNs"
 import keras
 import numpy as np
 
-from tfcomp.core import options as options_lib
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.latent import Latent
 from tfcomp.core.mask import Mask
+from tfcomp.core.options import options_of
 from tfcomp.validation import check_integer, check_number, invalid
 
 
@@ -189,7 +189,7 @@ class DynamicNetworkSurgery(ProjectionCallback):
         self._surgery({})
 
     def _surgery(self, options):
-        chosen = options_lib.chosen(self, options)
+        chosen = options_of(self, options)
         check_number("c", chosen["c"])
         check_integer("begin_step", chosen["begin_step"], 0)
         if chosen["end_step"] is not None:

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from tfcomp import schedules
-from tfcomp.core import options as options_lib
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.mask import Mask, magnitude
+from tfcomp.core.options import options_of
 from tfcomp.model import patterns
 from tfcomp.model.axes import as_matrix, from_matrix, output_axes
 from tfcomp.validation import invalid
@@ -103,7 +103,7 @@ class GradualPruning(ProjectionCallback):
         return self._schedules[id(schedule)]
 
     def _pattern(self, options):
-        chosen = options_lib.chosen(self, options)
+        chosen = options_of(self, options)
         if chosen["per_gate"] not in (True, False):
             raise invalid("per_gate", chosen["per_gate"], "True or False")
         if chosen["per_gate"] and self.scope == "global":

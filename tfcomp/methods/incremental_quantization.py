@@ -10,7 +10,7 @@ import numpy as np
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.mask import where
-from tfcomp.core.options import chosen
+from tfcomp.core.options import options_of
 from tfcomp.core.projection import Projection
 from tfcomp.model.patterns import count, keep_largest
 from tfcomp.validation import check_integer, check_number, invalid
@@ -153,10 +153,10 @@ class PowersOfTwo(Projection):
             scores = np.abs(wide)
         else:
             scores = np.random.default_rng([self.seed, frozen]).random(value.shape)
-        next_ones = keep_largest(np.where(free, scores, -1), wanted)
+        chosen = keep_largest(np.where(free, scores, -1), wanted)
         quantized = quantize(wide, int(state["top"]), self.bits).astype(value.dtype)
-        fixed = np.where(next_ones, quantized, state["fixed"])
-        return np.where(next_ones, quantized, value), {**state, "fixed": fixed}
+        fixed = np.where(chosen, quantized, state["fixed"])
+        return np.where(chosen, quantized, value), {**state, "fixed": fixed}
 
 
 class IncrementalQuantization(ProjectionCallback):
@@ -237,7 +237,7 @@ class IncrementalQuantization(ProjectionCallback):
         self._spread = {}
 
     def _powers_of_two(self, options):
-        return PowersOfTwo(**chosen(self, options), seed=self.seed)
+        return PowersOfTwo(**options_of(self, options), seed=self.seed)
 
     def make_projection(self, target):
         return self._powers_of_two(target.options)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
-from tfcomp.core.options import chosen
+from tfcomp.core.options import options_of
 from tfcomp.core.projection import Projection, is_rows
 from tfcomp.methods.deep_compression.kmeans import INITS, kmeans
 from tfcomp.validation import check_integer, invalid
@@ -202,7 +202,7 @@ class WeightSharing(ProjectionCallback):
         self.begin_step = check_integer("begin_step", begin_step, 0)
         self.seed = check_integer("seed", seed, 0)
         self._schedule = schedules.StepPortions([self.begin_step], [1.0])
-        self._shared("", chosen(self, {}))
+        self._shared("", options_of(self, {}))
 
     def _shared(self, path, options):
         return Shared(path, _clusters(options), _check_init(options["init"]), self.seed)
@@ -211,7 +211,7 @@ class WeightSharing(ProjectionCallback):
         options = target.options
         if {"bits", "clusters"} & set(options):
             options = {"bits": None, "clusters": None, **options}
-        return self._shared(target.path, chosen(self, options))
+        return self._shared(target.path, options_of(self, options))
 
     def make_schedule(self, target, run):
         return self._schedule

@@ -128,7 +128,7 @@ class MagnitudePruning(ProjectionCallback):
         self.quality = quality
         self.dropout = dropout
         self.dead_neurons = dead_neurons
-        self._portions = tuple((i + 1) / rounds for i in range(rounds))
+        self._portions = tuple((i + 1) / self.rounds for i in range(self.rounds))
         self._fixed = None if steps is None else schedules.StepPortions(steps, self._portions)
         self.steps = self._fixed and self._fixed.steps
         self._spread = None
