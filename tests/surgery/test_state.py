@@ -404,7 +404,8 @@ def test_layers_that_differ_from_themselves_are_let_pass():
         def call(self, inputs):
             return inputs + np.random.default_rng().normal()
 
-    tfcomp.swap_layers(chain(Noise(), DENSE(2)), {DENSE: TernaryDense})
+    swapped = tfcomp.swap_layers(chain(Noise(), DENSE(2)), {DENSE: TernaryDense})
+    assert [type(layer) for layer in swapped.layers[1:]] == [Noise, TernaryDense]
 
 
 class Foreign(keras.layers.Layer):

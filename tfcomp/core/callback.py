@@ -13,7 +13,7 @@ from tfcomp.core.entry import as_numpy
 from tfcomp.core.optimizers import accumulation_steps, current_step, leaves
 from tfcomp.core.projection import check_weights, check_zeros
 from tfcomp.core.run import Run, Track
-from tfcomp.validation import invalid
+from tfcomp.validation import check_verbose, invalid
 
 
 class ProjectionCallback(keras.callbacks.Callback):
@@ -37,16 +37,21 @@ class ProjectionCallback(keras.callbacks.Callback):
     Attributes:
         overrides: Options that a dict of targets may override for single weights.
         measures: Name under which `measure` appears in `logs`.
-        amount_is_measure: Whether the amounts of a schedule are what `measure` comes to.
+        amount_is_measure: Whether the amounts of a schedule are what `measure` comes to. Where
+            not, `verbose` prints what was measured after the update, in place of the amount, and a
+            schedule whose begin has long gone by when the run begins is not warned of.
         compresses_at_once: Whether weights are compressed as far in the first epoch as in the last.
-        fits_run: Whether the schedule was made to fit the run, so that it should end with it.
+            Where not, what others put into the variables, such as the weights of an earlier epoch
+            that `EarlyStopping` restores, is compressed anew when `fit` ends.
+        fits_run: Whether the schedule was made to fit the run. A run that ends before it is warned
+            of, then.
 
     Args:
         targets: Which weights, in any form `tfcomp.targets.find` takes.
+        verbose: 0 for silence, 1 or 2 for a line at every update.
         optimizer: `None` for the optimizer that the model is compiled with; where another one
             trains the weights, as in a GAN, that one, or the name of the model's attribute that it
             is, `"generator_optimizer"` for example.
-        verbose: 0 for silence, 1 or 2 for a line at every update.
     """
 
     overrides = ()
@@ -57,15 +62,13 @@ class ProjectionCallback(keras.callbacks.Callback):
     # What a copy of the callback, for another model, begins without.
     fleeting = ("_model", "_bound", "_entries", "_tracks", "_optimizer")
 
-    def __init__(self, targets=None, optimizer=None, verbose=0):
+    def __init__(self, targets=None, verbose=0, optimizer=None):
         super().__init__()
         if optimizer is not None and not isinstance(optimizer, (str, keras.optimizers.Optimizer)):
             raise invalid("optimizer", optimizer, "None, an optimizer or the name of an attribute")
-        if verbose not in (0, 1, 2):
-            raise invalid("verbose", verbose, "0, 1 or 2")
         self.targets = targets
         self.optimizer = optimizer
-        self.verbose = verbose
+        self.verbose = check_verbose(verbose)
         self._begin_life()
 
     def _begin_life(self):
@@ -87,22 +90,55 @@ class ProjectionCallback(keras.callbacks.Callback):
         vars(self).update(state)
 
     def make_projection(self, target):
-        """Returns the projection of a `Target`."""
+        """Makes the projection of one weight.
+
+        Args:
+            target: `tfcomp.targets.Target`, whose `options` are what `targets` overrides for it.
+
+        Returns:
+            A new `tfcomp.projections.Projection`.
+        """
         raise NotImplementedError
 
     def make_schedule(self, target, run):
-        """Returns the schedule of a `Target` in a `Run`, or `None` to leave it as it is."""
+        """Chooses the schedule that one weight follows in a run.
+
+        Args:
+            target: `tfcomp.targets.Target`.
+            run: The run that begins, with attributes in optimizer steps: `step`, where it begins
+                now; `begin`, where its epoch 0 began; `end`, or 0 where that is not known; and
+                `epochs`, how many it has, or `None`.
+
+        Returns:
+            A `tfcomp.schedules.Schedule`, or `None` for no updates. Weights that are given one and
+            the same object are handed to `compress` together.
+        """
         return None
 
     def compress(self, entries, amount):
-        """Brings entries that share a schedule to `amount`."""
+        """Brings weights that share a schedule to an amount, by `Projection.update` of each.
+
+        Args:
+            entries: List of the weights' entries: `entry.read()` returns the value and the state as
+                NumPy arrays, `entry.write(value, state)` sets them; `entry.target` and
+                `entry.projection` are what the weight is and what it got.
+            amount: Float, the value of the schedule at the point that has been reached.
+        """
         for entry in entries:
             value, state = entry.read()
             check_weights(entry.target.path, value)
             entry.write(*entry.projection.update(value, state, amount))
 
     def measure(self, value, state):
-        """How far a weight is: the fraction that `measures` names, by default that of zeros."""
+        """How far a weight is, as `logs` say it.
+
+        Args:
+            value: NumPy array, the weight.
+            state: Dict of NumPy arrays, the state of its projection.
+
+        Returns:
+            The fraction that `measures` names, in [0, 1]; by default that of zeros.
+        """
         return np.mean(value == 0)
 
     def set_model(self, model):

@@ -9,6 +9,7 @@ import keras
 from tfcomp import keras_private, targets
 from tfcomp.model import macs
 from tfcomp.model.data import batches
+from tfcomp.model.holding import holding
 from tfcomp.model.operations import own_operations, symbolic_tensors
 from tfcomp.validation import invalid
 
@@ -124,17 +125,11 @@ class _Recorder:
     @contextlib.contextmanager
     def watching(self):
         names = ("call", "quantized_call")
-        watched = self.watched
-        for layer in watched:
-            for name in names:
-                # Not by `setattr`, which tracks what a layer is given.
-                object.__setattr__(layer, name, self._recorded(layer, getattr(layer, name)))
-        try:
+        with contextlib.ExitStack() as stack:
+            for layer in self.watched:
+                recorded = {name: self._recorded(layer, getattr(layer, name)) for name in names}
+                stack.enter_context(holding(layer, **recorded))
             yield
-        finally:
-            for layer in watched:
-                for name in names:
-                    object.__delattr__(layer, name)
 
 
 class _Forward(keras.Operation):

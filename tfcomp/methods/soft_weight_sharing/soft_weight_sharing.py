@@ -158,12 +158,17 @@ class SoftWeightSharing(ProjectionCallback):
             are of different scales.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight.
+        verbose: 1 to print a line when weights take their values.
         optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, or if a weight contains NaN or is
             zero everywhere.
+
+    Reference:
+        Karen Ullrich, Edward Meeds, Max Welling, "Soft Weight-Sharing for Neural Network
+        Compression", arXiv:1702.04008.
 
     Example:
 
@@ -193,40 +198,38 @@ class SoftWeightSharing(ProjectionCallback):
         merge=1e-10,
         scope="global",
         targets=None,
+        verbose=0,
         optimizer=None,
     ):
-        super().__init__(targets=targets, optimizer=optimizer)
-        samples = check_integer("samples", samples, 1)
-        components = check_integer("components", components, 1)
+        super().__init__(targets=targets, verbose=verbose, optimizer=optimizer)
+        self.samples = check_integer("samples", samples, 1)
+        self.components = check_integer("components", components, 1)
         check_number("zero_proportion", zero_proportion, 0, below=1)
         if not zero_proportion:
             raise invalid("zero_proportion", zero_proportion, "a number in (0, 1)")
-        priors = {
-            "zero_precision": zero_precision_prior,
-            "precision": precision_prior,
-            "zero_proportion": zero_proportion_prior,
-        }
-        for name, pair in priors.items():
-            _check_pair(f"{name}_prior", pair)
-        rates = {"mean_rate": mean_rate, "variance_rate": variance_rate, "mixing_rate": mixing_rate}
-        for name, number in {"tau": tau, "merge": merge, **rates}.items():
-            check_number(name, number, 0)
         if scope not in ("global", "layer"):
             raise invalid("scope", scope, "'global' or 'layer'")
-        self.scope = scope
-        self.components = components
         self.zero_proportion = zero_proportion
-        self.merge = merge
-        self._strength = tau / samples
-        self._rates = tuple(rates.values())
-        self._priors = mixture.Priors(**priors)
+        self.zero_proportion_prior = zero_proportion_prior
+        self.zero_precision_prior, self.precision_prior = zero_precision_prior, precision_prior
+        self.mean_rate, self.variance_rate, self.mixing_rate = mean_rate, variance_rate, mixing_rate
+        self.tau, self.merge, self.scope = tau, merge, scope
+        for name in ("zero_proportion_prior", "zero_precision_prior", "precision_prior"):
+            _check_pair(name, getattr(self, name))
+        for name in ("tau", "merge", "mean_rate", "variance_rate", "mixing_rate"):
+            check_number(name, getattr(self, name), 0)
         self._pool = Pool()
 
     def make_projection(self, target):
         if not np.any(keras.ops.convert_to_numpy(target.variable.value)):
             raise invalid("targets", target.path, "weights that are not zero everywhere")
         pool = self._pool if self.scope == "global" else Pool()
-        return MixturePrior(pool, self.components, self._strength, self._rates, self._priors)
+        rates = (self.mean_rate, self.variance_rate, self.mixing_rate)
+        strength = self.tau / self.samples
+        priors = mixture.Priors(
+            self.zero_precision_prior, self.precision_prior, self.zero_proportion_prior
+        )
+        return MixturePrior(pool, self.components, strength, rates, priors)
 
     def _mixtures(self):
         """Lists of the entries of each mixture."""
@@ -247,7 +250,10 @@ class SoftWeightSharing(ProjectionCallback):
         if self._tracks is not None:
             for entries in self._mixtures():
                 parameters = entries[0].read()[1]["parameters"]
-                self._harden(entries, mixture.merge(mixture.gaussians(parameters), self.merge))
+                merged = mixture.merge(mixture.gaussians(parameters), self.merge)
+                self._harden(entries, merged)
+                if self.verbose:
+                    print(f"\nSoftWeightSharing: {len(merged.means)} values are left")
 
     def _harden(self, entries, gaussians):
         for entry in entries:
