@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import tfcomp
-from tfcomp.callbacks import __all__ as NAMES
+from tfcomp.callbacks import __all__ as EVERY
 
+# OnceCompressed wraps another callback, and takes that alone.
+NAMES = [name for name in EVERY if name != "OnceCompressed"]
 SCHEDULE = tfcomp.schedules.ConstantSparsity(0.5, begin_step=0)
 PRUNING = [
     {"schedule": SCHEDULE, "scope": "global", "block_size": (None, 1), "block_pooling": "max"},
