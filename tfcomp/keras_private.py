@@ -365,6 +365,12 @@ def is_model_file(store):
     return getattr(store, "archive", None) is not None
 
 
+def is_backup(store):
+    """Whether a store is the file that `keras.callbacks.BackupAndRestore` resumes a run from."""
+    path = getattr(store, "path_or_io", None)
+    return isinstance(path, os.PathLike) and os.path.basename(path) == "latest.weights.h5"
+
+
 def asset_path(store, path):
     """Where an `AssetStore` has a path; raises where that leads out of its folder.
 

@@ -125,8 +125,9 @@ def test_an_optimizer_that_does_not_know_raises_or_is_told(callback):
     weights = second.get_weights()
     with pytest.raises(RuntimeError, match="'a/kernel' is kept compressed"):
         second.fit(X, Y[:, :3], verbose=0)
-    if keras.backend.backend() == "jax":
-        # Keras takes the weights out of a model while it trains, and loses them where that fails.
+    if keras.backend.backend() != "tensorflow":
+        # On JAX Keras takes the weights out of a model while it trains, and loses them where that
+        # fails; an eager step has changed them by then.
         second.set_weights(weights)
     second.compile(keras.optimizers.Adam(0.01), "mse")
     before, values = kernel(model), len(np.unique(kernel(model)))

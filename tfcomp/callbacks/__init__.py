@@ -1,6 +1,7 @@
 """Callbacks for `model.fit`: each keeps chosen weights compressed while the model trains."""
 
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.once_compressed import OnceCompressed
 from tfcomp.methods.binary_relax import BinaryRelax
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
 from tfcomp.methods.dynamic_network_surgery import DynamicNetworkSurgery
@@ -20,6 +21,7 @@ __all__ = [
     "HashContinuation",
     "IncrementalQuantization",
     "MagnitudePruning",
+    "OnceCompressed",
     "PreserveSparsity",
     "ProjectionCallback",
     "QuantizedTraining",

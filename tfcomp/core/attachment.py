@@ -1,5 +1,7 @@
 """Attaches projections to the variables of a model, and takes them off."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -63,7 +65,7 @@ def _home(model, variable, optimizer):
     if not outer.built:
         with variable_scope(model):
             outer.build(model.trainable_variables)
-    hooks.follow(model, lambda: entries_of(model), lambda: _bring_along(model))
+    hooks.follow(model, entries_of, _bring_along, _renew)
     return hooks.home_of(model, outer, trainer(outer, variable), given=False)
 
 
@@ -72,6 +74,22 @@ def _bring_along(model):
     for entry in entries_of(model):
         if not entry.home.given:
             _move(entry, _home(model, entry.variable, None))
+
+
+def _renew(model):
+    """Makes what is attached go with weights that somebody has set since the last run."""
+    free = []
+    for entry in entries_of(model):
+        followed, entry.followed = entry.followed, False
+        if not (entry.fresh or followed) and entry.is_stale:
+            entry.adopt()
+            free += [] if entry.latent or entry.is_stale else [entry.target.path]
+    if free:
+        warnings.warn(
+            f"The weights {', '.join(free)} have been set, and are not the ones that were "
+            "quantized, so they train freely until a callback quantizes them.",
+            stacklevel=2,
+        )
 
 
 def _move(entry, home):
@@ -90,7 +108,14 @@ def _move(entry, home):
 
 def _add_variables(entry, arrays):
     """Makes the variables of an entry at its home."""
-    average = keras_private.moving_averages(entry.home.optimizer).get(id(entry.variable))
+    optimizer = entry.home.optimizer
+    if isinstance(entry.projection, Latent) and optimizer.use_ema and not optimizer.built:
+        raise ValueError(
+            f"{optimizer.name!r} averages over the steps (`use_ema`), and has no averages yet of "
+            "which those of latent weights could be made. Call its `build(trainable_variables)`, "
+            "with the variables that it is to train, before the callback is used."
+        )
+    average = keras_private.moving_averages(optimizer).get(id(entry.variable))
     if average is None:
         arrays.pop("average", None)
     elif isinstance(entry.projection, Latent):

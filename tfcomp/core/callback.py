@@ -8,11 +8,12 @@ import numpy as np
 
 from tfcomp import keras_private
 from tfcomp import targets as targets_lib
+from tfcomp.core import hooks
 from tfcomp.core.attachment import attach, detach, entries_of
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.optimizers import accumulation_steps, current_step, leaves
 from tfcomp.core.projection import check_weights, check_zeros
-from tfcomp.core.run import Run, Track
+from tfcomp.core.run import Pace, Run, Track
 from tfcomp.validation import check_verbose, invalid
 
 
@@ -43,6 +44,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         compresses_at_once: Whether weights are compressed as far in the first epoch as in the last.
             Where not, what others put into the variables, such as the weights of an earlier epoch
             that `EarlyStopping` restores, is compressed anew when `fit` ends.
+        compresses_at_end: Whether weights are compressed when the run has ended, and not before.
         fits_run: Whether the schedule was made to fit the run. A run that ends before it is warned
             of, then.
 
@@ -58,6 +60,7 @@ class ProjectionCallback(keras.callbacks.Callback):
     measures = "sparsity"
     amount_is_measure = True
     compresses_at_once = False
+    compresses_at_end = False
     fits_run = False
     # What a copy of the callback, for another model, begins without.
     fleeting = ("_model", "_bound", "_entries", "_tracks", "_optimizer")
@@ -79,6 +82,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         self._optimizer = None
         self._due_in = 0
         self._last_batch = -1
+        self._pace = None
         self._in_batch = False
         self._epoch_began_at = None
 
@@ -141,6 +145,11 @@ class ProjectionCallback(keras.callbacks.Callback):
         """
         return np.mean(value == 0)
 
+    @property
+    def is_complete(self):
+        """Whether every target is compressed as far as it is going to be."""
+        return bool(self._entries) and all(entry.complete for entry in self._entries)
+
     def set_model(self, model):
         if self._bound is not None and self._bound() is not model:
             raise ValueError(
@@ -193,6 +202,8 @@ class ProjectionCallback(keras.callbacks.Callback):
                     detach(entry)
             raise
         self._entries = entries
+        for entry in self._entries:
+            entry.followed = True
 
     def _warn_of_frozen(self, targets):
         frozen = [target.path for target in targets if not target.variable.trainable]
@@ -221,6 +232,8 @@ class ProjectionCallback(keras.callbacks.Callback):
         self._in_batch = False
         self._epoch_began_at = self._batches()
         self._begin(epoch)
+        # How many steps a batch has is seen by looking.
+        self._due_in = 1
 
     def on_train_batch_begin(self, batch, logs=None):
         # A loop of one's own may leave out `on_epoch_begin`, and the end of the batch before.
@@ -237,7 +250,9 @@ class ProjectionCallback(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
         self._begin()
         # Numbers that do not rise are those of a loop of one's own.
-        self._due_in -= max(batch - self._last_batch, 1)
+        passed = max(batch - self._last_batch, 1)
+        self._due_in -= passed
+        self._pace.pass_by(passed)
         self._last_batch = batch
         if self._due_in <= 0:
             self._advance()
@@ -250,10 +265,14 @@ class ProjectionCallback(keras.callbacks.Callback):
             logs.update(self.report())
 
     def on_train_end(self, logs=None):
-        for track in self._tracks or ():
+        if self._tracks is None:
+            return
+        for track in self._tracks:
             track.warn_if_unfinished(self)
-        if self._tracks is not None:
-            self._settle()
+        self._settle()
+        self._warn_of_files()
+        # EarlyStopping, later in the list, may set weights yet.
+        hooks.when_all_are_done(self, self._settle)
 
     def _begin(self, epoch=0):
         if self._tracks is None and self._entries:
@@ -276,13 +295,25 @@ class ProjectionCallback(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
+    def _warn_of_files(self):
+        homes = {id(entry.home): entry.home for entry in self._entries}
+        if self.is_complete and any(home.saved is False for home in homes.values()):
+            warnings.warn(
+                f"{type(self).__name__}: when the model was last saved in this run, it was not yet "
+                "compressed as far as it is now. If a callback keeps the best epoch, let it count "
+                "only those at whose end it is: `tfcomp.callbacks.OnceCompressed(callback)`.",
+                stacklevel=3,
+            )
+        for home in homes.values():
+            home.saved = None
+
     def _settle(self):
         """Compresses what others have put into the variables at the end of the run."""
         # Keras itself puts averages over the run there.
         averaged = any(getattr(o, "use_ema", False) for o in leaves(self._optimizer))
         changed = []
         for entry in filter(lambda entry: entry.is_attached, self._entries):
-            if entry.is_stale:
+            if entry.latent and entry.is_stale:
                 entry.adopt()
             value = as_numpy(entry.variable)
             settled = value
@@ -299,6 +330,9 @@ class ProjectionCallback(keras.callbacks.Callback):
                 "EarlyStopping restored its best. They have been compressed without training.",
                 stacklevel=2,
             )
+
+    def _diverged(self):
+        return not all(np.all(np.isfinite(entry.read()[0])) for entry in self._entries)
 
     def report(self, entries=None):
         """Returns the measures of all targets and their total, as they appear in `logs`."""
@@ -317,22 +351,28 @@ class ProjectionCallback(keras.callbacks.Callback):
             # A run that was broken off keeps its plan, whatever steps it has left out.
             run.begin, run.end = map(int, as_numpy(self._entries[0].run))
         for entry in self._entries:
-            restored, entry.restored = entry.restored, False
+            restored, entry.restored, entry.followed = entry.restored, False, False
+            entry.home.saved = None
             entry.run.assign([run.begin, run.end])
             if entry.fresh or (not restored and entry.is_stale):
                 entry.adopt()
         tracks = {}
         for entry in self._entries:
             schedule = self.make_schedule(entry.target, run)
+            entry.complete = schedule is None and not self.compresses_at_end
             if schedule is not None:
                 tracks.setdefault(id(schedule), Track(schedule)).entries.append(entry)
         self._tracks = list(tracks.values())
+        self._pace = Pace(self._batches())
         for track in self._tracks:
             track.warn_if_out_of_step(self, run)
         self._advance()
 
     def _advance(self):
         """Does the updates that have fallen due and notes when to look again."""
+        if getattr(self.model, "stop_training", False) and self._diverged():
+            # Another callback has seen it.
+            return
         step = self._step()
         upcoming = []
         for track in self._tracks or ():
@@ -348,10 +388,16 @@ class ProjectionCallback(keras.callbacks.Callback):
                     if not self.amount_is_measure:
                         reached = self.report(track.entries)[self.measures]
                     print(f"\n{type(self).__name__}: step {point}: {self.measures} {reached:.4f}")
+            for entry in track.entries:
+                entry.complete = track.is_complete
             following = track.schedule.next_point(step)
             if following is not None:
                 upcoming.append(following)
-        # A lower bound on the batches until then: some only accumulate gradients.
-        batches = accumulation_steps(self._optimizer)
+        # A lower bound on the batches until then: some only accumulate gradients, and some, such as
+        # those of a critic, have several steps.
+        pace = self._pace.per_batch(self._batches())
         wait = min(upcoming, default=None)
-        self._due_in = float("inf") if wait is None else (wait - step - 1) * batches + 1
+        if wait is None:
+            self._due_in = float("inf")
+        else:
+            self._due_in = (wait - step - 1) * accumulation_steps(self._optimizer) // pace + 1

@@ -22,6 +22,8 @@ class Entry:
         home: The `Home` of the optimizer that tracks these variables.
         fresh: Whether the state says nothing yet about the value it belongs to.
         restored: Whether state and run have just come from a file.
+        complete: Whether the variable is compressed as far as it is going to be.
+        followed: Whether a callback is going to see to it when the run that is due begins.
     """
 
     target: targets_lib.Target
@@ -32,6 +34,8 @@ class Entry:
     home: object
     fresh: bool = True
     restored: bool = False
+    complete: bool = False
+    followed: bool = False
 
     @property
     def variable(self):
@@ -85,11 +89,11 @@ class Entry:
 
     @property
     def is_stale(self):
-        """Whether a latent value does not go with the one that is shown: somebody has set it."""
-        if not self.latent:
-            return False
+        """Whether the state does not go with the value: somebody has set it."""
         value = as_numpy(self.variable)
         shown = self.settled(value)
+        if not self.latent:
+            return differ(value, shown)
         # What a random quantizer shows tells nothing.
         return shown is not value and not differ(shown, self.settled(shown))
 

@@ -22,6 +22,8 @@ class Home:
         patched: List of the optimizers that are patched for it: itself, and what is around it.
         entries: List of `Entry`, in the order in which they were attached.
         given: Whether a user named the optimizer; then it is not that of `compile`.
+        saved: Whether the entries were complete when the model was last saved in this run, or
+            `None`.
         scope: Function that returns the context in which variables are made.
         replicas: How many replicas add up their gradients.
     """
@@ -32,6 +34,7 @@ class Home:
         self.given = given
         self.entries = []
         self._model = weakref.ref(model)
+        self.saved = None
         self.scope = functools.partial(variable_scope, model)
         strategy = getattr(model, "distribute_strategy", None)
         self.replicas = getattr(strategy, "num_replicas_in_sync", 1)
@@ -109,6 +112,8 @@ class ProjectionState(keras.layers.Layer):
         return self.home.entries
 
     def save_own_variables(self, store):
+        if not keras_private.is_backup(store):
+            self.home.saved = all(entry.complete for entry in self.entries)
         if keras_private.is_model_file(store):
             # It is loaded into a new model, which nothing is attached to yet.
             return

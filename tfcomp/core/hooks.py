@@ -8,7 +8,8 @@ attributes: that is how state is saved. What Keras has no place for is put on th
 * `apply` of an optimizer, so that `before` runs; on TensorFlow the update is compiled, too;
 * `save_own_variables` and `load_own_variables` of an optimizer, so that its own files stay plain;
 * the attribute `tfcomp_state` of an optimizer, which Keras finds when it saves;
-* `make_train_function` of a model, so that a model compiled anew is followed.
+* `make_train_function` of a model, so that a model compiled anew is followed;
+* `on_train_end` of the `History` of a run that ends, since it is the last callback in the list.
 
 They are put on an object, not on its class, and not by `setattr`, which tracks what it is given.
 """
@@ -68,24 +69,33 @@ def leave(home):
                 take_off(each, "save_own_variables", "load_own_variables")
 
 
-def follow(model, is_attached, bring_along):
-    """Lets a later `fit` find what is attached, although the model was recompiled in between.
+def follow(model, is_attached, bring_along, renew):
+    """Lets a later `fit` find what is attached, although the model was changed in between.
 
     Args:
         model: A `keras.Model`.
         is_attached: Function that says whether anything is attached to the model still.
-        bring_along: Function to call before a step is made for the optimizer the model has then.
+        bring_along: Function to call before a step is made for the optimizer the model has then:
+            it may have been recompiled.
+        renew: Function to call when a `fit` begins: its weights may have been set.
     """
     if "make_train_function" in vars(model):
         return
     make = model.make_train_function
+    # A `fit` has a `History` of its own.
+    known = getattr(model, "history", None)
 
     def make_train_function(force=False):
-        if not is_attached():
+        nonlocal known
+        if not is_attached(model):
             unfollow(model)
+            return make(force)
         # Not in every `train_on_batch`: compiling takes the function away.
-        elif model.optimizer is not None and (force or model.train_function is None):
-            bring_along()
+        if model.optimizer is not None and (force or model.train_function is None):
+            bring_along(model)
+        if getattr(model, "history", None) is not known:
+            known = model.history
+            renew(model)
         return make(force)
 
     put(model, "make_train_function", make_train_function)
@@ -100,6 +110,29 @@ def retrace(model):
     """Has a model's train step made anew: it was traced for what was attached before."""
     if model is not None and getattr(model, "train_function", None) is not None:
         model.make_train_function(force=True)
+
+
+def when_all_are_done(callback, then):
+    """Calls a function once every callback of a run has heard of its end.
+
+    Keras puts its `History` behind all others, unless a user has put one somewhere.
+
+    Args:
+        callback: A callback that is hearing of it.
+        then: The function.
+    """
+    history = getattr(callback.model, "history", None)
+    # Those of one list have the same parameters; in a loop of one's own it may be an earlier one.
+    if history is None or history.params is None or history.params is not callback.params:
+        return
+    heard = history.on_train_end
+
+    def on_train_end(logs=None):
+        take_off(history, "on_train_end")
+        heard(logs)
+        then()
+
+    put(history, "on_train_end", on_train_end)
 
 
 def _applying(home, apply):

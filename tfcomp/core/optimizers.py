@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from tfcomp import keras_private
+from tfcomp.core.entry import as_numpy
 
 
 def leaves(optimizer):
@@ -29,7 +30,7 @@ def current_step(optimizer):
     """Optimizer updates so far."""
     iterations = optimizer.iterations
     if isinstance(iterations, keras.Variable):
-        iterations = iterations.value
+        return int(as_numpy(iterations))
     return int(keras.ops.convert_to_numpy(iterations))
 
 

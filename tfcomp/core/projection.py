@@ -54,8 +54,9 @@ class Projection:
     def adopt(self, value, state):
         """Finds in `value` what an earlier run has done to it, so that it is not undone.
 
-        Called before the first step, unless the state was restored from a file; and again where a
-        latent value no longer goes with the one that is shown: somebody has set the weights.
+        Called before the first step, unless the state was restored from a file; and again when a
+        run begins with a value that is not what `after` or `show` make of it and the state:
+        somebody has set the weights.
 
         Args:
             value: Numpy array.

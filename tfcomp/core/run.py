@@ -45,6 +45,31 @@ class Run:
         return schedules.StepPortions.spread(portions, self.begin, self.end)
 
 
+class Pace:
+    """How many times an optimizer is applied in a batch, as far as a run has shown it.
+
+    Args:
+        applied: How many times it was applied when the run began.
+    """
+
+    def __init__(self, applied):
+        self._begin, self._batches, self._most = applied, 0, 1
+
+    def pass_by(self, batches):
+        """Notes batches that have ended."""
+        self._batches += batches
+
+    def per_batch(self, applied):
+        """The largest number seen, at least 1.
+
+        Args:
+            applied: How many times it was applied by now.
+        """
+        if self._batches:
+            self._most = max(self._most, -(-(applied - self._begin) // self._batches))
+        return self._most
+
+
 class Track:
     """Entries that follow one schedule together."""
 
@@ -52,6 +77,18 @@ class Track:
         self.schedule = schedule
         self.entries = []
         self.done = -1
+
+    @property
+    def is_complete(self):
+        """Whether the schedule has come to its largest amount, or to its end."""
+        if self.done < 0:
+            return False
+        final, last = self.schedule.final_value, self.schedule.last_step
+        if final is not None and self.schedule.value(self.done) >= final:
+            return True
+        return (
+            self.done >= last if last is not None else self.schedule.next_point(self.done) is None
+        )
 
     def warn_if_out_of_step(self, callback, run):
         """Warns of a schedule that begins in the middle or that does not come to its end."""
@@ -69,7 +106,9 @@ class Track:
                     stacklevel=2,
                 )
         last = schedule.last_step
-        if last is not None and run.end and last > run.end:
+        # How often an optimizer of a model's own steps in a batch is not known yet.
+        known = run.end and callback.optimizer is None
+        if last is not None and known and last > run.end:
             warnings.warn(
                 f"{name}: {schedule} ends at step {last}, but this run ends at step {run.end}, so "
                 "its final value is not reached.",
@@ -77,10 +116,12 @@ class Track:
             )
 
     def warn_if_unfinished(self, callback):
-        """Warns where a schedule that was made to fit the run was not gone through."""
-        if callback.fits_run and self.done < self.schedule.last_step:
+        """Warns where a schedule was not gone through, unless it was known when the run began."""
+        last = self.schedule.last_step
+        was_known = not callback.fits_run and callback.optimizer is None
+        if last is not None and not was_known and self.done < last:
             warnings.warn(
-                f"{type(callback).__name__}: the run ended before step {self.schedule.last_step}, "
+                f"{type(callback).__name__}: the run ended before step {last}, "
                 "so some weights are not compressed yet; go on with another `fit`.",
                 stacklevel=2,
             )

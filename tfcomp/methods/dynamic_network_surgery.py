@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.entry import as_numpy
 from tfcomp.core.latent import Latent
 from tfcomp.core.mask import Mask
 from tfcomp.core.options import options_of
@@ -199,7 +200,7 @@ class DynamicNetworkSurgery(ProjectionCallback):
 
     def make_projection(self, target):
         surgery = self._surgery(target.options)
-        value = keras.ops.convert_to_numpy(target.variable.value)
+        value = as_numpy(target.variable)
         low, _ = thresholds(value, surgery.c, surgery.slack)
         if low > 0 and np.abs(value).max() < low:
             raise invalid("c", surgery.c, f"a smaller number: all of {target.path} would be pruned")

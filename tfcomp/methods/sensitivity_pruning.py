@@ -99,6 +99,10 @@ class SensitivityPruning(GradualPruning):
     Raises:
         ValueError: As `GradualPruning`.
 
+    Reference:
+        Ehud D. Karnin, "A simple procedure for pruning back-propagation trained neural networks",
+        IEEE Transactions on Neural Networks 1(2), 1990.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp

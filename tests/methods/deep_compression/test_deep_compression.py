@@ -97,3 +97,23 @@ def test_bad_arguments_change_nothing(model, data):
         tfcomp.deep_compression(keras.Sequential([keras.layers.Dense(2)]), data=data)
     for old, new in zip(before, model.get_weights()):
         np.testing.assert_array_equal(old, new)
+
+
+def test_dropout_shrinks_with_the_connections_in_both_runs():
+    rates = []
+
+    class Watched(keras.layers.Dropout):
+        def call(self, inputs, training=False):
+            if training:
+                rates.append(self.rate)
+            return super().call(inputs, training=training)
+
+    drop = Watched(0.5)
+    model = keras.Sequential([keras.Input((20,)), drop, keras.layers.Dense(30, name="dense")])
+    model.compile("adam", "mse")
+    x, y = np.ones((16, 20)), np.ones((16, 30))
+    done = tfcomp.deep_compression(model, epochs=(1, 1), data=(x, y), batch_size=4, verbose=0)
+    (row,) = done.rows
+    assert row.kept < 0.9
+    assert rates[-1] == pytest.approx(0.5 * row.kept**0.5, abs=1e-3)
+    assert drop.rate == 0.5

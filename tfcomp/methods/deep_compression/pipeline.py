@@ -1,11 +1,13 @@
 """Pruning and weight sharing of a trained model in one call."""
 
+import contextlib
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.entry import as_numpy
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
 from tfcomp.methods.magnitude_pruning.magnitude_pruning import MagnitudePruning
 from tfcomp.model.choice import choose
@@ -152,7 +154,8 @@ def deep_compression(
 
     history, progress = {}, Progress(sum(epochs), verbose, "epoch")
     note = _Note(history, progress)
-    for callback, number in zip((pruning, sharing), epochs):
+
+    def fit(callback, number):
         model.fit(
             **keywords(data, batch_size),
             epochs=number,
@@ -160,6 +163,12 @@ def deep_compression(
             callbacks=[callback, note],
             verbose=0,
         )
+
+    fit(pruning, epochs[0])
+    # Dropout stays with the connections that are left.
+    rescales = isinstance(pruning, MagnitudePruning)
+    with pruning.rescaled_dropout() if rescales else contextlib.nullcontext():
+        fit(sharing, epochs[1])
     progress.left_out(left_out)
     return DeepCompression(model, history, [_row(target) for target in found], left_out)
 
@@ -193,7 +202,7 @@ class _Note(keras.callbacks.Callback):
 
 
 def _row(target):
-    value = keras.ops.convert_to_numpy(target.variable.value)
+    value = as_numpy(target.variable)
     alive = value[value != 0]
     coded = describe(value).coded_bytes
     values = len(np.unique(alive))

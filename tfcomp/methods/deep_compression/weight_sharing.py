@@ -55,6 +55,11 @@ class Shared(Projection):
             "active": np.zeros((), bool),
         }
 
+    def adopt(self, value, state):
+        """Other weights have no clusters yet."""
+        shown = np.where(value == 0, 0, state["codebook"][state["index"]])
+        return state if np.array_equal(value, shown) else self.init(value)
+
     def before(self, gradient, value, state):
         ops, active = keras.ops, state["active"]
         own, index = gradient, state["index"]
@@ -68,7 +73,7 @@ class Shared(Projection):
         clusters = state["codebook"].shape[0]
         sums = ops.segment_sum(ops.reshape(own, (-1,)), ops.reshape(index, (-1,)), clusters)
         seen = self._once(ops.cast(sums, gradient.dtype), state)
-        once = self._once(state["codebook"], state)
+        once = self._once(self._centroids(value, state), state)
         return ops.where(active, seen, gradient), ops.where(active, once, value), state
 
     def _once(self, numbers, state):
@@ -78,12 +83,16 @@ class Shared(Projection):
             keras.ops.segment_sum(numbers, state["member"], math.prod(shape)), shape
         )
 
-    def after(self, value, state):
+    def _centroids(self, value, state):
+        """The codebook of a value: that of an earlier epoch may have been restored."""
         ops, codebook = keras.ops, state["codebook"]
         moved = ops.take(ops.reshape(value, (-1,)), state["member"])
         # Entry 0 is zero, and so are those without a cluster. In a value that somebody has set, a
         # weight that stands for others may be pruned.
-        codebook = ops.where(ops.logical_and(codebook != 0, moved != 0), moved, codebook)
+        return ops.where(ops.logical_and(codebook != 0, moved != 0), moved, codebook)
+
+    def after(self, value, state):
+        ops, codebook = keras.ops, self._centroids(value, state)
         # Read from one place, so that the members of a cluster agree to the last bit.
         shown = ops.where(state["active"], ops.take(codebook, state["index"]), value)
         return shown, {**state, "codebook": codebook}

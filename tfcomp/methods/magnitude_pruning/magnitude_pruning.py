@@ -4,6 +4,8 @@ Song Han, Jeff Pool, John Tran, William J. Dally, "Learning both Weights and Con
 Efficient Neural Networks", arXiv:1506.02626.
 """
 
+import contextlib
+
 import keras
 import numpy as np
 
@@ -63,7 +65,8 @@ class MagnitudePruning(ProjectionCallback):
       and convolutional layers). A neuron without inputs gives a constant, which is added to the
       biases behind it; where these cannot hold it, the neuron stays;
     * the rate of a `Dropout` in front of a pruned layer becomes `rate * sqrt(kept)`, since a layer
-      of fewer connections overfits less. When `fit` ends the rate is the old one again.
+      of fewer connections overfits less. When `fit` ends the rate is the old one again; for a
+      later `fit` there is the context `callback.rescaled_dropout()`.
 
     Start from a trained model, with a tenth or less of its learning rate. The paper finds L1
     regularization better right after pruning, and L2 better once retrained: train with L2.
@@ -170,6 +173,18 @@ class MagnitudePruning(ProjectionCallback):
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
+        self._restore()
+
+    @contextlib.contextmanager
+    def rescaled_dropout(self):
+        """Context of further runs with the rates of `Dropout` that the pruned layers want."""
+        self._rescale()
+        try:
+            yield
+        finally:
+            self._restore()
+
+    def _restore(self):
         for layer, rate in self._rates:
             layer.rate = rate
         if self._rates:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfcomp.core.attachment import attach
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.entry import as_numpy
 from tfcomp.core.projection import Projection
 from tfcomp.methods.deep_compression.weight_sharing import Shared
 from tfcomp.methods.soft_weight_sharing import mixture
@@ -183,6 +184,8 @@ class SoftWeightSharing(ProjectionCallback):
     True
     """
 
+    compresses_at_end = True
+
     def __init__(
         self,
         samples,
@@ -221,7 +224,7 @@ class SoftWeightSharing(ProjectionCallback):
         self._pool = Pool()
 
     def make_projection(self, target):
-        if not np.any(keras.ops.convert_to_numpy(target.variable.value)):
+        if not np.any(as_numpy(target.variable)):
             raise invalid("targets", target.path, "weights that are not zero everywhere")
         pool = self._pool if self.scope == "global" else Pool()
         rates = (self.mean_rate, self.variance_rate, self.mixing_rate)
@@ -267,6 +270,7 @@ class SoftWeightSharing(ProjectionCallback):
             index = index[1:].reshape(value.shape)
             shared.write(*projection.assign(value, state, gaussians.means[used[1:]], index))
             shared.fresh = False
+            shared.complete = entry.complete = True
 
     def measure(self, value, state):
         return np.mean(mixture.assign(value, mixture.gaussians(state["parameters"])) == 0)
