@@ -4,7 +4,9 @@ import ast
 import copy
 import inspect
 import io
+import os
 import pathlib
+import tempfile
 import zipfile
 
 import keras
@@ -321,6 +323,26 @@ def is_model_file():
     store = keras_private.H5Store(io.BytesIO(), mode="w")
     assert not keras_private.is_model_file(store)
     store.close()
+
+
+def is_backup():
+    seen = []
+
+    class Optimizer(keras.optimizers.SGD):
+        def save_own_variables(self, store):
+            seen.append(keras_private.is_backup(store))
+            super().save_own_variables(store)
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = _functional()
+        model.compile(Optimizer(), "mse")
+        backup = keras.callbacks.BackupAndRestore(os.path.join(folder, "backup"))
+        model.fit(np.zeros((4, 3)), np.zeros((4, 2)), callbacks=[backup], verbose=0)
+        assert seen and all(seen)
+        seen.clear()
+        model.save(os.path.join(folder, "model.keras"))
+        model.save_weights(os.path.join(folder, "model.weights.h5"))
+        assert seen and not any(seen)
 
 
 def adamax_moments():

@@ -334,7 +334,7 @@ def test_wrappers_of_every_kind():
 def test_sparse_and_optional_inputs():
     optional = keras.Input((6,), optional=True, name="optional")
     sparse = keras.Input((6,), sparse=keras.backend.backend() != "torch", name="sparse")
-    model = keras.Model([sparse, optional], DENSE(2)(sparse))
+    model = keras.Model([sparse, optional], [DENSE(2)(sparse), DENSE(2)(optional)])
     swapped = tfcomp.swap_layers(model, {...: None})
     assert [(t.name, t.sparse) for t in swapped.inputs] == [
         (t.name, t.sparse) for t in model.inputs
