@@ -107,6 +107,8 @@ def others(make, last_step):
         "IncrementalQuantization": lambda: tfcomp.callbacks.IncrementalQuantization(
             steps=tuple(i * last_step // 5 for i in range(1, 5))
         ),
+        "QuantizedTraining": lambda: tfcomp.callbacks.QuantizedTraining("binary"),
+        "WeightSharing": lambda: tfcomp.callbacks.WeightSharing(bits=5),
     }
     models = {"keras": (compiled(make(keras)[0], keras), [])}
     for name, callback in callbacks.items():

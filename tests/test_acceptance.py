@@ -210,7 +210,12 @@ def check_backup_and_restore(name, model, folder):
         np.testing.assert_array_equal(numpy(a.value), numpy(b.value))
 
 
-@pytest.mark.parametrize("name", LAYERS)
+# One of each way to make a layer; the others are variants.
+QUICK = ("BinaryConv2D", "DoReFaDense", "HashedDense", "ProductQuantizedConv2D", "ShuffleUnit")
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYERS]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_files_and_resume(name, tmp_path):
     model = make_model(name)
     fit(model, 4, [pruning()])
@@ -218,7 +223,7 @@ def test_files_and_resume(name, tmp_path):
         check(name, model, tmp_path)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_mixed_float16(name, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     model = make_model(name)

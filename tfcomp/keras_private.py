@@ -228,9 +228,11 @@ def put_layer(holder, old, new):
         tracker.replace_tracked_value("layers", old, new)
     # Sequential models have a list of their own.
     layers = vars(holder).get("_layers", [])
+    # In some versions of Keras it is TensorFlow's wrapper of a list, which holds nothing itself.
+    kind = list if list.__len__(layers) else type(layers)
     for index, layer in enumerate(layers):
         if layer is old:
-            list.__setitem__(layers, index, new)
+            kind.__setitem__(layers, index, new)
     if hasattr(holder, "_torch_params"):
         holder._track_variables()
 

@@ -8,6 +8,8 @@ from killing import Kill, Killed
 import tfcomp
 from tfcomp.model.axes import output_axes
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 4
 
 

@@ -39,7 +39,10 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting",
+    [name if name == "plain" else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS],
+)
 def test_killed_and_resumed_is_bit_identical(
     setting, make_model, make_callback, fit, kernels, tmp_path
 ):
@@ -288,9 +291,16 @@ def test_averaged_weights_are_compressed_too(make_model, fit, kernels):
         assert np.count_nonzero(kernel == 0) == int(0.9 * kernel.size + 0.5)
 
 
-def test_evaluate_takes_the_callback(make_model, data):
+def test_evaluate_takes_the_callback(make_model, data, fit, kernels):
     model = make_model()
-    model.evaluate(*data, verbose=0, callbacks=[prune(0.5)])
+    expected, before = model.evaluate(*data, verbose=0), everything(model)
+    callback = prune(0.5)
+    assert model.evaluate(*data, verbose=0, callbacks=[callback]) == expected
+    for value, kept in zip(before, everything(model)):
+        np.testing.assert_array_equal(value, kept)
+    fit(model, [callback], epochs=1)
+    for kernel in kernels(model).values():
+        assert np.count_nonzero(kernel == 0) == int(0.5 * kernel.size + 0.5)
 
 
 def test_frozen_layer_is_left_alone_unless_named(make_model, fit, kernels):

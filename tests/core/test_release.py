@@ -38,7 +38,9 @@ def assert_plain(model, fresh):
             assert not type(value).__module__.startswith("tfcomp")
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 def test_release_leaves_nothing(policy, make_callback, make_model, fit, tmp_path):
     keras.config.set_dtype_policy(policy)
     model, fresh = make_model(), make_model()

@@ -95,3 +95,18 @@ def test_after_compiling_anew_it_goes_on_counting(make_model, fit, kernels):
 def test_refuses_what_gradual_pruning_refuses():
     with pytest.raises(ValueError, match="`scope`"):
         SensitivityPruning(at(0), scope="model")
+
+
+def test_accumulated_gradients():
+    """An update of four batches changes weights by their mean gradient, and gains by that."""
+    rate, weight, gain = 0.3, START.astype("float64"), 0.0
+    for update in range(10):
+        mean = np.mean([gradient(weight, 4 * update + batch) for batch in range(4)], axis=0)
+        weight, gain = weight - rate * mean, gain + rate * mean**2
+    callback = SensitivityPruning(at(100, 0.0))
+    model = train(keras.optimizers.SGD(rate, gradient_accumulation_steps=4), callback)
+    (entry,) = callback._entries
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(model.layers[0].kernel), weight, rtol=1e-4
+    )
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(entry.state["gain"]), gain, rtol=1e-3)

@@ -307,13 +307,23 @@ weights = st.tuples(
     st.binary(max_size=60),
 )
 def test_any_header(header, rest):
-    header = container._packed(json.dumps(header).encode())
+    packed = container._packed(json.dumps(header).encode())
     for coder in (0, 1):
-        head = container.MAGIC + bytes([container.VERSION, coder]) + header
+        head = container.MAGIC + bytes([container.VERSION, coder]) + packed
         try:
-            read(sealed(head + rest))
+            back = read(sealed(head + rest))
         except tfcomp.ArchiveError:
             continue
+        # What is read is what the header declares.
+        declared = {
+            path: {name: [dtype, shape] for name, dtype, shape in group}
+            for path, group in header["state"].items()
+        }
+        assert declared == {
+            path: {name: [value.dtype.name, list(value.shape)] for name, value in group.items()}
+            for path, group in back.state.items()
+        }
+        assert list(back.assets) == header["assets"]
 
 
 @pytest.mark.parametrize(

@@ -334,7 +334,7 @@ def test_wrappers_of_every_kind():
 def test_sparse_and_optional_inputs():
     optional = keras.Input((6,), optional=True, name="optional")
     sparse = keras.Input((6,), sparse=keras.backend.backend() != "torch", name="sparse")
-    model = keras.Model([sparse, optional], DENSE(2)(sparse))
+    model = keras.Model([sparse, optional], [DENSE(2)(sparse), DENSE(2)(optional)])
     swapped = tfcomp.swap_layers(model, {...: None})
     assert [(t.name, t.sparse) for t in swapped.inputs] == [
         (t.name, t.sparse) for t in model.inputs
@@ -404,7 +404,8 @@ def test_layers_that_differ_from_themselves_are_let_pass():
         def call(self, inputs):
             return inputs + np.random.default_rng().normal()
 
-    tfcomp.swap_layers(chain(Noise(), DENSE(2)), {DENSE: TernaryDense})
+    swapped = tfcomp.swap_layers(chain(Noise(), DENSE(2)), {DENSE: TernaryDense})
+    assert [type(layer) for layer in swapped.layers[1:]] == [Noise, TernaryDense]
 
 
 class Foreign(keras.layers.Layer):

@@ -230,6 +230,8 @@ def test_verbose_says_what_became_of_every_layer(capsys):
     rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if "│" in line}
     assert "BinaryConv2D" in rows["conv"] and "2 of 2" in rows["conv"]
     assert "HashedDense" in rows["hidden"] and "1 of 2" in rows["hidden"]
+    with pytest.raises(ValueError, match="argument `verbose`"):
+        tfcomp.swap_layers(convnet(), {"conv": BinaryConv2D}, verbose="yes")
     assert "4 of 4" in rows["norm"]
 
 

@@ -26,25 +26,36 @@ def attach(model, target, projection, optimizer=None):
     Returns:
         The `Entry`.
     """
+    # First of all, since it is a method's own and may raise.
+    arrays = {**projection.init(as_numpy(target.variable)), "run": np.zeros(2, "i4")}
     home = _home(model, target.variable, optimizer)
     constraint = target.variable.constraint
     if not isinstance(constraint, Projected):
         constraint = Projected(target.path, constraint)
-        target.variable.constraint = constraint
     for entry in constraint.entries:
         _move(entry, home)
     old = next((e for e in constraint.entries if e.projection.kind == projection.kind), None)
     if old is not None and old.projection is projection:
         return old
-    if old is not None:
-        old.home.forget(old)
     entry = Entry(target, projection, {}, None, None, home)
-    _add_variables(entry, {**projection.init(as_numpy(target.variable)), "run": np.zeros(2, "i4")})
+    _add_variables(entry, arrays)
+    if old is not None:
+        home.forget(old)
     constraint.entries = [e for e in constraint.entries if e is not old] + [entry]
     constraint.entries.sort(key=lambda e: e.projection.order)
-    # The step may have been traced without this projection.
-    model.train_function = None
+    target.variable.constraint = constraint
+    hooks.retrace(model)
     return entry
+
+
+def detach(entry):
+    """Takes an entry off its variable again."""
+    constraint = entry.variable.constraint
+    constraint.entries = [other for other in constraint.entries if other is not entry]
+    if not constraint.entries:
+        entry.variable.constraint = constraint.original
+    entry.home.forget(entry)
+    hooks.leave(entry.home)
 
 
 def _home(model, variable, optimizer):
@@ -90,6 +101,9 @@ def _move(entry, home):
     former.forget(entry)
     hooks.leave(former)
     _add_variables(entry, arrays)
+    if former.model is not None:
+        # Its step was traced with what is here now; its next `fit` will take it back.
+        former.model.train_function = None
 
 
 def _add_variables(entry, arrays):
@@ -156,13 +170,11 @@ def release(model, targets=None):
     chosen = None
     if targets is not None:
         chosen = {id(target.variable) for target in targets_lib.find(model, targets)}
-    for variable in model.variables:
-        constraint = variable.constraint
-        if isinstance(constraint, Projected) and (chosen is None or id(variable) in chosen):
-            variable.constraint = constraint.original
-            for entry in constraint.entries:
-                entry.home.forget(entry)
-                hooks.leave(entry.home)
-            model.train_function = None
+    # On JAX the variables of a model are elsewhere while it trains.
+    getattr(model, "jax_state_sync", lambda: None)()
+    for entry in entries_of(model):
+        if chosen is None or id(entry.variable) in chosen:
+            detach(entry)
     if not entries_of(model):
         hooks.unfollow(model)
+    hooks.retrace(model)

@@ -9,12 +9,12 @@ import numpy as np
 from tfcomp import keras_private
 from tfcomp import targets as targets_lib
 from tfcomp.core import hooks
-from tfcomp.core.attachment import attach
+from tfcomp.core.attachment import attach, detach, entries_of
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.optimizers import accumulation_steps, current_step, leaves
 from tfcomp.core.projection import check_weights, check_zeros
 from tfcomp.core.run import Pace, Run, Track
-from tfcomp.validation import invalid
+from tfcomp.validation import check_verbose, invalid
 
 
 class ProjectionCallback(keras.callbacks.Callback):
@@ -38,17 +38,22 @@ class ProjectionCallback(keras.callbacks.Callback):
     Attributes:
         overrides: Options that a dict of targets may override for single weights.
         measures: Name under which `measure` appears in `logs`.
-        amount_is_measure: Whether the amounts of a schedule are what `measure` comes to.
+        amount_is_measure: Whether the amounts of a schedule are what `measure` comes to. Where
+            not, `verbose` prints what was measured after the update, in place of the amount, and a
+            schedule whose begin has long gone by when the run begins is not warned of.
         compresses_at_once: Whether weights are compressed as far in the first epoch as in the last.
+            Where not, what others put into the variables, such as the weights of an earlier epoch
+            that `EarlyStopping` restores, is compressed anew when `fit` ends.
         compresses_at_end: Whether weights are compressed when the run has ended, and not before.
-        fits_run: Whether the schedule was made to fit the run, so that it should end with it.
+        fits_run: Whether the schedule was made to fit the run. A run that ends before it is warned
+            of, then.
 
     Args:
         targets: Which weights, in any form `tfcomp.targets.find` takes.
+        verbose: 0 for silence, 1 or 2 for a line at every update.
         optimizer: `None` for the optimizer that the model is compiled with; where another one
             trains the weights, as in a GAN, that one, or the name of the model's attribute that it
             is, `"generator_optimizer"` for example.
-        verbose: 0 for silence, 1 or 2 for a line at every update.
     """
 
     overrides = ()
@@ -60,15 +65,13 @@ class ProjectionCallback(keras.callbacks.Callback):
     # What a copy of the callback, for another model, begins without.
     fleeting = ("_model", "_bound", "_entries", "_tracks", "_optimizer")
 
-    def __init__(self, targets=None, optimizer=None, verbose=0):
+    def __init__(self, targets=None, verbose=0, optimizer=None):
         super().__init__()
         if optimizer is not None and not isinstance(optimizer, (str, keras.optimizers.Optimizer)):
             raise invalid("optimizer", optimizer, "None, an optimizer or the name of an attribute")
-        if verbose not in (0, 1, 2):
-            raise invalid("verbose", verbose, "0, 1 or 2")
         self.targets = targets
         self.optimizer = optimizer
-        self.verbose = verbose
+        self.verbose = check_verbose(verbose)
         self._begin_life()
 
     def _begin_life(self):
@@ -91,22 +94,55 @@ class ProjectionCallback(keras.callbacks.Callback):
         vars(self).update(state)
 
     def make_projection(self, target):
-        """Returns the projection of a `Target`."""
+        """Makes the projection of one weight.
+
+        Args:
+            target: `tfcomp.targets.Target`, whose `options` are what `targets` overrides for it.
+
+        Returns:
+            A new `tfcomp.projections.Projection`.
+        """
         raise NotImplementedError
 
     def make_schedule(self, target, run):
-        """Returns the schedule of a `Target` in a `Run`, or `None` to leave it as it is."""
+        """Chooses the schedule that one weight follows in a run.
+
+        Args:
+            target: `tfcomp.targets.Target`.
+            run: The run that begins, with attributes in optimizer steps: `step`, where it begins
+                now; `begin`, where its epoch 0 began; `end`, or 0 where that is not known; and
+                `epochs`, how many it has, or `None`.
+
+        Returns:
+            A `tfcomp.schedules.Schedule`, or `None` for no updates. Weights that are given one and
+            the same object are handed to `compress` together.
+        """
         return None
 
     def compress(self, entries, amount):
-        """Brings entries that share a schedule to `amount`."""
+        """Brings weights that share a schedule to an amount, by `Projection.update` of each.
+
+        Args:
+            entries: List of the weights' entries: `entry.read()` returns the value and the state as
+                NumPy arrays, `entry.write(value, state)` sets them; `entry.target` and
+                `entry.projection` are what the weight is and what it got.
+            amount: Float, the value of the schedule at the point that has been reached.
+        """
         for entry in entries:
             value, state = entry.read()
             check_weights(entry.target.path, value)
             entry.write(*entry.projection.update(value, state, amount))
 
     def measure(self, value, state):
-        """How far a weight is: the fraction that `measures` names, by default that of zeros."""
+        """How far a weight is, as `logs` say it.
+
+        Args:
+            value: NumPy array, the weight.
+            state: Dict of NumPy arrays, the state of its projection.
+
+        Returns:
+            The fraction that `measures` names, in [0, 1]; by default that of zeros.
+        """
         return np.mean(value == 0)
 
     @property
@@ -156,7 +192,16 @@ class ProjectionCallback(keras.callbacks.Callback):
         for target, projection in zip(targets, made):
             check_zeros(target, projection)
         given = None if self.optimizer is None else self._optimizer
-        self._entries = [attach(model, t, p, given) for t, p in zip(targets, made)]
+        before, entries = entries_of(model), []
+        try:
+            for target, projection in zip(targets, made):
+                entries.append(attach(model, target, projection, given))
+        except BaseException:
+            for entry in entries:
+                if entry not in before:
+                    detach(entry)
+            raise
+        self._entries = entries
         for entry in self._entries:
             entry.followed = True
 
@@ -267,7 +312,7 @@ class ProjectionCallback(keras.callbacks.Callback):
         # Keras itself puts averages over the run there.
         averaged = any(getattr(o, "use_ema", False) for o in leaves(self._optimizer))
         changed = []
-        for entry in self._entries:
+        for entry in filter(lambda entry: entry.is_attached, self._entries):
             if entry.latent and entry.is_stale:
                 entry.adopt()
             value = as_numpy(entry.variable)
@@ -334,7 +379,9 @@ class ProjectionCallback(keras.callbacks.Callback):
             point = track.schedule.last_point(step, after=track.done)
             if point is not None:
                 amount = track.schedule.value(point)
-                self.compress(track.entries, amount)
+                track.entries = [entry for entry in track.entries if entry.is_attached]
+                if track.entries:
+                    self.compress(track.entries, amount)
                 track.done = point
                 if self.verbose:
                     reached = amount

@@ -43,6 +43,11 @@ class Entry:
         return self.target.variable
 
     @property
+    def is_attached(self):
+        """Whether it is in force still: a user may have released it."""
+        return self in getattr(self.variable.constraint, "entries", ())
+
+    @property
     def owned(self):
         """Dict of all variables that belong to this entry."""
         average = {} if self.average is None else {"average": self.average}

@@ -1,6 +1,7 @@
 """What is attached to one optimizer, and how its files hold it."""
 
 import functools
+import weakref
 
 import keras
 import numpy as np
@@ -32,10 +33,16 @@ class Home:
         self.patched = list({id(each): each for each in (outer, optimizer)}.values())
         self.given = given
         self.entries = []
+        self._model = weakref.ref(model)
         self.saved = None
         self.scope = functools.partial(variable_scope, model)
         strategy = getattr(model, "distribute_strategy", None)
         self.replicas = getattr(strategy, "num_replicas_in_sync", 1)
+
+    @property
+    def model(self):
+        """The model that was attached to, or `None` where it is no more."""
+        return self._model()
 
     def state_variables(self):
         """The variables that the optimizer tracks for tfcomp."""
@@ -135,10 +142,9 @@ class ProjectionState(keras.layers.Layer):
 
     def _keyed(self):
         """Yields each entry with a dict from its keys in a file to its variables."""
-        counts = {}
+        places = {id(variable): place for place, variable in enumerate(self.home.model.variables)}
         for entry in self.entries:
-            # Numbered, because automatic layer names differ from one process to the next; by kind,
-            # because another process need not attach what is there from an earlier `fit`.
-            kind = entry.projection.kind
-            number = counts[kind] = counts.get(kind, -1) + 1
-            yield entry, {f"{kind}.{number}.{name}": v for name, v in entry.owned.items()}
+            # By the place of the variable, because automatic names differ from one process to the
+            # next; by kind, because another process need not attach what is there from before.
+            key = f"{entry.projection.kind}.{places[id(entry.variable)]}"
+            yield entry, {f"{key}.{name}": v for name, v in entry.owned.items()}

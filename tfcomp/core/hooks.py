@@ -64,7 +64,9 @@ def leave(home):
     if not home.entries:
         take_off(home.optimizer, _STATE, "apply")
         for each in home.patched:
-            take_off(each, "save_own_variables", "load_own_variables")
+            # What wraps several optimizers may still be needed by another.
+            if not any(map(state_of, leaves(each))):
+                take_off(each, "save_own_variables", "load_own_variables")
 
 
 def follow(model, is_attached, bring_along, renew):
@@ -104,6 +106,12 @@ def unfollow(model):
     take_off(model, "make_train_function")
 
 
+def retrace(model):
+    """Has a model's train step made anew: it was traced for what was attached before."""
+    if model is not None and getattr(model, "train_function", None) is not None:
+        model.make_train_function(force=True)
+
+
 def when_all_are_done(callback, then):
     """Calls a function once every callback of a run has heard of its end.
 
@@ -129,11 +137,10 @@ def when_all_are_done(callback, then):
 
 def _applying(home, apply):
     def applied(grads, trainable_variables=None):
-        variables = trainable_variables
-        if variables is None:
-            variables = keras_private.trainable_variables(home.optimizer)
+        given = None if trainable_variables is None else list(trainable_variables)
+        known = keras_private.trainable_variables(home.optimizer) if given is None else given
         update = compiled.update if compiled.pays(home) else step.apply
-        return update(home, lambda g: apply(g, trainable_variables), grads, list(variables))
+        return update(home, lambda g: apply(g, given), grads, known)
 
     return applied
 

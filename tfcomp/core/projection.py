@@ -80,7 +80,9 @@ class Projection:
             The gradient, which depends on `gradient` by sums and constant factors alone, plus
             whatever does not depend on it, so batches and replicas can be added up afterwards; the
             value that is updated; and a dict for `after`: the state, and more where it is needed.
-            A value that is the same object costs nothing.
+            A value that is the same object costs nothing. Where the optimizer accumulates the
+            gradients of several batches, `before` runs for each of them and its state is kept;
+            what `after` returns is kept where there is an update.
         """
         return gradient, value, state
 

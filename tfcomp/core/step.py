@@ -50,11 +50,12 @@ class Projected(keras.constraints.Constraint):
         value = keras.ops.convert_to_tensor(value)
         was, states, is_update = self._begun.pop(threading.get_ident(), (None, None, None))
         if states is None:
-            raise RuntimeError(_TRAINED_ELSEWHERE.format(path=self.path))
+            lost = _LOST if keras.backend.backend() == "jax" else ""
+            raise RuntimeError(_TRAINED_ELSEWHERE.format(path=self.path) + lost)
         for entry in self.entries:
             tensors, left = states[id(entry)]
             value, new = entry.projection.after(value, left)
-            entry.keep({n: _choose(is_update, new[n], old) for n, old in tensors.items()}, tensors)
+            entry.keep({n: _choose(is_update, new[n], left[n]) for n in tensors}, tensors)
         return _choose(is_update, value, was)
 
     def forget(self):
@@ -77,8 +78,14 @@ _TRAINED_ELSEWHERE = (
 )
 
 
+_LOST = (
+    " On JAX, Keras loses the weights of a model whose step fails: load or set them again, or make "
+    "the model anew."
+)
+
+
 def _choose(is_update, new, old):
-    """Batches whose gradients are only accumulated leave everything as it was."""
+    """Batches whose gradients are only accumulated leave everything as `before` left it."""
     return new if is_update is None or new is old else keras.ops.where(is_update, new, old)
 
 

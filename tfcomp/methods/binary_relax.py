@@ -54,6 +54,11 @@ class BinaryRelax(QuantizedTraining):
         ValueError: For an argument that cannot be used; while attaching, as `QuantizedTraining`;
             and if the run has fewer than two steps, or no known length.
 
+    Reference:
+        Penghang Yin, Shuai Zhang, Jiancheng Lyu, Stanley Osher, Yingyong Qi, Jack Xin,
+        "BinaryRelax: A Relaxation Approach For Training Deep Neural Networks With Quantized
+        Weights", arXiv:1801.06313.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp

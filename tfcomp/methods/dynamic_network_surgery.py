@@ -10,6 +10,7 @@ from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.latent import Latent
 from tfcomp.core.mask import Mask
+from tfcomp.core.options import options_of
 from tfcomp.validation import check_integer, check_number, invalid
 
 
@@ -138,12 +139,17 @@ class DynamicNetworkSurgery(ProjectionCallback):
         seed: Seed of the decisions; each weight tensor draws its own.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight. In a dict, `c`, `begin_step` and `end_step` can be overridden.
+        verbose: 1 to print a line at the end of every epoch.
         optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, if a weight contains NaN, or if `c`
             would prune every weight of a tensor.
+
+    Reference:
+        Yiwen Guo, Anbang Yao, Yurong Chen, "Dynamic Network Surgery for Efficient DNNs",
+        arXiv:1608.04493.
 
     Example:
 
@@ -170,9 +176,10 @@ class DynamicNetworkSurgery(ProjectionCallback):
         slack=0.1,
         seed=0,
         targets=None,
+        verbose=0,
         optimizer=None,
     ):
-        super().__init__(targets=targets, optimizer=optimizer)
+        super().__init__(targets=targets, verbose=verbose, optimizer=optimizer)
         check_number("gamma", gamma, 0)
         check_number("power", power, 0)
         check_number("slack", slack, 0, below=1)
@@ -183,7 +190,7 @@ class DynamicNetworkSurgery(ProjectionCallback):
         self._surgery({})
 
     def _surgery(self, options):
-        chosen = {"c": self.c, "begin_step": self.begin_step, "end_step": self.end_step, **options}
+        chosen = options_of(self, options)
         check_number("c", chosen["c"])
         check_integer("begin_step", chosen["begin_step"], 0)
         if chosen["end_step"] is not None:
@@ -203,6 +210,12 @@ class DynamicNetworkSurgery(ProjectionCallback):
     def _begin_run(self, epoch):
         super()._begin_run(epoch)
         self._set_active(True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if self.verbose and self._entries:
+            sparsity = self.report()["sparsity"]
+            print(f"\nDynamicNetworkSurgery: epoch {epoch + 1}: sparsity {sparsity:.4f}")
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)

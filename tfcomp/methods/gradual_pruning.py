@@ -13,6 +13,7 @@ from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.mask import Mask, magnitude
+from tfcomp.core.options import options_of
 from tfcomp.model import patterns
 from tfcomp.model.axes import as_matrix, from_matrix, output_axes
 from tfcomp.validation import invalid
@@ -33,9 +34,6 @@ class GradualPruning(ProjectionCallback):
     Args:
         schedule: `tfcomp.schedules.PolynomialDecay`, `ConstantSparsity`, `StepPortions`, or any
             tfmot `PruningSchedule`.
-        targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
-            kernel-like weight. In a dict, `schedule`, `block_size`, `block_pooling`, `m_by_n`
-            and `per_gate` can be overridden.
         scope: `"layer"` brings each weight to the scheduled sparsity by itself; `"global"` ranks
             all weights that share a schedule together, so that layers end at different
             sparsities. Each keeps at least one weight.
@@ -46,6 +44,9 @@ class GradualPruning(ProjectionCallback):
         m_by_n: `None`, or `(m, n)`: `m` zeros in every `n` consecutive weights along the inputs;
             `(2, 4)` is what sparse tensor cores take. The schedule must end at `m / n`.
         per_gate: Brings each gate of LSTM and GRU kernels to the sparsity by itself.
+        targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
+            kernel-like weight. In a dict, `schedule`, `block_size`, `block_pooling`, `m_by_n`
+            and `per_gate` can be overridden.
         verbose: 1 to print a line at every update.
         optimizer: See `ProjectionCallback`.
 
@@ -53,6 +54,10 @@ class GradualPruning(ProjectionCallback):
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, if a weight contains NaN, or if it has
             too few blocks or groups for the sparsity.
+
+    Reference:
+        Michael Zhu, Suyog Gupta, "To prune, or not to prune: exploring the efficacy of pruning for
+        model compression", arXiv:1710.01878.
 
     Example:
 
@@ -73,28 +78,22 @@ class GradualPruning(ProjectionCallback):
     def __init__(
         self,
         schedule,
-        targets=None,
         scope="layer",
         block_size=None,
         block_pooling="mean",
         m_by_n=None,
         per_gate=False,
+        targets=None,
         verbose=0,
         optimizer=None,
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
         if scope not in ("layer", "global"):
             raise invalid("scope", scope, "'layer' or 'global'")
-        self.scope = scope
-        self._options = {
-            "schedule": schedule,
-            "block_size": block_size,
-            "block_pooling": block_pooling,
-            "m_by_n": m_by_n,
-            "per_gate": per_gate,
-        }
+        self.schedule, self.scope = schedule, scope
+        self.block_size, self.block_pooling = block_size, block_pooling
+        self.m_by_n, self.per_gate = m_by_n, per_gate
         self._schedules = {}
-        self.schedule = self._schedule(schedule)
         self._pattern({})
 
     def _schedule(self, schedule):
@@ -104,7 +103,7 @@ class GradualPruning(ProjectionCallback):
         return self._schedules[id(schedule)]
 
     def _pattern(self, options):
-        chosen = {**self._options, **options}
+        chosen = options_of(self, options)
         if chosen["per_gate"] not in (True, False):
             raise invalid("per_gate", chosen["per_gate"], "True or False")
         if chosen["per_gate"] and self.scope == "global":
@@ -127,16 +126,14 @@ class GradualPruning(ProjectionCallback):
 
     def make_projection(self, target):
         pattern = self._pattern(target.options)
-        final = self._schedule(
-            target.options.get("schedule", self._options["schedule"])
-        ).final_value
+        final = self._schedule(target.options.get("schedule", self.schedule)).final_value
         if self.scope == "layer" and final is not None:
             shape = _matrix(target, pattern, as_numpy(target.variable)).shape
             pattern.check_reach(target.path, shape, final)
         return Mask()
 
     def make_schedule(self, target, run):
-        return self._schedule(target.options.get("schedule", self._options["schedule"]))
+        return self._schedule(target.options.get("schedule", self.schedule))
 
     def compress(self, entries, amount):
         groups = [entries] if self.scope == "global" else [[entry] for entry in entries]
@@ -186,7 +183,7 @@ class GradualPruning(ProjectionCallback):
             entry.project()
 
     def _gates(self, target):
-        if not target.options.get("per_gate", self._options["per_gate"]):
+        if not target.options.get("per_gate", self.per_gate):
             return 1
         gates = next((n for cell, n in _GATES.items() if isinstance(target.layer, cell)), 1)
         return gates if target.variable.name in ("kernel", "recurrent_kernel") else 1

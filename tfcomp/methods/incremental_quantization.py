@@ -10,6 +10,7 @@ import numpy as np
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.mask import where
+from tfcomp.core.options import options_of
 from tfcomp.core.projection import Projection
 from tfcomp.model.patterns import count, keep_largest
 from tfcomp.validation import check_integer, check_number, invalid
@@ -191,6 +192,10 @@ class IncrementalQuantization(ProjectionCallback):
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, or if a weight contains NaN.
 
+    Reference:
+        Aojun Zhou, Anbang Yao, Yiwen Guo, Lin Xu, Yurong Chen, "Incremental Network Quantization:
+        Towards Lossless CNNs with Low-Precision Weights", arXiv:1702.03044.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp
@@ -223,16 +228,19 @@ class IncrementalQuantization(ProjectionCallback):
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
         self.portions = None if portions is None else schedules.check_portions(portions)
-        self._options = {"bits": bits, "partition": partition, "clip": clip}
-        self.seed = seed
-        PowersOfTwo(**self._options, seed=seed)
+        self.bits, self.partition, self.clip, self.seed = bits, partition, clip, seed
+        self._powers_of_two({})
         self._fixed = None
         if steps is not None:
             self._fixed = schedules.StepPortions(steps, self._portions_of(bits))
+        self.steps = self._fixed and self._fixed.steps
         self._spread = {}
 
+    def _powers_of_two(self, options):
+        return PowersOfTwo(**options_of(self, options), seed=self.seed)
+
     def make_projection(self, target):
-        return PowersOfTwo(**{**self._options, **target.options}, seed=self.seed)
+        return self._powers_of_two(target.options)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -244,7 +252,7 @@ class IncrementalQuantization(ProjectionCallback):
     def make_schedule(self, target, run):
         if self._fixed is not None:
             return self._fixed
-        portions = self._portions_of(target.options.get("bits", self._options["bits"]))
+        portions = self._portions_of(target.options.get("bits", self.bits))
         if portions not in self._spread:
             self._spread[portions] = run.spread(portions, "portion")
         return self._spread[portions]

@@ -14,6 +14,7 @@ class PreserveSparsity(ProjectionCallback):
     Args:
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight.
+        verbose: 1 to print a line when `fit` begins.
         optimizer: See `ProjectionCallback`.
 
     Raises:
@@ -35,8 +36,10 @@ class PreserveSparsity(ProjectionCallback):
            [False,  True]])
     """
 
-    def __init__(self, targets=None, optimizer=None):
-        super().__init__(targets=targets, optimizer=optimizer)
-
     def make_projection(self, target):
         return Mask()
+
+    def _begin_run(self, epoch):
+        super()._begin_run(epoch)
+        if self.verbose:
+            print(f"\nPreserveSparsity: sparsity {self.report()['sparsity']:.4f}")

@@ -82,6 +82,10 @@ class QuantizedTraining(ProjectionCallback):
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, or if a weight contains NaN.
 
+    Reference:
+        Matthieu Courbariaux, Yoshua Bengio, Jean-Pierre David, "BinaryConnect: Training Deep Neural
+        Networks with binary weights during propagations", arXiv:1511.00363.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfcomp.core.mask import Mask
+from tfcomp.core.optimizers import accumulation_steps
 from tfcomp.core.projection import check_weights, over_replicas
 from tfcomp.methods.gradual_pruning import GradualPruning
 
@@ -31,28 +32,42 @@ def sensitivity(value, initial, gain):
 class SensitivityMask(Mask):
     """A mask, and the sum of `-gradient * change` of every weight.
 
-    State: `mask`; `initial`, the values before the first step; `gain`, the sums.
+    State: `mask`; `initial`, the values before the first step; `gain`, the sums; `gathered`, the
+    sum of the gradients since the last update, where these are accumulated.
+
+    Args:
+        batches: Batches for one update, whose mean gradient it is made by.
     """
 
     takes_rows = False
 
+    def __init__(self, batches=1):
+        self.batches = batches
+
     def init(self, value):
-        gain = np.zeros(value.shape, np.promote_types(value.dtype, np.float32))
-        return {**super().init(value), "initial": np.array(value), "gain": gain}
+        zeros = np.zeros(value.shape, np.promote_types(value.dtype, np.float32))
+        gathered = {"gathered": zeros} if self.batches > 1 else {}
+        return {**super().init(value), "initial": np.array(value), "gain": zeros, **gathered}
 
     def adopt(self, value, state):
         return {**super().adopt(value, state), "initial": value}
 
     def before(self, gradient, value, state):
         seen, _, _ = super().before(gradient, value, state)
+        gradient = over_replicas(gradient)
+        if self.batches > 1:
+            gathered = state["gathered"] + keras.ops.cast(gradient, state["gathered"].dtype)
+            state = {**state, "gathered": gathered}
+            gradient = gathered / self.batches
         return seen, value, {**state, "step": (gradient, value)}
 
     def after(self, value, state):
         if "step" in state:
             gradient, before = state["step"]
-            gained = over_replicas(gradient * (before - value))
-            gained = keras.ops.cast(gained, state["gain"].dtype)
+            gained = keras.ops.cast(gradient * (before - value), state["gain"].dtype)
             state = {**state, "gain": state["gain"] + gained}
+            if self.batches > 1:
+                state["gathered"] = keras.ops.zeros_like(gained)
         return super().after(value, state)
 
 
@@ -83,6 +98,10 @@ class SensitivityPruning(GradualPruning):
     Raises:
         ValueError: As `GradualPruning`.
 
+    Reference:
+        Ehud D. Karnin, "A simple procedure for pruning back-propagation trained neural networks",
+        IEEE Transactions on Neural Networks 1(2), 1990.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp
@@ -99,7 +118,16 @@ class SensitivityPruning(GradualPruning):
 
     def make_projection(self, target):
         super().make_projection(target)
-        return SensitivityMask()
+        return SensitivityMask(accumulation_steps(self._optimizer))
+
+    def _begin_run(self, epoch):
+        batches = accumulation_steps(self._optimizer)
+        if any(entry.projection.batches != batches for entry in self._entries):
+            raise ValueError(
+                f"The optimizer makes an update of {batches} batches now, of another number when "
+                "this SensitivityPruning was attached. Make a new one."
+            )
+        super()._begin_run(epoch)
 
     def score(self, path, value, state):
         check_weights(path, value)

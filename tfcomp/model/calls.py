@@ -9,6 +9,7 @@ import keras
 from tfcomp import keras_private, targets
 from tfcomp.model import macs
 from tfcomp.model.data import batches
+from tfcomp.model.holding import holding
 from tfcomp.model.operations import own_operations, symbolic_tensors
 from tfcomp.validation import invalid
 
@@ -90,7 +91,7 @@ class _Recorder:
                 within = layer is not self.looking_at and symbolic_tensors((args, kwargs))
                 return layer(*args, **kwargs) if within else call(*args, **kwargs)
             first = len(self.calls)
-            operations = self._operations(layer, call, args, kwargs)
+            operations = self._made_by(layer, call, args, kwargs)
             output = call(*args, **kwargs)
             made = _call(layer, args, kwargs, output, batch=self.batch, operations=operations)
             if isinstance(layer, keras.layers.TimeDistributed):
@@ -103,7 +104,7 @@ class _Recorder:
 
         return recorded
 
-    def _operations(self, layer, call, args, kwargs):
+    def _made_by(self, layer, call, args, kwargs):
         if not macs.only_operations_tell(layer):
             return None
         self.looking_at = layer
@@ -124,17 +125,11 @@ class _Recorder:
     @contextlib.contextmanager
     def watching(self):
         names = ("call", "quantized_call")
-        watched = self.watched
-        for layer in watched:
-            for name in names:
-                # Not by `setattr`, which tracks what a layer is given.
-                object.__setattr__(layer, name, self._recorded(layer, getattr(layer, name)))
-        try:
+        with contextlib.ExitStack() as stack:
+            for layer in self.watched:
+                recorded = {name: self._recorded(layer, getattr(layer, name)) for name in names}
+                stack.enter_context(holding(layer, **recorded))
             yield
-        finally:
-            for layer in watched:
-                for name in names:
-                    object.__delattr__(layer, name)
 
 
 class _Forward(keras.Operation):

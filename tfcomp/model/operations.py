@@ -6,6 +6,7 @@ import functools
 import keras
 
 from tfcomp import keras_private
+from tfcomp.model.holding import holding
 
 
 def own_operations(layers, call, args, kwargs):
@@ -48,15 +49,11 @@ def _shapes_of_calls(layers):
 
     What some say of themselves has the sizes alone that were known when they were built.
     """
-    for layer in layers:
-        spec = functools.partial(_spec, layer, layer.compute_output_spec)
-        # Not by `setattr`, which tracks what a layer is given.
-        object.__setattr__(layer, "compute_output_spec", spec)
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as stack:
         for layer in layers:
-            object.__delattr__(layer, "compute_output_spec")
+            spec = functools.partial(_spec, layer, layer.compute_output_spec)
+            stack.enter_context(holding(layer, compute_output_spec=spec))
+        yield
 
 
 def _symbolic(structure):

@@ -3,10 +3,10 @@
 import contextlib
 import inspect
 
+from tfcomp.model.holding import holding
 from tfcomp.targets import layer_sites
 
 
-@contextlib.contextmanager
 def replacing_call(layer, instead):
     """Context in which `instead(call, args, kwargs)` answers every call of `layer`.
 
@@ -17,12 +17,7 @@ def replacing_call(layer, instead):
     def replaced(*args, **kwargs):
         return instead(call, *_inputs_first(call, args, kwargs))
 
-    # Not by `setattr`, which tracks what a layer is given.
-    object.__setattr__(layer, "call", replaced)
-    try:
-        yield
-    finally:
-        object.__delattr__(layer, "call")
+    return holding(layer, call=replaced)
 
 
 def watching(layer, see):

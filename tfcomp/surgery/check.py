@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tfcomp import keras_private
+from tfcomp.model.holding import holding
 
 # Axes of unknown size are tried with these; most networks take one of them.
 _SIZES = (16, 64, 224)
@@ -76,10 +77,8 @@ def _differ(ours, theirs):
     return None
 
 
-@contextlib.contextmanager
 def _calls(layer, see):
     """Context in which `see(name, args, kwargs, outputs)` is told of every call of a layer."""
-    names = ("call", "quantized_call")
 
     def seen(name, call):
         def wrapped(*args, **kwargs):
@@ -89,14 +88,8 @@ def _calls(layer, see):
 
         return wrapped
 
-    for name in names:
-        # Not by `setattr`, which tracks what a layer is given.
-        object.__setattr__(layer, name, seen(name, getattr(layer, name)))
-    try:
-        yield
-    finally:
-        for name in names:
-            object.__delattr__(layer, name)
+    names = ("call", "quantized_call")
+    return holding(layer, **{name: seen(name, getattr(layer, name)) for name in names})
 
 
 def _run(model, data):

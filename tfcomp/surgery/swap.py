@@ -8,10 +8,10 @@ from tfcomp import keras_private, targets
 from tfcomp.surgery import again, check, places, state
 from tfcomp.surgery.carry import carry_weights, convert
 from tfcomp.surgery.recompile import compile_like, forget_compiled
-from tfcomp.validation import invalid
+from tfcomp.validation import check_verbose, invalid
 
 
-def swap_layers(model, rules, verbose=False, verify=True):
+def swap_layers(model, rules, verbose=0, verify=True):
     """Returns a model like `model`, with layers replaced as the rules say.
 
     Layer names, connections, shared and tied layers, nested models and the model's own name stay as
@@ -39,7 +39,7 @@ def swap_layers(model, rules, verbose=False, verify=True):
             any other callable: called with the old layer, it returns the new one, or `None` to
                 keep it;
             `None`: the layer is kept.
-        verbose: Whether to print what became of every layer.
+        verbose: 0 for silence, 1 or 2 to print what became of every layer.
         verify: Whether to run the model once, on a small random batch, and compare every layer that
             is kept with its copy. Give a batch of inputs instead where random ones will not do.
             Models whose inputs' shapes are not known are not run.
@@ -69,6 +69,7 @@ def swap_layers(model, rules, verbose=False, verify=True):
     >>> [type(layer).__name__ for layer in binary.layers]
     ['BinaryConv2D', 'Flatten', 'Dense']
     """
+    verbose = check_verbose(verbose)
     swap = _Swap(model, rules)
     swapped = swap.copied(verify) if keras_private.is_functional(model) else swap.in_place(verify)
     if verbose:

@@ -53,7 +53,7 @@ def test_with_halving():
 
 
 def test_halving_is_exact():
-    rate = Halving(3.0, every=2)
+    rate = Halving(3.0, every=np.int64(2))
     assert [float(rate(step)) for step in range(100)] == [3 * 0.5 ** (s // 2) for s in range(100)]
 
 
@@ -87,6 +87,7 @@ def test_bad_arguments():
         (lambda: ShiftBasedAdaMax(beta_1=1.0), "beta_1"),
         (lambda: ShiftBasedAdaMax(beta_2=-0.1), "beta_2"),
         (lambda: Halving(0.1, every=0), "every"),
+        (lambda: Halving(0.1, every=2.0), "every"),
         (lambda: Halving(-1.0, every=5), "initial_learning_rate"),
     ):
         with pytest.raises(ValueError, match=f"argument `{name}`"):

@@ -120,6 +120,7 @@ def test_bad_arguments():
         ("stages", {"stages": (2, 1), "steps_per_stage": 1}),
         ("steps_per_stage", {"stages": (1, 2)}),
         ("steps_per_stage", {"steps_per_stage": 3}),
+        ("steps_per_stage", {"stages": (1, 2), "steps_per_stage": 2.0}),
     ]:
         with pytest.raises(ValueError, match=f"argument `{name}`"):
             HashContinuation(**arguments)

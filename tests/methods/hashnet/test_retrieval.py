@@ -27,7 +27,7 @@ def test_mean_average_precision_by_hand():
     found = mean_average_precision(distances, relevant)
     assert found == pytest.approx((first + second + 0) / 3)
     # Of the top three only the hits among them count.
-    found = mean_average_precision(distances, relevant, top=3)
+    found = mean_average_precision(distances, relevant, top=np.int64(3))
     assert found == pytest.approx((1 + 1 / 3 + 0) / 3)
 
 

@@ -25,16 +25,30 @@ def best_without(weight, hessian, gone):
     return new
 
 
-def test_recursion_by_hand():
-    # (I + mean of x x.T) for x = (1, 1) and (1, -1) is 2 I.
-    inverse = obs.inverse_by_recursion([[1.0, 1.0], [1.0, -1.0]], alpha=1.0)
-    np.testing.assert_allclose(inverse, [[0.5, 0], [0, 0.5]], atol=1e-12)
+def inverse_by_recursion(samples, alpha):
+    """The inverse of `alpha * I + mean of x x.T`, as the paper has it: a rank-1 step for each x."""
+    inverse = np.eye(samples.shape[1]) / alpha
+    for x in samples:
+        moved = inverse @ x
+        inverse -= np.outer(moved, moved) / (len(samples) + x @ moved)
+    return inverse
 
 
-def test_recursion_inverts_the_mean_of_outer_products():
-    x = np.random.default_rng(0).normal(size=(40, 7))
-    wanted = np.linalg.inv(1e-4 * np.eye(7) + x.T @ x / 40)
-    np.testing.assert_allclose(obs.inverse_by_recursion(x, 1e-4), wanted, rtol=1e-6)
+def test_the_procedure_of_the_paper():
+    """Step by step: the recursion over the weights left, the least saliency, all others moved."""
+    rng = np.random.default_rng(0)
+    x, weight, alpha = rng.normal(size=(40, 7)) @ rng.normal(size=(7, 7)), rng.normal(size=7), 1e-4
+    hessian = alpha * np.eye(7) + x.T @ x / 40
+    left, new = np.arange(7), weight.copy()
+    for pruned in range(1, 6):
+        inverse = inverse_by_recursion(x[:, left], alpha)
+        q = np.argmin(new[left] ** 2 / (2 * np.diagonal(inverse)))
+        new[left] -= new[left[q]] / inverse[q, q] * inverse[:, q]
+        new[left[q]], left = 0, np.delete(left, q)
+        kept = obs.greedy(weight[:, None], hessian, np.ones((7, 1), bool), pruned)
+        np.testing.assert_array_equal(np.flatnonzero(kept), left)
+        found = obs.refit(weight[:, None], hessian, kept)[:, 0]
+        np.testing.assert_allclose(found, new, rtol=1e-5, atol=1e-8)
 
 
 def test_removal_by_hand():

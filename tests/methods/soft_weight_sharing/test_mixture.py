@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.methods.soft_weight_sharing import mixture_reference as reference
 from tfcomp.methods.soft_weight_sharing import mixture
 from tfcomp.methods.soft_weight_sharing.mixture import Gaussians, Priors
 
@@ -12,16 +13,10 @@ PRIORS = Priors(zero_precision=(7.0, 0.2), precision=(3.0, 0.1), zero_proportion
 
 def negative_log(weights, parameters, priors):
     """`-log p(W)` and the priors, from the densities themselves, in double precision."""
-    number = (len(parameters) - 2) // 3
-    means = np.concatenate([[0], parameters[:number]])
-    variances = np.exp(parameters[number : 2 * number + 1])
-    others = np.exp(parameters[2 * number + 1 : -1])
-    zero = 1 / (1 + np.exp(-parameters[-1]))
-    mixing = np.concatenate([[zero], (1 - zero) * others / others.sum()])
-    density = np.exp(-((weights[:, None] - means) ** 2) / (2 * variances))
-    density = density / np.sqrt(2 * np.pi * variances)
-    total = -np.sum(np.log(density @ mixing)[weights != 0])
-    for variance, prior in zip(variances, [priors.zero_precision] + [priors.precision] * number):
+    _, variances, (zero, *others) = reference.components(parameters)
+    total = -np.sum(np.log(reference.joint(weights, parameters).sum(axis=1))[weights != 0])
+    gammas = [priors.zero_precision] + [priors.precision] * len(others)
+    for variance, prior in zip(variances, gammas):
         if prior is not None:
             total -= (prior[0] - 1) * np.log(1 / variance) - prior[1] / variance
     if priors.zero_proportion is not None:

@@ -8,7 +8,7 @@ from keras import ops
 
 from tfcomp.keras_private import adamax_moments
 from tfcomp.methods.binary.ap2 import ap2
-from tfcomp.validation import check_number, invalid
+from tfcomp.validation import check_integer, check_number
 
 
 @keras.saving.register_keras_serializable("tfcomp")
@@ -96,10 +96,8 @@ class Halving(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, initial_learning_rate, every):
         check_number("initial_learning_rate", initial_learning_rate, least=0)
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise invalid("every", every, "a positive integer")
         self.initial_learning_rate = initial_learning_rate
-        self.every = every
+        self.every = check_integer("every", every, 1)
 
     def __call__(self, step):
         halvings = ops.floor_divide(ops.cast(step, "int32"), self.every)

@@ -120,8 +120,9 @@ def deep_compression(
     Raises:
         ValueError: For an argument that cannot be used, before anything is changed.
 
-    Source: Song Han, Huizi Mao, William J. Dally, "Deep Compression: Compressing Deep Neural
-    Networks with Pruning, Trained Quantization and Huffman Coding", arXiv:1510.00149.
+    Reference:
+        Song Han, Huizi Mao, William J. Dally, "Deep Compression: Compressing Deep Neural Networks
+        with Pruning, Trained Quantization and Huffman Coding", arXiv:1510.00149.
 
     Example:
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcomp import schedules
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.core.options import options_of
 from tfcomp.core.projection import Projection, is_rows
 from tfcomp.methods.deep_compression.kmeans import INITS, kmeans
 from tfcomp.validation import check_integer, invalid
@@ -174,6 +175,10 @@ class WeightSharing(ProjectionCallback):
             built and compiled, if `targets` matches nothing, or if a weight contains NaN; when
             sharing begins, if a weight is zero everywhere.
 
+    Reference:
+        Song Han, Huizi Mao, William J. Dally, "Deep Compression: Compressing Deep Neural Networks
+        with Pruning, Trained Quantization and Huffman Coding", arXiv:1510.00149.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp
@@ -202,20 +207,20 @@ class WeightSharing(ProjectionCallback):
         optimizer=None,
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
-        begin_step = check_integer("begin_step", begin_step, 0)
-        self._options = {"bits": bits, "clusters": clusters, "init": init}
+        self.bits, self.clusters, self.init = bits, clusters, init
+        self.begin_step = check_integer("begin_step", begin_step, 0)
         self.seed = check_integer("seed", seed, 0)
-        self._schedule = schedules.StepPortions([begin_step], [1.0])
-        self._shared("", self._options)
+        self._schedule = schedules.StepPortions([self.begin_step], [1.0])
+        self._shared("", options_of(self, {}))
 
     def _shared(self, path, options):
         return Shared(path, _clusters(options), _check_init(options["init"]), self.seed)
 
     def make_projection(self, target):
-        given = self._options
-        if {"bits", "clusters"} & set(target.options):
-            given = {**given, "bits": None, "clusters": None}
-        return self._shared(target.path, {**given, **target.options})
+        options = target.options
+        if {"bits", "clusters"} & set(options):
+            options = {"bits": None, "clusters": None, **options}
+        return self._shared(target.path, options_of(self, options))
 
     def make_schedule(self, target, run):
         return self._schedule

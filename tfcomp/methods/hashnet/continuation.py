@@ -8,7 +8,7 @@ import keras
 from tfcomp import targets
 from tfcomp.core.optimizers import current_step
 from tfcomp.methods.hashnet.layer import HashCode
-from tfcomp.validation import check_number, invalid
+from tfcomp.validation import check_integer, check_number, check_verbose, invalid
 
 
 class HashContinuation(keras.callbacks.Callback):
@@ -56,13 +56,12 @@ class HashContinuation(keras.callbacks.Callback):
             rising = all(a < b for a, b in zip((0, *stages), stages))
             if not stages or not rising:
                 raise invalid("stages", stages, "rising positive numbers")
-            if type(steps_per_stage) is not int or steps_per_stage < 1:
-                raise invalid("steps_per_stage", steps_per_stage, "a positive integer")
+            steps_per_stage = check_integer("steps_per_stage", steps_per_stage, 1)
         elif steps_per_stage is not None:
             raise invalid("steps_per_stage", steps_per_stage, "None where there are no `stages`")
         self.gamma, self.power = gamma, power
         self.stages, self.steps_per_stage = stages, steps_per_stage
-        self.verbose = verbose
+        self.verbose = check_verbose(verbose)
         self._layers = []
         self._value = None
 

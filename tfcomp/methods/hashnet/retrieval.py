@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfcomp.validation import invalid
+from tfcomp.validation import check_integer, invalid
 
 
 def pack_bits(codes):
@@ -86,8 +86,8 @@ def mean_average_precision(distances, relevant, top=None):
     distances, relevant = np.asarray(distances), np.asarray(relevant, bool)
     if distances.ndim != 2 or distances.shape != relevant.shape:
         raise invalid("relevant", relevant.shape, f"an array of shape {distances.shape}")
-    if top is not None and (type(top) is not int or top < 1):
-        raise invalid("top", top, "None or a positive integer")
+    if top is not None:
+        top = check_integer("top", top, 1)
     scores = []
     for distance, good in zip(distances, relevant):
         if top is not None:

@@ -90,6 +90,10 @@ class MagnitudePruning(ProjectionCallback):
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, or if a weight contains NaN.
 
+    Reference:
+        Song Han, Jeff Pool, John Tran, William J. Dally, "Learning both Weights and Connections for
+        Efficient Neural Networks", arXiv:1506.02626.
+
     Example:
 
     >>> import keras, numpy as np, tfcomp
@@ -120,15 +124,16 @@ class MagnitudePruning(ProjectionCallback):
         optimizer=None,
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
-        rounds = check_integer("rounds", rounds, 1)
+        self.rounds = check_integer("rounds", rounds, 1)
         if not isinstance(dropout, (bool, dict)):
             raise invalid("dropout", dropout, "True, False or a dict of layer names")
         check_number("quality", quality, 0)
         self.quality = quality
         self.dropout = dropout
         self.dead_neurons = dead_neurons
-        self._portions = tuple((i + 1) / rounds for i in range(rounds))
+        self._portions = tuple((i + 1) / self.rounds for i in range(self.rounds))
         self._fixed = None if steps is None else schedules.StepPortions(steps, self._portions)
+        self.steps = self._fixed and self._fixed.steps
         self._spread = None
 
     def _begin_life(self):

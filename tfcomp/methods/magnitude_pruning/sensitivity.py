@@ -171,8 +171,9 @@ def sensitivity(
     Raises:
         ValueError: For an argument that cannot be used, or a model that is not compiled.
 
-    Source: Song Han, Jeff Pool, John Tran, William J. Dally, "Learning both Weights and Connections
-    for Efficient Neural Networks", arXiv:1506.02626.
+    Reference:
+        Song Han, Jeff Pool, John Tran, William J. Dally, "Learning both Weights and Connections for
+        Efficient Neural Networks", arXiv:1506.02626.
 
     Example:
 

@@ -17,24 +17,6 @@ from tfcomp.model.patterns import count
 _BATCH = 1 << 24
 
 
-def inverse_by_recursion(samples, alpha=1e-6):
-    """The inverse of `alpha * I + mean of x x.T` over the samples, by one rank-1 step for each.
-
-    Args:
-        samples: Array `(samples, inputs)`: derivatives of the output by each weight.
-        alpha: Small positive number; 1e-8 to 1e-4 in the paper.
-
-    Returns:
-        Array `(inputs, inputs)`, float64.
-    """
-    samples = np.asarray(samples, np.float64)
-    inverse = np.eye(samples.shape[1]) / alpha
-    for x in samples:
-        moved = inverse @ x
-        inverse -= np.outer(moved, moved) / (len(samples) + x @ moved)
-    return inverse
-
-
 def remove(weight, inverse, index):
     """Removes one weight and lets all others make up for it.
 

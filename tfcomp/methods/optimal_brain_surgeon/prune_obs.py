@@ -99,10 +99,11 @@ def prune_obs(
         ValueError: For an argument that cannot be used, before anything is changed; if the method
             is not defined for a weight that `targets` names, or its layer is never called.
 
-    Source: Babak Hassibi, David G. Stork, "Second order derivatives for network pruning: Optimal
-    Brain Surgeon", NIPS 1992; layer by layer: Xin Dong, Shangyu Chen, Sinno Jialin Pan,
-    "Learning to Prune Deep Neural Networks via Layer-wise Optimal Brain Surgeon",
-    arXiv:1705.07565; Elias Frantar, Dan Alistarh, "SparseGPT", arXiv:2301.00774.
+    Reference:
+        Babak Hassibi, David G. Stork, "Second order derivatives for network pruning: Optimal Brain
+        Surgeon", NIPS 1992; layer by layer: Xin Dong, Shangyu Chen, Sinno Jialin Pan, "Learning to
+        Prune Deep Neural Networks via Layer-wise Optimal Brain Surgeon", arXiv:1705.07565; Elias
+        Frantar, Dan Alistarh, "SparseGPT", arXiv:2301.00774.
 
     Example:
 
@@ -163,7 +164,7 @@ def _masks(target):
 
 def _check_free(target):
     for entry in _masks(target):
-        if entry.projection.kind != "mask" or "latent" in entry.state:
+        if entry.projection.kind != "mask" or entry.latent:
             raise ValueError(
                 f"{target.path} is kept {entry.projection.kind!r} by a callback, so its weights "
                 "cannot move. Call `tfcomp.release(model)` first."

@@ -131,8 +131,9 @@ def product_quantize(
         ValueError: For an argument that cannot be used; or if a layer that `targets` names cannot
             become smaller this way.
 
-    Source: Jiaxiang Wu et al., "Quantized Convolutional Neural Networks for Mobile Devices",
-    arXiv:1512.06473.
+    Reference:
+        Jiaxiang Wu et al., "Quantized Convolutional Neural Networks for Mobile Devices",
+        arXiv:1512.06473.
 
     Example:
 

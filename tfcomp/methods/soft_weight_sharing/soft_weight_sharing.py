@@ -4,6 +4,9 @@ Karen Ullrich, Edward Meeds, Max Welling, "Soft Weight-Sharing for Neural Networ
 arXiv:1702.04008.
 """
 
+import threading
+import weakref
+
 import keras
 import numpy as np
 
@@ -16,8 +19,21 @@ from tfcomp.methods.soft_weight_sharing import mixture
 from tfcomp.validation import check_integer, check_number, invalid
 
 
+class Sums:
+    """What the weights of one mixture say about it in one step."""
+
+    def __init__(self):
+        self.parts = []
+        self.closed = False
+
+    def total(self):
+        """The sums over all weights; the optimizer has done its update, so none will follow."""
+        self.closed = True
+        return sum(self.parts)
+
+
 class Pool:
-    """What the weights of one mixture say about it in one step.
+    """One mixture, and the step under way of those who share it.
 
     Attributes:
         begin: The parameters that training begins with, set before the first step.
@@ -25,17 +41,24 @@ class Pool:
 
     def __init__(self):
         self.begin = None
-        self._sums = {}
+        # By thread: replicas of a TensorFlow strategy each have one. Not kept beyond the step.
+        self._steps = weakref.WeakValueDictionary()
 
-    def add(self, who, sums):
-        """Notes the sums of one weight; who comes a second time begins the next step."""
-        if id(who) in self._sums:
-            self._sums.clear()
-        self._sums[id(who)] = sums
+    def add(self, part):
+        """Adds one weight's part, and returns the `Sums` of the step."""
+        thread = threading.get_ident()
+        sums = self._steps.get(thread)
+        if sums is None or sums.closed:
+            sums = self._steps[thread] = Sums()
+        sums.parts.append(part)
+        return sums
 
-    def total(self):
-        """The sums over all weights of the step."""
-        return sum(self._sums.values())
+    def __getstate__(self):
+        return {"begin": self.begin}
+
+    def __setstate__(self, state):
+        self.__init__()
+        self.begin = state["begin"]
 
 
 class MixturePrior(Projection):
@@ -78,17 +101,17 @@ class MixturePrior(Projection):
     def before(self, gradient, value, state):
         ops = keras.ops
         weights = ops.cast(ops.reshape(value, (-1,)), "float32")
-        pulled, sums = mixture.pull(weights, ops.convert_to_tensor(state["parameters"]))
-        self.pool.add(self, sums)
+        pulled, part = mixture.pull(weights, ops.convert_to_tensor(state["parameters"]))
         pulled = ops.cast(self.strength * pulled, gradient.dtype)
-        return gradient + ops.reshape(pulled, gradient.shape), value, {**state, "pool": self.pool}
+        seen = gradient + ops.reshape(pulled, gradient.shape)
+        return seen, value, {**state, "sums": self.pool.add(part)}
 
     def after(self, value, state):
-        if "pool" not in state:
+        if "sums" not in state:
             return value, state
         ops = keras.ops
         parameters = ops.convert_to_tensor(state["parameters"])
-        slope = mixture.parameter_gradient(state["pool"].total(), parameters, self.priors)
+        slope = mixture.parameter_gradient(state["sums"].total(), parameters, self.priors)
         step = state["iteration"] + 1
         first = 0.9 * state["first"] + 0.1 * slope
         second = 0.999 * state["second"] + 0.001 * slope**2
@@ -136,12 +159,17 @@ class SoftWeightSharing(ProjectionCallback):
             are of different scales.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for every
             kernel-like weight.
+        verbose: 1 to print a line when weights take their values.
         optimizer: See `ProjectionCallback`.
 
     Raises:
         ValueError: For an argument that cannot be used; while attaching, if the model is not
             built and compiled, if `targets` matches nothing, or if a weight contains NaN or is
             zero everywhere.
+
+    Reference:
+        Karen Ullrich, Edward Meeds, Max Welling, "Soft Weight-Sharing for Neural Network
+        Compression", arXiv:1702.04008.
 
     Example:
 
@@ -173,40 +201,38 @@ class SoftWeightSharing(ProjectionCallback):
         merge=1e-10,
         scope="global",
         targets=None,
+        verbose=0,
         optimizer=None,
     ):
-        super().__init__(targets=targets, optimizer=optimizer)
-        samples = check_integer("samples", samples, 1)
-        components = check_integer("components", components, 1)
+        super().__init__(targets=targets, verbose=verbose, optimizer=optimizer)
+        self.samples = check_integer("samples", samples, 1)
+        self.components = check_integer("components", components, 1)
         check_number("zero_proportion", zero_proportion, 0, below=1)
         if not zero_proportion:
             raise invalid("zero_proportion", zero_proportion, "a number in (0, 1)")
-        priors = {
-            "zero_precision": zero_precision_prior,
-            "precision": precision_prior,
-            "zero_proportion": zero_proportion_prior,
-        }
-        for name, pair in priors.items():
-            _check_pair(f"{name}_prior", pair)
-        rates = {"mean_rate": mean_rate, "variance_rate": variance_rate, "mixing_rate": mixing_rate}
-        for name, number in {"tau": tau, "merge": merge, **rates}.items():
-            check_number(name, number, 0)
         if scope not in ("global", "layer"):
             raise invalid("scope", scope, "'global' or 'layer'")
-        self.scope = scope
-        self.components = components
         self.zero_proportion = zero_proportion
-        self.merge = merge
-        self._strength = tau / samples
-        self._rates = tuple(rates.values())
-        self._priors = mixture.Priors(**priors)
+        self.zero_proportion_prior = zero_proportion_prior
+        self.zero_precision_prior, self.precision_prior = zero_precision_prior, precision_prior
+        self.mean_rate, self.variance_rate, self.mixing_rate = mean_rate, variance_rate, mixing_rate
+        self.tau, self.merge, self.scope = tau, merge, scope
+        for name in ("zero_proportion_prior", "zero_precision_prior", "precision_prior"):
+            _check_pair(name, getattr(self, name))
+        for name in ("tau", "merge", "mean_rate", "variance_rate", "mixing_rate"):
+            check_number(name, getattr(self, name), 0)
         self._pool = Pool()
 
     def make_projection(self, target):
         if not np.any(as_numpy(target.variable)):
             raise invalid("targets", target.path, "weights that are not zero everywhere")
         pool = self._pool if self.scope == "global" else Pool()
-        return MixturePrior(pool, self.components, self._strength, self._rates, self._priors)
+        rates = (self.mean_rate, self.variance_rate, self.mixing_rate)
+        strength = self.tau / self.samples
+        priors = mixture.Priors(
+            self.zero_precision_prior, self.precision_prior, self.zero_proportion_prior
+        )
+        return MixturePrior(pool, self.components, strength, rates, priors)
 
     def _mixtures(self):
         """Lists of the entries of each mixture."""
@@ -227,7 +253,10 @@ class SoftWeightSharing(ProjectionCallback):
         if self._tracks is not None:
             for entries in self._mixtures():
                 parameters = entries[0].read()[1]["parameters"]
-                self._harden(entries, mixture.merge(mixture.gaussians(parameters), self.merge))
+                merged = mixture.merge(mixture.gaussians(parameters), self.merge)
+                self._harden(entries, merged)
+                if self.verbose:
+                    print(f"\nSoftWeightSharing: {len(merged.means)} values are left")
 
     def _harden(self, entries, gaussians):
         for entry in entries:
