@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_mirrored_strategy(tmp_path):
     script = pathlib.Path(__file__).with_name("mirrored.py")
