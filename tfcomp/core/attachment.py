@@ -44,7 +44,8 @@ def attach(model, target, projection, optimizer=None):
     constraint.entries = [e for e in constraint.entries if e is not old] + [entry]
     constraint.entries.sort(key=lambda e: e.projection.order)
     target.variable.constraint = constraint
-    hooks.retrace(model)
+    # The step was traced without it. Not made anew here, once for each variable: `fit` does that.
+    model.train_function = None
     return entry
 
 
