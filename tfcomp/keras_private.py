@@ -8,6 +8,7 @@ import contextlib
 import os
 from typing import Any, NamedTuple
 
+import keras
 from keras.src.saving import saving_lib as _saving_lib
 
 # Bytes that may be unpacked from a file of any size, and of its size beyond.
@@ -30,6 +31,22 @@ def stored_kernel(layer):
     The public `kernel` is a sum under LoRA and a decoded tensor in quantized layers.
     """
     return getattr(layer, "_kernel", None)
+
+
+def takes_training(layer):
+    """Whether the code of a layer is told if it trains."""
+    return layer._call_has_training_arg
+
+
+def stored_embeddings(layer):
+    """The variable behind an embedding's `embeddings`, which is a sum under LoRA."""
+    return layer._embeddings
+
+
+def attention_projections(layer):
+    """Dict of the layers that project queries, keys, values and the output of an attention."""
+    names = ("query", "key", "value", "output")
+    return {name: getattr(layer, f"_{name}_dense") for name in names}
 
 
 def is_functional(model):
@@ -107,6 +124,51 @@ def forgetting_calls(layers):
     finally:
         for nodes, length in zip(lists, lengths):
             del nodes[length:]
+
+
+def forget_calls(operation):
+    """Drops what a layer or operation knows of its calls on symbolic tensors."""
+    operation._inbound_nodes.clear()
+    operation._outbound_nodes.clear()
+
+
+# Keras's own ways of calling.
+_CALLS = keras.layers.Layer.__call__, keras.Operation.symbolic_call
+
+
+@contextlib.contextmanager
+def answering(layer=None, operation=None):
+    """Context in which functions answer calls: of all layers, and of operations on symbolic tensors.
+
+    Nothing that Keras does on such calls is done then: no node is made, so no graph changes.
+
+    Args:
+        layer: Function of a layer, the arguments and keyword arguments of its call, a tuple and a
+            dict; `None` for Keras's own way.
+        operation: The same for operations of `keras.ops`.
+    """
+    before = keras.layers.Layer.__call__, keras.Operation.symbolic_call
+    calls = list(_CALLS)
+    if layer is not None:
+        calls[0] = lambda self, *args, **kwargs: layer(self, args, kwargs)
+    if operation is not None:
+        calls[1] = lambda self, *args, **kwargs: operation(self, args, kwargs)
+    keras.layers.Layer.__call__, keras.Operation.symbolic_call = calls
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__, keras.Operation.symbolic_call = before
+
+
+def run_graph(model, inputs, call):
+    """Goes through the graph of a functional model.
+
+    Args:
+        model: The model.
+        inputs: Tensors in the structure of `model.input`.
+        call: Function of an operation, and of the arguments of its call, that returns its outputs.
+    """
+    return model._run_through_graph(inputs, call_fn=call)
 
 
 def following(operation):
