@@ -21,13 +21,13 @@ class Inexpressible(Exception):
 
     Args:
         name: Name of the layer or operation.
-        dyes: Array of the dyes that are to stay.
         why: The reason.
+        suspects: Arrays of dyes that it may be because of, likely ones first.
     """
 
-    def __init__(self, name, dyes, why):
-        super().__init__(name, dyes, why)
-        self.name, self.dyes, self.why = name, dyes, why
+    def __init__(self, name, why, suspects):
+        super().__init__(name, why)
+        self.name, self.why, self.suspects = name, why, suspects
 
 
 class Builder:
@@ -46,7 +46,7 @@ class Builder:
     def __init__(self, model, dyes, removed):
         self.model, self.sizes = model, configs.Sizes(dyes, removed)
         self.pairs, self.positional = [], False
-        self._clones, self._unfolded = {}, set()
+        self._clones, self._unfolded, self._guesses = {}, set(), {}
 
     def build(self):
         """Returns the small model, with weights that are not set yet."""
@@ -105,24 +105,35 @@ class Builder:
             for axis in range(len(variable.shape)):
                 labels = self.sizes.dyes.found(variable, axis)
                 found += [] if labels is None else [labels.ravel()]
+        return self._free(found)
+
+    def _free(self, found):
         dyes = np.unique(self.sizes.dyes.free(self.sizes.dyes.roots(np.concatenate(found))))
         return dyes[dyes > 0]
 
-    def _inexpressible(self, operation, why):
+    def _inexpressible(self, operation, why, suspects=()):
         if isinstance(why, Exception):
             why = f"{type(why).__name__}: {str(why).strip().splitlines()[0][:120]}"
-        dyes = self._dyes_around(operation)
-        return Inexpressible(operation.name, dyes[self.sizes.removed[dyes]], why)
+        found = [self._free([array.ravel() for array in arrays]) for arrays in suspects if arrays]
+        return Inexpressible(operation.name, why, [*found, self._dyes_around(operation)])
 
     def _verify(self, layer, new):
         """Whether the variables of a layer have become as small as they were to be."""
         if id(layer) in self._unfolded or keras_private.is_functional(layer):
             return
-        shapes = [tuple(variable.shape) for variable in new.variables]
-        wanted = [self.sizes.shape(variable) for variable in layer.variables]
-        if shapes != wanted:
-            wrong = [pair for pair in zip(wanted, shapes) if pair[0] != pair[1]]
-            raise self._inexpressible(layer, f"its configuration cannot say shapes {wrong[:2]}")
+        wrong, guessed, shown = [], [], ""
+        for variable, made in zip(layer.variables, new.variables):
+            wanted, shape = self.sizes.shape(variable), tuple(made.shape)
+            for axis in range(len(wanted)) if wanted != shape else ():
+                labels = self.sizes.dyes.found(variable, axis)
+                shown = shown or f"{variable.name} {wanted} and not {shape}"
+                if labels is not None and shape[axis : axis + 1] != wanted[axis : axis + 1]:
+                    wrong.append(labels)
+                elif labels is not None and variable.shape[axis] in self._guesses.get(id(layer), ()):
+                    guessed.append(labels)
+        if shown or len(layer.variables) != len(new.variables):
+            why = f"its configuration cannot say {shown}"
+            raise self._inexpressible(layer, why, [wrong, guessed])
 
     def _verify_output(self, operation, output):
         seen = self.sizes.dyes.seen.get(id(operation))
@@ -159,9 +170,11 @@ class Builder:
         """A layer without a rule: numbers in its configuration that are sizes of its variables."""
         sizes = {}
         for variable in layer.variables:
-            sizes.update(zip(variable.shape, self.sizes.shape(variable)))
+            pairs = zip(variable.shape, self.sizes.shape(variable))
+            sizes.update((old, new) for old, new in pairs if old != new)
         config = layer.get_config()
-        known = {k: sizes.get(v, v) for k, v in config.items() if type(v) is int}
+        known = {k: sizes[v] for k, v in config.items() if type(v) is int and v in sizes}
+        self._guesses[id(layer)] = {config[name] for name in known}
         return _from_config(layer, known)
 
     # ---- code

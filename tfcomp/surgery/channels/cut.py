@@ -4,6 +4,7 @@ import numpy as np
 
 from tfcomp.surgery.channels.build import Builder, Inexpressible
 from tfcomp.surgery.channels.pair import carry, cells
+from tfcomp.surgery.channels.trace import trace
 
 
 def fitting(model, dyes, count, unknown):
@@ -24,13 +25,36 @@ def fitting(model, dyes, count, unknown):
         counts = count(set(whole))
         builder = Builder(model, dyes, first_removed(dyes, counts))
         try:
-            return counts, whole, builder, builder.build()
+            small = builder.build()
+            return counts_of(small, dyes), whole, builder, small
         except Inexpressible as error:
-            new = [dye for dye in error.dyes.tolist() if dye not in whole]
+            others = ([d for d in each.tolist() if d not in whole] for each in error.suspects)
+            new = next(filter(None, others), None)
             reason = f"{error.name!r} cannot be made smaller: {error.why}"
             if unknown == "error" or not new:
                 raise ValueError(f"Layer {reason}") from error
             whole.update(dict.fromkeys(new, reason))
+
+
+def counts_of(small, dyes):
+    """How many channels of each cell a small model has.
+
+    Which of two cells one has more of, where a number is odd, is up to the model.
+
+    Args:
+        small: The small model.
+        dyes: The `Dyes` of the large one.
+
+    Returns:
+        Dict from signature to number.
+
+    Raises:
+        ValueError: If the two models do not have the same structure.
+    """
+    few, many = cells(trace(small, dyes.free_size)), cells(dyes)
+    if set(few) - set(many) or any(len(few[s]) > len(many[s]) for s in few):
+        raise ValueError("The small model does not have the structure of the large one.")
+    return {signature: len(few.get(signature, ())) for signature in many}
 
 
 def first_removed(dyes, counts):

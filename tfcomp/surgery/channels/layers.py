@@ -196,6 +196,13 @@ def _group_norm(dyes, layer, x, output):
     dye(output, dyes_of(x))
 
 
+def _softmax(dyes, layer, x, output):
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    axes = [axis % len(x.shape) for axis in axes]
+    freeze_along(dyes, x, axes, f"{dyes.where} mixes it with others")
+    dye(output, without(x, axes))
+
+
 def _embedding(dyes, layer, x, output):
     made = dyes.makes(keras_private.stored_embeddings(layer), 1)
     dye(output, [spread(made, -1, len(output.shape))])
@@ -262,6 +269,7 @@ RULES = [
     (NORMS, _norm),
     (layers.Embedding, _embedding),
     (layers.PReLU, _prelu),
+    (layers.Softmax, _softmax),
     (RECURRENT, _recurrent),
     (CONV_LSTM, _conv_lstm),
 ]

@@ -14,7 +14,7 @@ from tfcomp.surgery.channels.tensors import dye, dyes_of, flat, give_up, is_symb
 
 _BATCH = 2
 # An axis of unknown size is tried with these.
-_FREE = (32, 48, 96, 224)
+_FREE = (32, 16, 8, 96, 224)
 
 
 class _Tracer:
@@ -214,22 +214,35 @@ def trace(model, free=None):
     Raises:
         ValueError: If the model's code cannot be run on symbolic tensors.
     """
-    errors = []
-    for size in _FREE if free is None else (free,):
-        tracer = _Tracer()
+    specs = arguments_of(model)
+    is_fixed = all(None not in spec.shape[1:] for spec in keras.tree.flatten(specs))
+    sizes = _FREE[:1] if is_fixed else _FREE
+    best, errors = None, []
+    for size in sizes if free is None else (free,):
         try:
-            arguments = symbols(arguments_of(model), size)
-            with keras_private.answering(tracer.layer, tracer.operation):
-                outputs = model.call(*arguments)
+            dyes = _traced(model, specs, size)
         except Exception as error:
             errors.append(error)
             continue
-        for output in flat(outputs):
-            for array in dyes_of(output) if is_symbolic(output) else ():
-                tracer.dyes.freeze(array, "it leaves the model")
-        tracer.dyes.free_size = size
-        return tracer.dyes.finish()
-    raise ValueError(
-        f"The code of model {model.name!r}, a {type(model).__name__}, cannot be run on symbolic "
-        f"tensors, so its channels cannot be traced ({type(errors[0]).__name__}: {errors[0]})."
-    ) from errors[0]
+        # What cannot be so long, or must be longer, is not understood.
+        best = dyes if best is None or len(dyes.opaque) < len(best.opaque) else best
+        if not best.opaque:
+            break
+    if best is None:
+        raise ValueError(
+            f"The code of model {model.name!r}, a {type(model).__name__}, cannot be run on "
+            "symbolic tensors, so its channels cannot be traced "
+            f"({type(errors[0]).__name__}: {errors[0]})."
+        ) from errors[0]
+    return best
+
+
+def _traced(model, specs, free):
+    tracer = _Tracer()
+    with keras_private.answering(tracer.layer, tracer.operation):
+        outputs = model.call(*symbols(specs, free))
+    for output in flat(outputs):
+        for array in dyes_of(output) if is_symbolic(output) else ():
+            tracer.dyes.freeze(array, "it leaves the model")
+    tracer.dyes.free_size = free
+    return tracer.dyes.finish()
