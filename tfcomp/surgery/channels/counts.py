@@ -50,13 +50,14 @@ class Counts:
         every = [list(place.values()) for place in rows.values()]
         return every, [*axes.values(), *(row for place in every for row in place)]
 
-    def kept(self, parts, whole=(), round_to=1):
+    def kept(self, parts, whole=(), round_to=1, at_least=False):
         """Numbers of channels to keep.
 
         Args:
             parts: Dict from signature to the part to keep, in [0, 1]; others are kept whole.
             whole: Signatures that are kept whole.
             round_to: What the number that a group keeps is a multiple of, or all it has.
+            at_least: Whether no fewer may be kept than the parts say.
 
         Returns:
             Dict from signature to number.
@@ -67,6 +68,8 @@ class Counts:
         share = [0 if s in whole else 1 - parts.get(s, 1) for s in self.signatures]
         wanted = self.sizes * (1 - np.array(share, float))
         least = np.where(wanted < self.sizes, np.minimum(self.sizes, 1), self.sizes)
+        if at_least:
+            least = np.maximum(least, np.ceil(wanted - 1e-6).astype(int))
         keep = np.floor(wanted + 0.5).astype(int)
         for members in self._groups.values():
             if len(members) == 1 and wanted[members[0]] < self.sizes[members[0]]:

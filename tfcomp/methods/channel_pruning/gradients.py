@@ -1,0 +1,59 @@
+"""Gradients of a compiled model's loss, on any backend.
+
+Keras computes gradients where it trains, and nowhere else; so the model is trained by an optimizer
+that changes nothing.
+"""
+
+import keras
+
+from tfcomp import keras_private
+
+
+class _Recorder(keras.optimizers.Optimizer):
+    """Keeps the gradients of a step times the weights."""
+
+    def build(self, variables):
+        if not self.built:
+            super().build(variables)
+            self.products = {
+                id(variable): self.add_variable_from_reference(variable, name="product")
+                for variable in variables
+            }
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.assign(self.products[id(variable)], keras.ops.multiply(gradient, variable))
+
+
+class _AtInference(keras.Model):
+    """A model that trains as it infers: without dropout, and with the statistics it has."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        if getattr(model, "output_names", None):
+            self.output_names = model.output_names
+
+    def call(self, inputs):
+        return self.model(inputs, training=False)
+
+
+def gradient_products(model, batches):
+    """Yields, for each batch, the gradients of the loss times the weights.
+
+    Args:
+        model: A compiled model; it is not changed.
+        batches: Iterable of pairs of inputs and targets.
+
+    Yields:
+        Dict from the id of each trainable variable to a NumPy array.
+    """
+    compiled = keras_private.compile_arguments(model)
+    recorder, trained = _Recorder(0.0), _AtInference(model)
+    known = {name: compiled[name] for name in ("loss", "loss_weights") if compiled.get(name)}
+    trained.compile(recorder, **known)
+    for x, y in batches:
+        trained.train_on_batch(x, y)
+        yield {
+            key: keras.ops.convert_to_numpy(product.value)
+            for key, product in recorder.products.items()
+        }
