@@ -403,9 +403,14 @@ def moving_averages(optimizer):
     return {id(variable): average for variable, average in pairs if average is not None}
 
 
+def place_of(optimizer, variable):
+    """The place of a variable, or of what a step is given for it, among those of an optimizer."""
+    return optimizer._get_variable_index(variable)
+
+
 def adamax_moments(optimizer, variable):
     """Mean of gradients and largest gradient that an `Adamax` keeps of a variable."""
-    index = optimizer._get_variable_index(variable)
+    index = place_of(optimizer, variable)
     return optimizer._m[index], optimizer._u[index]
 
 

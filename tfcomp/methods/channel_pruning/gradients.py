@@ -15,20 +15,20 @@ class _Recorder(keras.optimizers.Optimizer):
     def build(self, variables):
         if not self.built:
             super().build(variables)
-            self.products = {
-                id(variable): self.add_variable_from_reference(variable, name="product")
-                for variable in variables
-            }
+            self.products = [
+                self.add_variable_from_reference(variable, name="product") for variable in variables
+            ]
 
     def update_step(self, gradient, variable, learning_rate):
-        self.assign(self.products[id(variable)], keras.ops.multiply(gradient, variable))
+        product = self.products[keras_private.place_of(self, variable)]
+        self.assign(product, keras.ops.multiply(gradient, variable))
 
 
 class _AtInference(keras.Model):
     """A model that trains as it infers: without dropout, and with the statistics it has."""
 
     def __init__(self, model):
-        super().__init__()
+        super().__init__(name="at_inference")
         self.model = model
         if getattr(model, "output_names", None):
             self.output_names = model.output_names
@@ -48,12 +48,12 @@ def gradient_products(model, batches):
         Dict from the id of each trainable variable to a NumPy array.
     """
     compiled = keras_private.compile_arguments(model)
-    recorder, trained = _Recorder(0.0), _AtInference(model)
+    recorder, trained = _Recorder(0.0, name="recorder"), _AtInference(model)
     known = {name: compiled[name] for name in ("loss", "loss_weights") if compiled.get(name)}
     trained.compile(recorder, **known)
     for x, y in batches:
         trained.train_on_batch(x, y)
         yield {
-            key: keras.ops.convert_to_numpy(product.value)
-            for key, product in recorder.products.items()
+            id(variable): keras.ops.convert_to_numpy(product.value)
+            for variable, product in zip(trained.trainable_variables, recorder.products)
         }

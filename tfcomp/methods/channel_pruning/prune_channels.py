@@ -183,11 +183,11 @@ def prune_channels(
     given = [name for name, amount in amounts.items() if amount is not None]
     if len(given) > 1:
         raise invalid(given[1], amounts[given[1]], f"None together with `{given[0]}`")
-    if isinstance(ratio, dict):
-        if targets is not None:
-            raise invalid("targets", targets, "None together with a dict as `ratio`")
-        targets = {rule: {"ratio": part} for rule, part in ratio.items()}
-        targets, ratio = {**targets, ...: targets.get(..., None)}, 0.0
+    alone = isinstance(ratio, dict)
+    if alone:
+        if targets is not None or not ratio:
+            raise invalid("ratio", ratio, "a number together with `targets`, or a dict with rules")
+        targets, ratio = {...: None, **{rule: {"ratio": r} for rule, r in ratio.items()}}, 0.0
     elif ratio is not None:
         check_number("ratio", ratio, 0, below=1)
     score = _checked_score(score, data, given)
@@ -204,7 +204,7 @@ def prune_channels(
     found = channels_of(model)
     if found.dyes.opaque and unknown == "error":
         raise ValueError(f"Channels flow into what is not understood: {found.dyes.opaque[0]}.")
-    shares, left_out = choose_groups(found, ratio, targets)
+    shares, left_out = choose_groups(found, ratio, targets, spares=not alone)
     check_not_emptied(shares)
     job = _Job(found, shares, left_out, score, (data, batch_size))
     if not given:
@@ -310,7 +310,7 @@ class _Job:
         budget = budget_of(kind, amount, measured(self.model, kind))
         aim, best_yet = budget, None
         for _ in range(_TRIES if kind == "macs" else 1):
-            self._fit(lambda stay, aim=aim: self._within(stay, aim, cost, round_to, kind), unknown)
+            self._fit(lambda stay, aim=aim: self._within(stay, aim, cost, round_to), unknown)
             now = measured(self.small, kind)
             if now <= budget and (best_yet is None or now > best_yet[0]):
                 best_yet = now, (self.counts, self.whole, self.builder, self.small)
@@ -318,18 +318,15 @@ class _Job:
                 break
             aim *= budget / now
         if best_yet is None:
-            raise invalid(kind, amount, f"a budget that can be met; what is left has {now:,.0f}")
+            expected = f"a budget that can be met: what is left of the model has {now:,.0f}"
+            raise invalid(kind, amount, expected)
         self.counts, self.whole, self.builder, self.small = best_yet[1]
 
-    def _within(self, stay, budget, cost, round_to, kind):
+    def _within(self, stay, budget, cost, round_to):
         def count(ratio):
             return self._counts(stay, ratio, round_to)
 
-        ratio = ratio_for(budget, cost, count)
-        if ratio is None:
-            least = cost.of(count(1.0))
-            raise invalid(kind, int(budget), f"a budget that can be met: {least:,.0f} or more")
-        return count(ratio)
+        return count(ratio_for(budget, cost, count))
 
     # ---- which
 

@@ -8,7 +8,7 @@ from tfcomp import targets as targets_lib
 from tfcomp.model import macs
 from tfcomp.model.calls import layer_calls
 from tfcomp.model.result import LeftOut
-from tfcomp.surgery.channels.configs import Sizes
+from tfcomp.surgery.channels.configs import Sizes, attention_part
 from tfcomp.surgery.channels.cut import first_removed
 from tfcomp.validation import check_number, invalid
 
@@ -28,13 +28,14 @@ class Share(NamedTuple):
     ratio: float | None
 
 
-def choose_groups(channels, ratio, targets):
+def choose_groups(channels, ratio, targets, spares=True):
     """Chooses the groups that `targets` covers and that can become smaller.
 
     Args:
         channels: `Channels` of a model.
         ratio: Part that goes, or `None`.
         targets: In any form `tfcomp.targets.find_layers` takes.
+        spares: Whether a layer that a dict of targets does not cover spares what is tied to it.
 
     Returns:
         List of `Share`, and list of `LeftOut`.
@@ -55,7 +56,7 @@ def choose_groups(channels, ratio, targets):
     for group in channels:
         own = [covered[id(layer)] for layer in group.layers if id(layer) in covered]
         named = any(target.named for target in own)
-        reason = group.reason or _why_not(group, own, covered, targets)
+        reason = group.reason or _why_not(group, own, covered, spares and isinstance(targets, dict))
         if reason and named:
             raise invalid("targets", targets, f"layers that can be pruned ({group.path}: {reason})")
         if reason:
@@ -65,11 +66,11 @@ def choose_groups(channels, ratio, targets):
     return shares, left
 
 
-def _why_not(group, own, covered, targets):
+def _why_not(group, own, covered, spares):
     if not own:
         return "`targets` leaves it out"
     others = [layer.name for layer in group.layers if id(layer) not in covered]
-    if others and isinstance(targets, dict):
+    if others and spares:
         return f"it is tied to {others[0]!r}, which `targets` leaves out"
     return None
 
@@ -117,23 +118,21 @@ class Cost:
     def __init__(self, model, dyes, kind):
         self.dyes, self.kind = dyes, kind
         if kind == "params":
-            self._terms = [(variable, 1) for variable in _weights(model)]
-            self._fixed = 0
+            self._terms = [(None, variable, np.prod(variable.shape)) for variable in _weights(model)]
         else:
-            products = multiplications(model)
-            self._terms = [
-                (variable, number / max(np.prod(variable.shape), 1))
-                for variable, number in products
-                if variable is not None
-            ]
-            self._fixed = sum(number for variable, number in products if variable is None)
+            self._terms = multiplications(model)
 
     def of(self, counts):
-        """What it costs, but that products of activations are taken to stay."""
+        """What it costs; products of activations are known of attentions alone, others stay."""
         sizes = Sizes(self.dyes, first_removed(self.dyes, counts))
-        return self._fixed + sum(
-            times * float(np.prod(sizes.shape(variable))) for variable, times in self._terms
+        return sum(
+            number * self._part(sizes, layer, variable) for layer, variable, number in self._terms
         )
+
+    def _part(self, sizes, layer, variable):
+        if variable is not None:
+            return float(np.prod(sizes.shape(variable)) / max(np.prod(variable.shape), 1))
+        return attention_part(sizes, layer)
 
 
 def _weights(model):
@@ -144,11 +143,11 @@ def measured(model, kind):
     """What a model costs: its weights, or the multiply-accumulate operations for one sample."""
     if kind == "params":
         return sum(int(np.prod(variable.shape)) for variable in _weights(model))
-    return sum(number for _, number in multiplications(model))
+    return sum(number for *_, number in multiplications(model))
 
 
 def multiplications(model):
-    """List of pairs of a variable, or `None`, and the MACs that it takes part in.
+    """List of triples of a layer, a variable of it or `None`, and the MACs that it takes part in.
 
     Raises:
         ValueError: Where they are not known.
@@ -162,7 +161,7 @@ def multiplications(model):
             name = first.layer.name
             expected = f"None: those of {name!r} are not known, or depend on the size of the input"
             raise invalid("macs", name, expected)
-        found += counted
+        found += [(first.layer, variable, number) for variable, number in counted]
     return found
 
 
@@ -190,11 +189,13 @@ def ratio_for(budget, cost, count):
         count: Function from a ratio to numbers of channels.
 
     Returns:
-        The ratio, or `None` where there is none.
+        The ratio; 1 where there is none.
     """
     low, high = 0.0, 1.0
+    if cost.of(count(low)) <= budget:
+        return low
     if cost.of(count(high)) > budget:
-        return None
+        return high
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if cost.of(count(middle)) <= budget else (middle, high)

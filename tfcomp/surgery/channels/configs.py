@@ -125,6 +125,19 @@ def _grouped_query_attention(sizes, layer):
     }
 
 
+def attention_part(sizes, layer):
+    """What part is left of the products of activations in a layer; all of them in an unknown one."""
+    if isinstance(layer, keras_layers.MultiHeadAttention):
+        new = _multi_head_attention(sizes, layer)
+        width = new["num_heads"] * (new["key_dim"] + new["value_dim"])
+        return width / (layer.num_heads * (layer.key_dim + layer.value_dim))
+    if isinstance(layer, keras_layers.GroupQueryAttention):
+        new = _grouped_query_attention(sizes, layer)
+        width = new["num_query_heads"] * new["head_dim"]
+        return width / (layer.num_query_heads * layer.head_dim)
+    return 1.0
+
+
 def _reshape(sizes, layer):
     _, _, output = sizes.dyes.seen.get(id(layer), (None, None, None))
     if not is_symbolic(output):

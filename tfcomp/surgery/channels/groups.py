@@ -1,6 +1,6 @@
 """The channels of a model, in groups that are tied."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ class Group(NamedTuple):
     """Channels that can be removed one by one, each from all variables of the group at once.
 
     Attributes:
-        path: Path of the first weight that makes them.
+        path: Path of the first weight that makes them; with the axis where it makes others, too.
         channels: How many there are.
         made_by: Paths of all weights that make them.
         read_by: Paths of the weights that sum over them.
@@ -142,7 +142,12 @@ def _groups(model, dyes):
         _group(dyes, sites, sorted(keys), reason, np.array(sorted(members)))
         for (keys, reason), members in together.items()
     ]
-    return sorted((g for g in groups if g is not None), key=lambda group: group.members[0])
+    groups = sorted((g for g in groups if g is not None), key=lambda group: group[0].members[0])
+    used = Counter(group.path for group, _ in groups)
+    return [
+        group._replace(path=f"{group.path}[{axis}]") if used[group.path] > 1 else group
+        for group, axis in groups
+    ]
 
 
 def _group(dyes, sites, keys, reason, members):
@@ -160,7 +165,7 @@ def _group(dyes, sites, keys, reason, members):
         return list(dict.fromkeys(site.path for site in known))
 
     layers = [sites[id(dyes.variables[variable])].layer for variable, _ in made]
-    return Group(
+    group = Group(
         paths(made)[0],
         len(members),
         paths(made),
@@ -171,3 +176,4 @@ def _group(dyes, sites, keys, reason, members):
         members,
         layers,
     )
+    return group, made[0][1]
