@@ -55,6 +55,68 @@ def stored_kernel():
     assert keras_private.stored_kernel(keras.layers.Flatten()) is None
 
 
+def stored_embeddings():
+    layer = keras.layers.Embedding(3, 2)
+    layer.build()
+    layer.enable_lora(1)
+    assert keras_private.stored_embeddings(layer) is layer.weights[0]
+
+
+def takes_training():
+    assert keras_private.takes_training(keras.layers.Dropout(0.5))
+    assert not keras_private.takes_training(keras.layers.Dense(2))
+
+
+def attention_projections():
+    x = keras.Input((4, 6))
+    for layer in (keras.layers.MultiHeadAttention(2, 3), keras.layers.GroupQueryAttention(3, 4, 2)):
+        layer(x, x)
+        found = keras_private.attention_projections(layer)
+        assert set(found) == {"query", "key", "value", "output"}
+        assert found["query"].kernel.shape == (6, layer.get_config().get("num_heads", 4), 3)
+
+
+def answering():
+    model, seen = _functional(), []
+
+    def answer(thing, args, kwargs):
+        seen.append(thing)
+        with keras_private.answering():
+            return thing.compute_output_spec(*args, **kwargs)
+
+    x, layer = keras.KerasTensor((2, 3)), model.layers[1]
+    with keras_private.answering(answer, answer):
+        output = model.call(x)
+        keras.ops.exp(output)
+    assert seen[0] is layer and type(seen[1]).__name__ == "Exp" and len(seen) == 2
+    assert output.shape == (2, 2) and len(keras_private.following(model.layers[0])) == 1
+    assert keras.layers.Layer.__call__ is keras_private._CALLS[0]
+
+
+def run_graph():
+    model, called = _functional(), []
+
+    def call(operation, *args, **kwargs):
+        called.append(operation)
+        return args[0] + 1
+
+    assert keras_private.run_graph(model, 1, call) == 2
+    assert called == [model.layers[1]]
+
+
+def forget_calls():
+    model = _functional()
+    keras_private.forget_calls(model.layers[0])
+    assert not keras_private.following(model.layers[0])
+
+
+def place_of():
+    optimizer = keras.optimizers.SGD()
+    variables = [keras.Variable([1.0]), keras.Variable([2.0])]
+    optimizer.build(variables)
+    assert keras_private.place_of(optimizer, variables[1]) == 1
+
+
 def is_functional():
     assert keras_private.is_functional(_functional())
     assert keras_private.is_functional(keras.Sequential())

@@ -17,6 +17,7 @@ from tfcomp import (
 )
 from tfcomp.core.attachment import release
 from tfcomp.exporters import export
+from tfcomp.methods.channel_pruning.prune_channels import prune_channels
 from tfcomp.methods.deep_compression.pipeline import deep_compression
 from tfcomp.methods.fixed_point_factorization.factorize import factorize
 from tfcomp.methods.magnitude_pruning.sensitivity import sensitivity
@@ -28,6 +29,7 @@ from tfcomp.post_training.quantize_activations import quantize_activations
 from tfcomp.report import summary
 from tfcomp.storage.archive import ArchiveError, load, save
 from tfcomp.surgery import swap_layers
+from tfcomp.surgery.channels import channels
 
 __version__ = "0.1.0"
 
@@ -35,6 +37,7 @@ __all__ = [
     "ArchiveError",
     "Result",
     "callbacks",
+    "channels",
     "deep_compression",
     "export",
     "factorize",
@@ -45,6 +48,7 @@ __all__ = [
     "optimizers",
     "product_quantize",
     "projections",
+    "prune_channels",
     "prune_obs",
     "quantize",
     "quantize_activations",

@@ -341,9 +341,7 @@ class _Job:
                 rows.append(row)
                 progress.step()
                 progress.line(f"{row.path}: {row.after} of {row.before} channels kept")
-            small, self.carried = cut(
-                self.model, self.dyes, removed, (self.builder, self.small)
-            )
+            small, self.carried = cut(self.model, self.dyes, removed, (self.builder, self.small))
         return small, self._told(rows)
 
     def _choose(self, group, work, reconstruct):

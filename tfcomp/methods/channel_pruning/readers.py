@@ -184,7 +184,5 @@ def _problems(reader, axis, group, sums, damping):
             raise ValueError(f"The inputs of {reader.path} contain NaN or infinity on `data`.")
         # Channels that are gone have weights of zero.
         alive = weight.any(axis=1)
-        found.append(
-            NormalEquations(gram, moment, float(power), weight, row, alive, damping)
-        )
+        found.append(NormalEquations(gram, moment, float(power), weight, row, alive, damping))
     return found

@@ -79,8 +79,7 @@ def bn_scale(dyes, group, values):
     found = [
         key
         for key in dyes.axes
-        if dyes.variables[key[0]].name == "gamma"
-        and np.isin(group.members, dyes.labels(key)).any()
+        if dyes.variables[key[0]].name == "gamma" and np.isin(group.members, dyes.labels(key)).any()
     ]
     if not found:
         raise Unsuited("no norm with a scale follows it")

@@ -118,7 +118,9 @@ class Cost:
     def __init__(self, model, dyes, kind):
         self.dyes, self.kind = dyes, kind
         if kind == "params":
-            self._terms = [(None, variable, np.prod(variable.shape)) for variable in _weights(model)]
+            self._terms = [
+                (None, variable, np.prod(variable.shape)) for variable in _weights(model)
+            ]
         else:
             self._terms = multiplications(model)
 

@@ -13,7 +13,7 @@ from tfcomp.surgery import again, places, state
 from tfcomp.surgery.channels import configs
 from tfcomp.surgery.channels.adapt import adapted
 from tfcomp.surgery.channels.tensors import along, dyes_of, flat, is_symbolic
-from tfcomp.surgery.channels.trace import arguments_of
+from tfcomp.surgery.channels.trace import arguments_of, inputs_of
 
 
 class Inexpressible(Exception):
@@ -52,7 +52,7 @@ class Builder:
         """Returns the small model, with weights that are not set yet."""
         model = self.model
         if keras_private.is_functional(model):
-            return self._whole(model, model.input)
+            return self._whole(model, inputs_of(model))
         specs = arguments_of(model)
         tensors = keras.tree.map_structure(
             lambda spec: keras.KerasTensor((None, *spec.shape[1:]), spec.dtype), specs
@@ -129,7 +129,9 @@ class Builder:
                 shown = shown or f"{variable.name} {wanted} and not {shape}"
                 if labels is not None and shape[axis : axis + 1] != wanted[axis : axis + 1]:
                     wrong.append(labels)
-                elif labels is not None and variable.shape[axis] in self._guesses.get(id(layer), ()):
+                elif labels is not None and variable.shape[axis] in self._guesses.get(
+                    id(layer), ()
+                ):
                     guessed.append(labels)
         if shown or len(layer.variables) != len(new.variables):
             why = f"its configuration cannot say {shown}"
@@ -234,7 +236,7 @@ class Builder:
         return keras.Model(inputs, outputs, name=model.name)
 
     def _sequential(self, model, arrived):
-        old = keras_private.producer(model.input)
+        old = keras_private.producer(inputs_of(model))
         x = keras.Input(batch_shape=arrived.shape, dtype=arrived.dtype, name=old.name)
         new = [keras_private.producer(x)]
         for layer in model.layers:

@@ -157,7 +157,10 @@ _RULES = [
     (layers.DEPTHWISE, _nothing),
     (keras_layers.EinsumDense, _einsum_dense),
     (keras_layers.Dense, _dense),
-    ((*layers.NORMS, keras_layers.GroupNormalization, keras_layers.PReLU, keras_layers.Softmax), _nothing),
+    (
+        (*layers.NORMS, keras_layers.GroupNormalization, keras_layers.PReLU, keras_layers.Softmax),
+        _nothing,
+    ),
     (keras_layers.Embedding, _embedding),
     (layers.RECURRENT, _recurrent),
     (layers.CONV_LSTM, _conv_lstm),

@@ -43,7 +43,9 @@ def einsum(dyes, equation, operands, output):
         output: Symbolic tensor.
     """
     equation = equation.replace(" ", "")
-    if "->" not in equation or any(len(set(t)) < len(t) for t in equation.split("->")[0].split(",")):
+    if "->" not in equation or any(
+        len(set(t)) < len(t) for t in equation.split("->")[0].split(",")
+    ):
         # Diagonals and traces.
         give_up(dyes, dyes.where, operands, [output])
         return

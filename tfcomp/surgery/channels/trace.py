@@ -194,10 +194,15 @@ def symbols(specs, free):
     return keras.tree.map_structure(symbol, specs)
 
 
+def inputs_of(model):
+    """Structure of the inputs of a functional or Sequential model."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
 def arguments_of(model):
     """List of structures of specs: what a model is called with."""
     if keras_private.is_functional(model):
-        return [model.input]
+        return [inputs_of(model)]
     return keras_private.input_signature(model)
 
 

@@ -93,7 +93,9 @@ def _carry_slots(old, new, counterparts):
             _, take = counterparts[id(variable)]
             others[place].assign(take(as_numpy(slot)))
     # Counters, a scale of the loss.
-    single = [[v for v in each.variables if v.shape == () or not np.prod(v.shape)] for each in (old, new)]
+    single = [
+        [v for v in each.variables if v.shape == () or not np.prod(v.shape)] for each in (old, new)
+    ]
     for one, other in zip(*single):
         if id(one) not in done:
             other.assign(as_numpy(one))
