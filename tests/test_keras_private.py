@@ -64,7 +64,7 @@ def stored_embeddings():
 
 def takes_training():
     assert keras_private.takes_training(keras.layers.Dropout(0.5))
-    assert not keras_private.takes_training(keras.layers.Dense(2))
+    assert not keras_private.takes_training(keras.layers.Flatten())
 
 
 def attention_projections():
@@ -88,7 +88,7 @@ def answering():
     with keras_private.answering(answer, answer):
         output = model.call(x)
         keras.ops.exp(output)
-    assert seen[0] is layer and type(seen[1]).__name__ == "Exp" and len(seen) == 2
+    assert layer in seen and type(seen[-1]).__name__ == "Exp"
     assert output.shape == (2, 2) and len(keras_private.following(model.layers[0])) == 1
     assert keras.layers.Layer.__call__ is keras_private._CALLS[0]
 

@@ -138,7 +138,7 @@ _CALLS = keras.layers.Layer.__call__, keras.Operation.symbolic_call
 
 @contextlib.contextmanager
 def answering(layer=None, operation=None):
-    """Context in which functions answer calls: of all layers, and of operations on symbolic tensors.
+    """Context in which functions answer calls of layers, and of operations on symbolic tensors.
 
     Nothing that Keras does on such calls is done then: no node is made, so no graph changes.
 

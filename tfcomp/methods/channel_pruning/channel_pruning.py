@@ -1,7 +1,7 @@
 """Channels masked while a model trains, more and more of them, for a cut afterwards.
 
-Hao Li et al., "Pruning Filters for Efficient ConvNets", arXiv:1608.08710; on a schedule as in Michael
-Zhu, Suyog Gupta, "To prune, or not to prune", arXiv:1710.01878.
+Hao Li et al., "Pruning Filters for Efficient ConvNets", arXiv:1608.08710; on a schedule as in
+Michael Zhu, Suyog Gupta, "To prune, or not to prune", arXiv:1710.01878.
 """
 
 import numpy as np
@@ -29,8 +29,8 @@ class ChannelPruning(ProjectionCallback):
     `tfcomp.prune_channels(model)` takes out what is zero, and the outputs stay as they are.
 
     Groups whose channels a norm takes means over stay whole, since there the outputs would not stay
-    as they are, and so do those that `tfcomp.channels` says stay; `left_out` lists them. `logs` gets
-    `channels`, the part that is masked, at the end of an epoch.
+    as they are, and so do those that `tfcomp.channels` says stay; `left_out` lists them. `logs`
+    gets `channels`, the part that is masked, at the end of an epoch.
 
     Args:
         schedule: `tfcomp.schedules.PolynomialDecay`, `ConstantSparsity` or `StepPortions`, of the

@@ -1,8 +1,9 @@
 """Which channels to keep, and which weights make up best for those gone, in Gram form.
 
-A layer that reads channels computes `X @ W`, with some columns of `X` for each channel, one for each
-place of its window. All there is to know is `X.T @ X`, `X.T @ Y` and `|Y|**2`, where `Y` is what the
-layer computed in the whole model; of several layers that read the same channels these add up.
+A layer that reads channels computes `X @ W`, with some columns of `X` for each channel, one for
+each place of its window. All there is to know is `X.T @ X`, `X.T @ Y` and `|Y|**2`, where `Y` is
+what the layer computed in the whole model; of several layers that read the same channels these add
+up.
 
 Yihui He, Xiangyu Zhang, Jian Sun, "Channel Pruning for Accelerating Very Deep Neural Networks",
 arXiv:1707.06168. Babak Hassibi, David G. Stork, "Second order derivatives for network pruning:

@@ -1,12 +1,11 @@
 """What channels are worth, without looking at how well others could make up for them.
 
-Magnitude: Hao Li et al., "Pruning Filters for Efficient ConvNets", arXiv:1608.08710. Scales of batch
-norms: Zhuang Liu et al., "Learning Efficient Convolutional Networks through Network Slimming",
-arXiv:1708.06519. Taylor: Pavlo Molchanov et al., "Importance Estimation for Neural Network Pruning",
-arXiv:1906.10771.
+Magnitude: Hao Li et al., "Pruning Filters for Efficient ConvNets", arXiv:1608.08710. Scales of
+batch norms: Zhuang Liu et al., "Learning Efficient Convolutional Networks through Network
+Slimming", arXiv:1708.06519. Taylor: Pavlo Molchanov et al., "Importance Estimation for Neural
+Network Pruning", arXiv:1906.10771.
 """
 
-import keras
 import numpy as np
 
 from tfcomp.model.choice import Unsuited

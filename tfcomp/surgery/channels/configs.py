@@ -126,7 +126,7 @@ def _grouped_query_attention(sizes, layer):
 
 
 def attention_part(sizes, layer):
-    """What part is left of the products of activations in a layer; all of them in an unknown one."""
+    """What part is left of the products of activations in a layer; all in an unknown one."""
     if isinstance(layer, keras_layers.MultiHeadAttention):
         new = _multi_head_attention(sizes, layer)
         width = new["num_heads"] * (new["key_dim"] + new["value_dim"])

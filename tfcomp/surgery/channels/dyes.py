@@ -1,7 +1,7 @@
 """Dyes: integers that stand for channels, which of them are tied, and where they stand.
 
-Every axis of every variable has a label for each of its indices, a dye. Removing channel `c` removes
-index `i` of every axis whose label `i` is `c`. Dye 0 stands for what is no channel at all.
+Every axis of every variable has a label for each of its indices, a dye. Removing channel `c`
+removes index `i` of every axis whose label `i` is `c`. Dye 0 stands for what is no channel at all.
 """
 
 from collections import defaultdict
@@ -9,7 +9,7 @@ from collections import defaultdict
 import keras
 import numpy as np
 
-from tfcomp.surgery.channels.tensors import dye, spread
+from tfcomp.surgery.channels import tensors
 
 
 class Dyes:
@@ -151,8 +151,8 @@ class Dyes:
             if key not in self.axes:
                 self.axes[key] = self.new(variable.shape[axis])
                 self.shown.append(key)
-            arrays.append(spread(self.axes[key].ravel(), axis, rank))
-        return dye(DyedVariable(variable), arrays)
+            arrays.append(tensors.spread(self.axes[key].ravel(), axis, rank))
+        return tensors.dye(DyedVariable(variable), arrays)
 
     def reads(self, variable, axis, labels, sums=False):
         """An axis of a variable goes with the channels that arrive, and perhaps sums over them."""

@@ -91,11 +91,11 @@ def _few(paths, most=4):
 def channels(model):
     """Lists the channels of a model, in groups that can only become smaller together.
 
-    The model's own code is run once on symbolic tensors that carry a number for each channel. Layers
-    with kernels say which axes of their weights make and read channels; what only moves data is
-    carried out on the numbers; the rest of Keras's operations tie the channels that meet; a layer or
-    operation without weights that has no rule is asked by experiment, and where that fails the
-    channels that flow into it stay. Nothing of the model is changed.
+    The model's own code is run once on symbolic tensors that carry a number for each channel.
+    Layers with kernels say which axes of their weights make and read channels; what only moves data
+    is carried out on the numbers; the rest of Keras's operations tie the channels that meet; a
+    layer or operation without weights that has no rule is asked by experiment, and where that fails
+    the channels that flow into it stay. Nothing of the model is changed.
 
     Args:
         model: A built `keras.Model` of any kind: Sequential, functional, nested or subclassed.

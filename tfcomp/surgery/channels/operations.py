@@ -205,14 +205,14 @@ _POOLS = ("MaxPool", "AveragePool", "AdaptiveAveragePool", "AdaptiveMaxPool")
 _FAMILIES = [
     (
         _elementwise,
-        """Abs Absolute Add Arctan Cast Ceil Celu Clip Conj ConvertToTensor Copy Cos Cosh Divide DivideNoNan Elu Equal
-        Erf Exp Exp2 Expm1 Fabs Floor Gelu Greater GreaterEqual HardShrink HardSigmoid HardSilu
-        HardTanh Identity Isfinite Isnan LeakyRelu Less LessEqual Log Log10 Log1p Log2 LogSigmoid
-        LogicalAnd LogicalNot LogicalOr LogicalXor Maximum Minimum Mish Mod Multiply NanToNum
-        Negative NotEqual OnesLike Power ReLU Reciprocal Relu Relu6 Round Rsqrt SaturateCast Selu Sigmoid
-        Sign Silu Sin Sinh SoftShrink Softplus Softsign SparsePlus SparseSigmoid Sqrt Square
-        Squareplus StopGradient Subtract Tan Tanh TanhShrink Threshold TrueDivide Trunc Where
-        ZerosLike""",
+        """Abs Absolute Add Arctan Cast Ceil Celu Clip Conj ConvertToTensor Copy Cos Cosh Divide
+        DivideNoNan Elu Equal Erf Exp Exp2 Expm1 Fabs Floor Gelu Greater GreaterEqual HardShrink
+        HardSigmoid HardSilu HardTanh Identity Isfinite Isnan LeakyRelu Less LessEqual Log Log10
+        Log1p Log2 LogSigmoid LogicalAnd LogicalNot LogicalOr LogicalXor Maximum Minimum Mish
+        Mod Multiply NanToNum Negative NotEqual OnesLike Power ReLU Reciprocal Relu Relu6 Round
+        Rsqrt SaturateCast Selu Sigmoid Sign Silu Sin Sinh SoftShrink Softplus Softsign
+        SparsePlus SparseSigmoid Sqrt Square Squareplus StopGradient Subtract Tan Tanh
+        TanhShrink Threshold TrueDivide Trunc Where ZerosLike""",
     ),
     (
         move,
