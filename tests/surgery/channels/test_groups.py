@@ -37,8 +37,7 @@ def test_a_residual_and_a_depthwise_convolution():
 
 def test_it_prints():
     shown = repr(tfcomp.channels(NETS["transformer"]()))
-    assert "embedding/embeddings" in shown and "inexact" in shown
-    assert "stays: it leaves the model" in shown
+    assert "embeddings" in shown and "inexact" in shown and "stays: it leaves" in shown
 
 
 def test_heads_are_tied_over_queries_keys_and_values():
@@ -82,7 +81,7 @@ class Hidden(layers.Layer):
     "make, reason",
     [
         (lambda x: layers.Softmax(name="soft")(x), "soft mixes it with others"),
-        (lambda x: ops.mean(x, axis=-1, keepdims=True), "Mean in .* mixes it with others|Mean"),
+        (lambda x: ops.mean(x, axis=-1, keepdims=True), "mean mixes it with others"),
         (lambda x: x + np.ones(6, "float32"), "it meets what is no channel in "),
         (Sorts(name="sorts"), "it goes into .*[Ss]ort.*, which is not understood"),
         (Hidden(name="hidden"), "Hidden hidden .* which is not understood"),
@@ -127,8 +126,12 @@ def test_subclasses_with_code_of_their_own():
     inputs = keras.Input((4, 4, 3))
     x = Twice(6, 1, name="twice")(inputs)
     model = keras.Model(inputs, layers.Dense(2)(layers.Conv2D(4, 1)(x)))
-    reason = by_path(model)["twice/kernel"].reason
-    assert reason is None or "twice" in reason
+    group = by_path(model)["twice/kernel"]
+    assert group.channels == 6 and group.reason is None and group.tied == ["twice/bias"]
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    small = tfcomp.prune_channels(model, 0.5, verbose=0).model
+    assert small.get_layer("twice").filters == 3 and type(small.get_layer("twice")) is Twice
+    assert small(x).shape == model(x).shape
 
 
 def test_unknown_sizes():

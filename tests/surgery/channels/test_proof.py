@@ -24,7 +24,7 @@ def check(name, ratio, tmp_path):
     small, errors, effect, reasons = proof.prove(model, ratio, rng)
     assert max(errors) < 1e-5 and effect > 1e-2 and not reasons, (errors, effect, reasons)
     # Less at both ends: inputs and outputs stay.
-    assert small.count_params() < (1 - 0.6 * ratio) * model.count_params()
+    assert small.count_params() < (1 - 0.5 * ratio) * model.count_params()
     assert small.name == model.name
     if name != "subclassed":
         assert [layer.name for layer in small.layers] == [layer.name for layer in model.layers]
@@ -70,19 +70,19 @@ def test_exchanged_channels_are_seen(name):
     assert seen >= 18
 
 
-def test_a_variable_that_was_missed_is_noticed():
+def test_a_variable_that_was_missed_is_an_error():
     model, rng = net("gates"), np.random.default_rng(0)
     dyes = proof.trace(model)
-    (missed,) = (k for k in dyes.axes if dyes.variables[k[0]].path == "dense_1/bias")
+    (missed,) = (k for k in dyes.axes if dyes.variables[k[0]].path == "squeeze/bias")
     del dyes.axes[missed]
-    _, _, whole, _ = proof.plan(model, dyes, 0.5, rng)
-    assert any("'dense_1' cannot be made smaller" in reason for reason in whole.values())
+    with pytest.raises(ValueError, match="does not have the structure"):
+        proof.plan(model, dyes, 0.5, rng)
 
 
 def test_a_structure_that_differs_is_an_error():
     model, rng = net("gates"), np.random.default_rng(0)
     dyes = proof.trace(model)
-    dyes.mark(dyes.new_place(), 0, dyes.axes[dyes.made[0]][:1])
+    dyes.freeze(dyes.axes[dyes.made[1]], "so the test wants it")
     with pytest.raises(ValueError, match="does not have the structure"):
         proof.plan(model, dyes, 0.5, rng)
 

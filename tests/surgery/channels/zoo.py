@@ -248,7 +248,8 @@ def gates():
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(12, 3, padding="same")(inputs)
     s = layers.GlobalAveragePooling2D(keepdims=True)(x)
-    s = layers.Dense(12, activation="sigmoid")(layers.Dense(4, activation="relu")(s))
+    s = layers.Dense(4, activation="relu", name="squeeze")(s)
+    s = layers.Dense(12, activation="sigmoid")(s)
     x = layers.Multiply()([x, s])
     t = layers.Reshape((64, 12))(x)
     t = layers.MultiHeadAttention(3, 6, value_dim=6)(t, t) + t

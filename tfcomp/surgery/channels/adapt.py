@@ -4,24 +4,21 @@ from tfcomp import keras_private
 from tfcomp.surgery.channels.tensors import along, flat, is_symbolic
 
 
-def _reshape(sizes, new, args, seen):
+def _reshape(sizes, op, args, seen):
     output = seen[2]
-    shape = zip(new.newshape, output.shape, sizes.tensor(output))
-    new.newshape = tuple(old if was == now else int(now) for old, was, now in shape)
-    return args
+    shape = zip(op.newshape, output.shape, sizes.tensor(output))
+    return {"newshape": tuple(old if was == now else now for old, was, now in shape)}, args
 
 
-def _split(sizes, new, args, seen):
-    if isinstance(new.indices_or_sections, int):
-        return args
-    labels = along(seen[0][0], new.axis)
-    if labels is not None:
-        kept = sizes.kept(labels)
-        new.indices_or_sections = [int(kept[:at].sum()) for at in new.indices_or_sections]
-    return args
+def _split(sizes, op, args, seen):
+    labels = along(seen[0][0], op.axis)
+    if labels is None or isinstance(op.indices_or_sections, int):
+        return {}, args
+    kept = sizes.kept(labels)
+    return {"indices_or_sections": [int(kept[:at].sum()) for at in op.indices_or_sections]}, args
 
 
-def _get_item(sizes, new, args, seen):
+def _get_item(sizes, op, args, seen):
     x, key = seen[0]
     keys = list(key) if isinstance(key, tuple) else [key]
     if Ellipsis in keys:
@@ -36,7 +33,7 @@ def _get_item(sizes, new, args, seen):
         if labels is not None and isinstance(each, slice):
             keys[place] = _slice(each, sizes.kept(labels))
         axis += 1
-    return (args[0], tuple(keys), *args[2:])
+    return {}, (args[0], tuple(keys), *args[2:])
 
 
 def _slice(old, kept):
@@ -64,8 +61,10 @@ def adapted(sizes, op, args):
     Returns:
         A copy of the operation, and the arguments.
     """
-    new, seen = keras_private.without_nodes(op), sizes.dyes.seen.get(id(op))
-    rule = _RULES.get(type(op).__name__)
-    if rule is None or seen is None or not any(is_symbolic(x) for x in flat(seen[2])):
-        return new, args
-    return new, rule(sizes, new, args, seen)
+    seen, rule = sizes.dyes.seen.get(id(op)), _RULES.get(type(op).__name__)
+    changes = {}
+    if rule is not None and seen is not None and any(map(is_symbolic, flat(seen[2]))):
+        changes, args = rule(sizes, op, args, seen)
+    if not changes:
+        return keras_private.without_nodes(op), args
+    return type(op).from_config({**op.get_config(), **changes}), args

@@ -96,6 +96,28 @@ def matmul(dyes, one, other, output):
     einsum(dyes, f"{terms[0]},{terms[1]}->{right}", [one, other], output)
 
 
+def window(dyes, x, axis, spatial, kernel, output):
+    """A convolution: sums over the channels that lie along an axis, and over a window.
+
+    Args:
+        dyes: The `Dyes`.
+        x: Symbolic tensor.
+        axis: The axis of the channels.
+        spatial: The other axes behind the batch.
+        kernel: Symbolic tensor of shape `(*window, inputs, outputs)`.
+        output: Symbolic tensor.
+    """
+    freeze_along(dyes, x, spatial, f"{dyes.where} mixes it with others")
+    freeze_along(dyes, kernel, range(len(kernel.shape) - 2), f"it is a place in {dyes.where}")
+    letters = {}
+    for tensor, along_axis in ((x, axis), (kernel, len(kernel.shape) - 2)):
+        _meet(dyes, letters, "c", _labels(dyes, tensor, along_axis))
+    if isinstance(kernel, DyedVariable):
+        dyes.sums.add(dyes.key(kernel.variable, -2))
+    made = along(kernel, -1)
+    dye(output, [] if made is None else [spread(made, axis, len(output.shape))])
+
+
 def attention(dyes, query, key, value, output):
     """`(batch, length, heads, size)`: heads are tied, and queries with keys within a head."""
     heads = query.shape[2], key.shape[2]

@@ -93,9 +93,12 @@ class Counts:
         counts = np.append(keep, 1)
         return (
             all(len({int(row @ counts) for row in place}) == 1 for place in self._rows)
-            and all(row @ counts >= min(_LEAST, row.sum()) for row in self._floors)
+            and all(row @ counts >= self._floor(row) for row in self._floors)
             and all(keep[m].sum() % round_to == 0 for m in self._shrinking(wanted))
         )
+
+    def _floor(self, row):
+        return min(_LEAST, int(row @ np.append(self.sizes, 1)))
 
     def _solved(self, wanted, least, round_to):
         """The numbers nearest to what is wanted, by an integer program."""
@@ -115,7 +118,7 @@ class Counts:
                 constraints.append(LinearConstraint(line, -rest, -rest))
         for row in self._floors:
             line, rest = _line(row, width)
-            constraints.append(LinearConstraint(line, min(_LEAST, row.sum()) - rest, np.inf))
+            constraints.append(LinearConstraint(line, self._floor(row) - rest, np.inf))
         for number, members in enumerate(groups):
             line = np.zeros(width)
             line[members], line[2 * cells + number] = 1, -round_to

@@ -153,9 +153,13 @@ def _groups(model, dyes):
 def _group(dyes, sites, keys, reason, members):
     made = [key for key in keys if key in dyes.made and key not in dyes.sums]
     # Weights that code of its own computes with.
-    made = made or [key for key in keys if key in dyes.shown and key not in dyes.sums]
+    shown = [key for key in keys if key in dyes.shown and key not in dyes.sums]
+    made = made or [key for key in shown if len(dyes.variables[key[0]].shape) > 1] or shown
     made = made or [key for key in keys if key in dyes.made or key in dyes.shown]
     read = [key for key in keys if key in dyes.sums]
+    if reason and len(read) == len(keys):
+        # What no channel arrives at.
+        return None
     tied = [key for key in keys if key not in made and key not in read]
     if not made:
         return None

@@ -238,8 +238,9 @@ def _recurrent(dyes, layer, x, outputs, state=()):
 
 def _conv_lstm(dyes, layer, x, outputs, state=()):
     cell = layer.cell
-    axis = channel_axis(layer, len(x.shape) - 1)
-    dyes.reads(cell.kernel, -2, _arriving(dyes, x, axis + (axis == 1)), sums=True)
+    # Behind the batch and the steps.
+    axis = len(x.shape) - 1 if layer.data_format == "channels_last" else 2
+    dyes.reads(cell.kernel, -2, _arriving(dyes, x, axis), sums=True)
     made = dyes.makes(cell.recurrent_kernel, -2)
     dyes.sums.add(dyes.key(cell.recurrent_kernel, -2))
     gates = np.tile(made, 4)

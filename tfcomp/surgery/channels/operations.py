@@ -12,6 +12,7 @@ from tfcomp.surgery.channels.tensors import (
     dyes_of,
     flat,
     freeze_along,
+    give_up,
     is_symbolic,
     is_tensor,
     varies,
@@ -74,7 +75,7 @@ def move(dyes, op, args, kwargs, outputs):
 
 def _mark_rows(dyes, place, number, array, op, outputs):
     """Halves of a split must stay halves, and rows of a matrix rows."""
-    if len(outputs) > 1:
+    if len(outputs) > 1 and isinstance(getattr(op, "indices_or_sections", 0), int):
         dyes.mark(place, number, array)
     elif type(op).__name__ == "Reshape" and len(varies(array)) > 1:
         axis = varies(array)[0]
@@ -194,6 +195,17 @@ def _matmul(dyes, op, args, kwargs, outputs):
     contractions.matmul(dyes, *[x for x in flat((args, kwargs)) if is_tensor(x)][:2], outputs[0])
 
 
+def _conv(dyes, op, args, kwargs, outputs):
+    """A convolution by a kernel that code of its own hands over."""
+    x, kernel = [each for each in flat((args, kwargs)) if is_tensor(each)][:2]
+    axis = len(x.shape) - 1 if op.data_format == "channels_last" else 1
+    if kernel.shape[-2] != x.shape[axis]:
+        give_up(dyes, dyes.where, [x, kernel], outputs)
+        return
+    spatial = [other for other in range(1, len(x.shape)) if other != axis]
+    contractions.window(dyes, x, axis, spatial, kernel, outputs[0])
+
+
 def _attention(dyes, op, args, kwargs, outputs):
     named = dict(zip(("query", "key", "value"), args))
     named.update({k: v for k, v in kwargs.items() if k in ("query", "key", "value")})
@@ -227,6 +239,7 @@ _FAMILIES = [
     (_window, " ".join((*_POOLS, "Resize"))),
     (_einsum, "Einsum"),
     (_matmul, "Dot Matmul"),
+    (_conv, "Conv"),
     (_attention, "DotProductAttention"),
 ]
 
