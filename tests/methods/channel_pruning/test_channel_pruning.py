@@ -1,5 +1,7 @@
 """Channels masked in `fit`, and taken out afterwards."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -77,18 +79,18 @@ def test_what_is_masked_stays_so(data):
 
     model.fit(*data, batch_size=4, epochs=2, verbose=0, callbacks=[callback(), Look()])
     assert masks[0].sum() > masks[-1].sum() == 4
-    assert all((later <= earlier).all() for earlier, later in zip(masks, masks[1:]))
+    assert all((later <= earlier).all() for earlier, later in itertools.pairwise(masks))
 
 
 def test_a_second_run_goes_on(data):
     model = make()
     model.fit(*data, batch_size=8, epochs=3, verbose=0, callbacks=[callback()])
-    before = numpy(model.get_layer("stem").kernel).any((0, 1, 2))
+    before = numpy(model.get_layer("groups").kernel).any((0, 1, 2))
     schedule = tfcomp.schedules.ConstantSparsity(0.75, begin_step=0)
-    with pytest.warns(UserWarning, match="compressed at once"):
-        model.fit(*data, verbose=0, callbacks=[tfcomp.callbacks.ChannelPruning(schedule)])
-    after = numpy(model.get_layer("stem").kernel).any((0, 1, 2))
-    assert after.sum() == 2 and (after <= before).all()
+    model.fit(*data, verbose=0, callbacks=[tfcomp.callbacks.ChannelPruning(schedule)])
+    after = numpy(model.get_layer("groups").kernel).any((0, 1, 2))
+    # Each group of a convolution keeps two at least.
+    assert before.sum() == 6 and after.sum() == 4 and (after <= before).all()
 
 
 def test_norms_that_take_means_over_channels_keep_them(data):
@@ -105,12 +107,12 @@ def test_norms_that_take_means_over_channels_keep_them(data):
 
 
 def test_bad_arguments():
-    schedule = tfcomp.schedules.ConstantSparsity(0.5)
+    schedule = tfcomp.schedules.ConstantSparsity(0.5, begin_step=0)
     with pytest.raises(ValueError, match="argument `score`"):
         tfcomp.callbacks.ChannelPruning(schedule, score="lasso")
     with pytest.raises(ValueError, match="argument `round_to`"):
         tfcomp.callbacks.ChannelPruning(schedule, round_to=0)
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="channels that can go .*it leaves the model"):
+    with pytest.raises(ValueError, match="channels that can go"):
         model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0, callbacks=[callback()])

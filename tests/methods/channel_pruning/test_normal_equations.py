@@ -37,10 +37,10 @@ def test_refit_by_hand():
     weight = np.array([[1.0], [2.0], [5.0]])
     found = problem(x, x @ weight, weight, np.arange(3))
     new = found.refit(np.array([True, False, True]))
-    np.testing.assert_allclose(new, [[3.0], [0.0], [5.0]], atol=1e-12)
-    assert found.error(new) < 1e-12
+    np.testing.assert_allclose(new, [[3.0], [0.0], [5.0]], atol=1e-6)
+    assert found.error(new) < 1e-6
     # Without refitting: (-2, -4, 0) of (3, 11, 5).
-    assert found.error(weight * [[1], [0], [1]]) == pytest.approx(20 / 155)
+    assert found.error(weight * [[1], [0], [1]]) == pytest.approx(20 / 155, rel=1e-5)
 
 
 def test_what_the_data_do_not_tell_stays():

@@ -78,7 +78,7 @@ def test_params(amount):
     assert 0.8 * budget < done.model.count_params() <= budget
 
 
-@pytest.mark.parametrize("amount", [0.5, 0.2, 60_000])
+@pytest.mark.parametrize("amount", [0.5, 0.2, 12_000])
 def test_macs(amount):
     model = make()
     budget = amount * _macs(model) if amount < 1 else amount
@@ -230,16 +230,14 @@ def test_copies_of_channels_cost_nothing(score, data):
 def test_data_make_the_difference(data):
     model = make()
     model.fit(*data, epochs=3, verbose=0)
-    errors = {
-        (score, reconstruct): np.mean(
-            [row.error for row in prune(model, 0.5, data, score=score, reconstruct=reconstruct)]
-        )
-        for score in ("least_squares", "lasso", "magnitude")
-        for reconstruct in (True, False)
-    }
-    assert errors["least_squares", True] < errors["magnitude", True]
-    for score in ("least_squares", "lasso", "magnitude"):
-        assert errors[score, True] < 0.7 * errors[score, False]
+
+    def error(score, reconstruct=True):
+        done = prune(model, 0.5, data, score=score, reconstruct=reconstruct)
+        return np.mean([row.error for row in done])
+
+    assert error("least_squares") < error("magnitude")
+    for score in ("least_squares", "lasso"):
+        assert error(score) < 0.7 * error(score, False)
 
 
 def test_the_error_is_that_of_the_small_model(data):
@@ -295,24 +293,18 @@ def test_the_optimizer_follows_the_cut(name, data):
     made = {"momentum": 0.9} if name == "SGD" else {}
     model.compile(getattr(keras.optimizers, name)(0.01, **made), "mse")
     model.fit(*data, epochs=2, verbose=0)
-    values = {v.path: numpy(v) for v in model.optimizer.variables}
     small = prune(model, 0.5, keep_optimizer=True).model
-    cut = {v.path: numpy(v) for v in small.optimizer.variables}
-    assert cut.keys() == values.keys() and len(cut) > 8
     kernel, whole = (numpy(m.get_layer("first").kernel) for m in (small, model))
+    pairs = list(zip(model.optimizer.variables, small.optimizer.variables, strict=True))
+    slots = [(numpy(a), numpy(b)) for a, b in pairs if a.shape == whole.shape]
+    assert slots and all(b.any() and b.shape == kernel.shape for _, b in slots)
     kept = [
-        int(np.flatnonzero((whole == k[..., None]).all((0, 1, 2)))[0]) for k in _columns(kernel)
+        int(np.flatnonzero((whole == part[..., None]).all((0, 1, 2)))[0])
+        for part in np.moveaxis(kernel, -1, 0)
     ]
-    for path, value in cut.items():
-        if "first_kernel" in path:
-            assert np.array_equal(value, values[path][..., kept]) and np.any(value)
-        elif value.ndim == 0:
-            assert value == values[path]
+    assert all(np.array_equal(a[..., kept], b) for a, b in slots)
+    assert all(numpy(a) == numpy(b) for a, b in pairs if not a.shape)
     small.fit(*data, verbose=0)
-
-
-def _columns(kernel):
-    return np.moveaxis(kernel, -1, 0)
 
 
 def test_an_optimizer_that_keeps_something_else():
@@ -396,7 +388,7 @@ def test_networks_of_keras_hub(name):
     assert len(inside) == 2 and all(row.after == 32 for row in inside)
 
 
-def test_a_layer_that_does_not_take_its_own_config_is_named():
+def test_a_block_that_trains_by_other_code_stays():
     class Odd(layers.Layer):
         def __init__(self, units, twice):
             super().__init__(name="odd")
@@ -413,5 +405,8 @@ def test_a_layer_that_does_not_take_its_own_config_is_named():
 
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(Odd(8, 1)(layers.Dense(6)(inputs))))
-    with pytest.raises(ValueError, match="'odd'"):
-        prune(model, 0.5)
+    with pytest.warns(UserWarning, match="'odd' cannot be made smaller"):
+        small = prune(model, 0.5).model
+    assert small.get_layer("odd").inner.units == 8 and small.layers[1].units == 6
+    with pytest.raises(ValueError, match="'odd' cannot be made smaller"):
+        prune(model, 0.5, unknown="error")

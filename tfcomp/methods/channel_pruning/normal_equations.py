@@ -12,6 +12,8 @@ Optimal Brain Surgeon", NIPS 1992, here for blocks of weights.
 
 import numpy as np
 
+_LEAST_DAMPING = 1e-9
+
 
 class NormalEquations:
     """The least-squares problem of one layer that reads channels.
@@ -29,7 +31,8 @@ class NormalEquations:
     """
 
     def __init__(self, gram, moment, power, weight, owners, alive, damping):
-        hold = damping * float(np.mean(np.diagonal(gram))) or 1.0
+        # Never nothing: inputs may be copies of each other, or always zero.
+        hold = max(damping, _LEAST_DAMPING) * float(np.mean(np.diagonal(gram))) or 1.0
         self.gram = gram + hold * np.eye(len(gram))
         self.moment = moment + hold * weight
         self.weight, self.owners, self.alive = weight, owners, alive

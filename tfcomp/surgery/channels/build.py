@@ -268,7 +268,9 @@ def _calls_made(layer, args, kwargs):
     made = []
 
     def call(part, args, kwargs):
-        made.append(id(part) if isinstance(part, keras.layers.Layer) else type(part).__name__)
+        name = id(part) if isinstance(part, keras.layers.Layer) else type(part).__name__
+        told = {key: value for key, value in kwargs.items() if key != "training"}
+        made.append((name, *(str(x) for x in flat((args, told)) if not is_symbolic(x))))
         with keras_private.answering():
             return part.compute_output_spec(*args, **kwargs)
 
