@@ -158,7 +158,8 @@ def show(row):
     for ratio, r in row["ratios"].items():
         lines.append(
             f"    {ratio}: {r['weights'] / 1e6:6.2f} M, readers {r['readers']:.0e}, "
-            f"all {r['all']:.0e}, seen {r['seen']} of 20, cut {r['cut s']:.1f} s, file {r['file']}, step {r['step']}"
+            f"all {r['all']:.0e}, seen {r['seen']} of 20, cut {r['cut s']:.1f} s, "
+            f"file {r['file']}, step {r['step']}"
         )
     return "\n".join(lines)
 

@@ -81,7 +81,7 @@ class Hidden(layers.Layer):
     "make, reason",
     [
         (lambda x: layers.Softmax(name="soft")(x), "soft mixes it with others"),
-        (lambda x: ops.mean(x, axis=-1, keepdims=True), "mean mixes it with others"),
+        (lambda x: ops.mean(x, axis=-1, keepdims=True), r"mean\w* mixes it with others"),
         (lambda x: x + np.ones(6, "float32"), "it meets what is no channel in "),
         (Sorts(name="sorts"), "it goes into .*[Ss]ort.*, which is not understood"),
         (Hidden(name="hidden"), "Hidden hidden .* which is not understood"),
