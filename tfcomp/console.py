@@ -64,7 +64,8 @@ def shorten(found, width):
     if all(len(path) <= width for path in rows):
         return rows
     long = [path for path in rows if len(path) > width]
-    common = os.path.commonprefix(long).rfind("/") + 1 if len(long) > 1 else 0
+    # Of strings, not of parts: what is cut ends with a slash.
+    common = os.path.commonprefix(long).rfind("/") + 1 if len(long) > 1 else 0  # noqa: RUF071
     if common:
         rows = ["…" + path[common - 1 :] if path in long else path for path in rows]
     for kept in (width // 3, 0, width // 2, 2 * width // 3):
