@@ -11,6 +11,8 @@ What stands between is made here, by the function of that NAME, from files in `b
 and from nothing else. `--check` writes nothing and fails if a page is not as it would be written.
 """
 
+# ruff: noqa: RUF001
+
 import argparse
 import json
 import pathlib
@@ -248,8 +250,7 @@ def quantized_inputs():
         "DoReFa 8-8-8": ("DoReFa, 8, 8, 8", ""),
     }
     rows = [
-        [name, _error(found, "lenet5_bn", method), paper]
-        for method, (name, paper) in names.items()
+        [name, _error(found, "lenet5_bn", method), paper] for method, (name, paper) in names.items()
     ]
     return table(["", "error", "paper"], rows, "lrl")
 

@@ -41,7 +41,7 @@ class YodaConv2D(keras.layers.Layer):
     single precision. The gradient is that of the sums without rounding, and zero where one has
     saturated; it reaches latent kernels in [-1, 1], and latent α and β. Where the inputs of a batch
     are too small for any sum to saturate on the way, a tile is one convolution; elsewhere its
-    channels are added one by one, which takes several times as long.
+    channels are added one by one, by a convolution for each.
 
     Args:
         filters: As in `keras.layers.Conv2D`.
