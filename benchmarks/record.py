@@ -57,9 +57,9 @@ def write(path, results, **other_versions):
         "machine": {"processor": processor(), "cores": os.cpu_count()},
         "results": results,
     }
-    path = pathlib.Path(path)
+    path, text = pathlib.Path(path), text_of(record)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text_of(record))
+        file.write(text)
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
 

@@ -22,7 +22,9 @@ import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = pathlib.Path(__file__).parent / "results"
-BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"^(<!-- figures: ([\w-]+) -->\n)(.*?)^(<!-- end of figures -->)$", re.DOTALL | re.MULTILINE
+)
 FIGURES = {}
 
 

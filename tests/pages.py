@@ -117,7 +117,7 @@ def layer_page():
             layers.Dense(3, name="logits"),
         ]
     )
-    names = {"model": model, "x_train": x, "y_train": y}
+    names = {"model": model, "x_train": x, "y_train": y, "images": x}
     return {"keras": keras, "tfcomp": tfcomp, "functools": functools, **names}
 
 

@@ -27,9 +27,9 @@ class GradualPruning(ProjectionCallback):
 
     At every point of the schedule the mask of a weight is chosen anew: exactly the scheduled
     fraction, of its weights or blocks, is zero, and what was pruned once stays so. Between the
-    points masked weights are held at zero, after every optimizer update. `logs` gets `sparsity` and `sparsity/<path>` of each
-    target at the end of an epoch; a callback that reads them, such as `TensorBoard`, comes after
-    this one in the list.
+    points masked weights are held at zero, after every optimizer update. `logs` gets `sparsity` and
+    `sparsity/<path>` of each target at the end of an epoch; a callback that reads them, such as
+    `TensorBoard`, comes after this one in the list.
 
     Args:
         schedule: `tfcomp.schedules.PolynomialDecay`, `ConstantSparsity`, `StepPortions`, or any
