@@ -8,6 +8,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from fixtures import CALLBACKS
 from test_documentation import MARKDOWN, text_of
 
 import tfcomp
@@ -161,6 +162,48 @@ def test_latent_weights_are_clipped_after_every_update(name):
     assert keras.ops.convert_to_numpy(layer.kernel.value).max() == 5
     model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0)
     assert np.abs(keras.ops.convert_to_numpy(layer.kernel.value)).max() == 1
+
+
+def logged():
+    """Dict from the name of a callback to the first word of what `logs` get, as the table says."""
+    _, table = text_of("docs/callbacks.md").split("## What `logs` get")
+    rows = re.findall(r"^\| (.*) \| `(\w+)`", table.split("##")[0], re.MULTILINE)
+    pruning = "GradualPruning MagnitudePruning DynamicNetworkSurgery SensitivityPruning"
+    rows = [(names.replace("those that prune", pruning), word) for names, word in rows]
+    return {name: word for names, word in rows for name in re.findall(r"[A-Z]\w+", names)}
+
+
+def test_the_table_of_logs_names_every_callback():
+    others = {"ProjectionCallback", "OnceCompressed"}
+    assert set(logged()) == set(tfcomp.callbacks.__all__) - others
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", CALLBACKS, ids=lambda make: make.__name__)
+def test_logs_get_what_the_table_says(make):
+    callback = make()
+    word = logged().get(type(callback).__name__, "sparsity")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, name="dense")])
+    model.compile("sgd", "mse")
+    x, y = np.random.default_rng(0).normal(size=(32, 4)), np.zeros((32, 6))
+    found = model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[callback]).history
+    assert set(found) == {"loss", word, f"{word}/dense/kernel"}
+    assert all(0 <= share <= 1 for share in found[word])
+
+
+def test_convolutions_have_a_pad_value_but_the_transposed():
+    for name in tfcomp.layers.__all__:
+        if name.startswith(("Quantized", "Binary", "Ternary", "TrainedTernary", "DoReFa", "HORQ")):
+            takes = "pad_value" in inspect.signature(getattr(tfcomp.layers, name)).parameters
+            assert takes == ("Conv" in name and "Transpose" not in name), name
+
+
+def test_hashed_layers_take_what_keras_does_but_for_lora():
+    for name in [name for name in tfcomp.layers.__all__ if name.startswith("Hashed")]:
+        plain = getattr(keras.layers, name.removeprefix("Hashed"))
+        taken = set(inspect.signature(getattr(tfcomp.layers, name)).parameters)
+        refused = set(inspect.signature(plain).parameters) - taken
+        assert refused <= {"lora_rank", "lora_alpha", "quantization_config"}, name
 
 
 @pytest.mark.parametrize("policy", ["float32", "bfloat16"])
