@@ -1,5 +1,6 @@
 """Where tables are printed."""
 
+import functools
 import os
 
 import rich
@@ -25,28 +26,32 @@ def show(table, console=None):
     console.print(table)
 
 
-class Path:
+class _Path:
     """A path as a cell of a table: cut, where there is no room, so that it differs from the others.
 
     Args:
-        path: String, parts between slashes.
-        others: List of all paths of the column, this one included.
+        index: Place of the path in the column.
+        column: Function from a width to all paths of the column, cut to it.
     """
 
-    def __init__(self, path, others):
-        self._path, self._others = path, others
+    def __init__(self, index, column):
+        self._index, self._column = index, column
 
     def __rich_measure__(self, console, options):
-        return Measurement(1, len(self._path))
+        return Measurement(1, len(self._column(None)[self._index]))
 
     def __rich_console__(self, console, options):
-        index = self._others.index(self._path)
-        yield Text(shorten(self._others, options.max_width)[index], overflow="fold")
+        yield Text(self._column(options.max_width)[self._index], overflow="fold")
 
 
 def paths(found):
     """Returns cells of a table for a list of paths."""
-    return [Path(path, found) for path in found]
+
+    @functools.cache
+    def column(width):
+        return found if width is None else shorten(found, width)
+
+    return [_Path(index, column) for index in range(len(found))]
 
 
 def shorten(found, width):
@@ -67,7 +72,7 @@ def shorten(found, width):
     # Of strings, not of parts: what is cut ends with a slash.
     common = os.path.commonprefix(long).rfind("/") + 1 if len(long) > 1 else 0  # noqa: RUF071
     if common:
-        rows = ["…" + path[common - 1 :] if path in long else path for path in rows]
+        rows = ["…" + path[common - 1 :] if len(path) > width else path for path in rows]
     for kept in (width // 3, 0, width // 2, 2 * width // 3):
         cut = [_cut(path, width, kept) for path in rows]
         if len(set(cut)) == len(set(found)):
