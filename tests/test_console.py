@@ -32,6 +32,12 @@ def test_what_tells_them_apart_stays():
     assert [path[-1] for path in found] == ["a", "a", "b"]
 
 
+def test_where_numbers_stand_in_the_middle_they_stay():
+    paths = [f"outer/block_number_{i // 7}/attention/layer_{i % 7}" for i in range(700)]
+    found = shorten(paths, 24)
+    assert len(set(found)) == 700 and max(map(len, found)) <= 24
+
+
 def test_what_could_not_be_told_apart_is_left_whole():
     paths = ["aaaaaaaaaaaa1bbbbbbbbbbbbbbbbbbbbbbbb", "aaaaaaaaaaaa2bbbbbbbbbbbbbbbbbbbbbbbb"]
     assert shorten(paths, 6) == paths

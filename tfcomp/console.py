@@ -73,7 +73,7 @@ def shorten(found, width):
     common = os.path.commonprefix(long).rfind("/") + 1 if len(long) > 1 else 0  # noqa: RUF071
     if common:
         rows = ["…" + path[common - 1 :] if len(path) > width else path for path in rows]
-    for kept in (width // 3, 0, width // 2, 2 * width // 3):
+    for kept in sorted(range(width), key=lambda kept: abs(kept - width // 3)):
         cut = [_cut(path, width, kept) for path in rows]
         if len(set(cut)) == len(set(found)):
             return cut
