@@ -7,6 +7,7 @@ weights as they are.
 
 import collections
 import contextlib
+import contextvars
 import warnings
 
 import keras
@@ -14,6 +15,25 @@ import numpy as np
 
 from tfcomp import targets
 from tfcomp.quantizers.base import weights_as_stored, without_gradients
+
+# What a layer without latent weights has in a file besides its weights.
+MARK = "quantized"
+_AS_LATENT = contextvars.ContextVar("tfcomp_quantized_as_latent", default=False)
+
+
+@contextlib.contextmanager
+def quantized_as_latent():
+    """Context in which layers take quantized weights out of a file for latent ones."""
+    token = _AS_LATENT.set(True)
+    try:
+        yield
+    finally:
+        _AS_LATENT.reset(token)
+
+
+def takes_as_latent():
+    """Whether the caller is inside `quantized_as_latent`."""
+    return _AS_LATENT.get()
 
 
 class FinalWeights:
@@ -51,6 +71,11 @@ class FinalWeights:
                 )
                 return {}
         return {key: pairs[0] for key, pairs in found.items()}
+
+    @property
+    def quantized(self):
+        """The ids of the variables that layers quantize."""
+        return set(self._quantizers)
 
     def is_quantized(self, variable):
         """Whether a layer quantizes a variable, so that its final value is another than its own."""
