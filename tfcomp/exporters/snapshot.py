@@ -17,8 +17,8 @@ def _lookup_tables(model):
         return []
     import tensorflow as tf
 
-    found = tf.train.TrackableView(model).descendants()
-    return [each for each in found if isinstance(each, tf.saved_model.experimental.TrackableResource)]
+    kind = tf.saved_model.experimental.TrackableResource
+    return [v for v in tf.train.TrackableView(model).descendants() if isinstance(v, kind)]
 
 
 class _Copies(keras.StatelessScope):

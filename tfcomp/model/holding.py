@@ -4,9 +4,10 @@ import contextlib
 import contextvars
 import functools
 import threading
+import types
 
 # What is held by the code that runs now: dict from an object's id and a name to a function.
-_HELD = contextvars.ContextVar("tfcomp_held", default={})
+_HELD = contextvars.ContextVar("tfcomp_held", default=types.MappingProxyType({}))
 # While objects are made to hold something, or to hold it no longer.
 _LOCK = threading.Lock()
 

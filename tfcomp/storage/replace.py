@@ -129,7 +129,8 @@ def _put_all(pairs):
 def _check_file(path):
     if os.path.lexists(path) and not os.path.isfile(path):
         raise invalid("path", path, "a path that is free, or a file")
-    if os.path.lexists(path) and not os.access(path, os.W_OK):
+    effective = os.access in os.supports_effective_ids
+    if os.path.lexists(path) and not os.access(path, os.W_OK, effective_ids=effective):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
