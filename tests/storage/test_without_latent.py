@@ -44,7 +44,7 @@ def functional():
 
 def dorefa():
     """A quantizer that does not give its own levels back."""
-    dense = layers.QuantizedDense(16, kernel_quantizer=tfcomp.quantizers.DoReFaWeights(3))
+    dense = layers.DoReFaDense(16, weight_bits=3)
     return keras.Sequential([keras.Input((32,)), dense])
 
 
@@ -126,7 +126,7 @@ def test_quantized_weights_that_are_made_trainable_are_refused(tmp_path):
     tfcomp.save(model, tmp_path / "model.tfc", latent=False)
     loaded = tfcomp.load(tmp_path / "model.tfc")
     loaded.first.kernel.trainable = True
-    with pytest.raises(ValueError, match="no latent weights.*train_on=True"):
+    with pytest.raises(ValueError, match=r"no latent weights.*train_on=True"):
         loaded(x)
 
 
@@ -152,7 +152,7 @@ def test_the_optimizer_of_latent_weights_is_refused(tmp_path):
 
 
 def test_is_summed_up_and_exported_as_before(tmp_path):
-    model, x = trained(functional)
+    model, _ = trained(functional)
     tfcomp.save(model, tmp_path / "model.tfc", latent=False)
     loaded = tfcomp.load(tmp_path / "model.tfc")
     ours, theirs = (tfcomp.summary(v, print_table=False) for v in (model, loaded))
