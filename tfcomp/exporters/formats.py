@@ -5,7 +5,8 @@ import os
 import keras
 
 from tfcomp import keras_private
-from tfcomp.model.final_weights import FinalWeights
+from tfcomp.exporters.snapshot import Snapshot
+from tfcomp.storage.replace import replaced_files
 from tfcomp.validation import check_verbose, invalid
 
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
@@ -67,14 +68,14 @@ def export(model, path, format="tf_saved_model", verbose=1, input_signature=None
 
         export_saved_model(model, os.fspath(path), verbose, input_signature)
         return
-    with FinalWeights(model).assigned():
-        model.export(
-            os.fspath(path),
-            format=format,
-            verbose=verbose,
-            input_signature=input_signature,
-            **kwargs,
+    if input_signature is None:
+        input_signature = keras_private.input_signature(model)
+    with replaced_files(path) as new:
+        Snapshot(model).export(
+            new, format=format, verbose=False, input_signature=input_signature, **kwargs
         )
+    if verbose:
+        print(f"Saved artifact at {os.fspath(path)!r}.")
 
 
 def _check(model, path, format, input_signature):

@@ -9,7 +9,7 @@ import keras
 from tfcomp import keras_private, targets
 from tfcomp.model import macs
 from tfcomp.model.data import batches
-from tfcomp.model.holding import holding
+from tfcomp.model.holding import holding, method_of
 from tfcomp.model.operations import own_operations, symbolic_tensors
 from tfcomp.validation import invalid
 
@@ -127,7 +127,7 @@ class _Recorder:
         names = ("call", "quantized_call")
         with contextlib.ExitStack() as stack:
             for layer in self.watched:
-                recorded = {name: self._recorded(layer, getattr(layer, name)) for name in names}
+                recorded = {name: self._recorded(layer, method_of(layer, name)) for name in names}
                 stack.enter_context(holding(layer, **recorded))
             yield
 
