@@ -1,4 +1,4 @@
-"""The weights of a SavedModel: which of them share a resource, and where their bytes lie."""
+"""The weights of a SavedModel: variables that are decoded, and where their bytes lie."""
 
 import os
 
@@ -6,19 +6,41 @@ import numpy as np
 import tensorflow as tf
 
 from tfcomp.exporters.decode import decode
-from tfcomp.exporters.resource import DecodedWeight
 from tfcomp.exporters.trace import Substitution
+from tfcomp.keras_private import unsaved_variable
 from tfcomp.storage import streams
 
-# Weights of fewer bytes than this share one resource: each costs two kilobytes of graph.
+# Weights of fewer bytes than this share one variable: each costs half a kilobyte of graph.
 _SMALL = 4096
-# Longer strings are files. What lies in the graph stays in memory as long as the model, and a graph
-# may not exceed two gigabytes.
-_INLINE = 1 << 16
+# Longer strings are files of their own, read when their turn comes; shorter ones share one.
+_SHORT = 1 << 16
+# How many large weights are decoded at a time, each of which takes several times its size.
+_AT_ONCE = 4
+
+
+class Decoding(tf.saved_model.experimental.TrackableResource):
+    """Something that both loaders of SavedModels run when they have made the variables.
+
+    Args:
+        run: Function without arguments or results.
+    """
+
+    def __init__(self, run):
+        super().__init__()
+        self._run = run
+
+    def _create_resource(self):
+        # Every resource has a handle. This one leads to nothing, and nothing asks for it.
+        return tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name="decoding")
+
+    def _initialize(self):
+        self._run()
 
 
 class Weights:
-    """Coded weights to be read within a traced function.
+    """Coded weights to be read within traced functions.
+
+    Each is a variable that no checkpoint holds: its value is decoded, and assigned, on loading.
 
     Args:
         folder: Folder for the files that will become assets.
@@ -26,44 +48,64 @@ class Weights:
 
     def __init__(self, folder):
         self._folder = folder
-        self._files = {}
-        self._single = []
-        self._shared = {}
-        self.resources, self.assets = [], []
+        self._files, self._short = {}, []
+        self._small, self._places, self._makes = {}, {}, []
+        self.variables, self.assets = [], []
         self.before = 0
 
-    def _source(self, data):
-        if len(data) <= _INLINE:
-            return tf.constant(data)
-        return tf.io.read_file(self._files[data].asset_path)
+    # ---- bytes
+
+    def _asset(self, data):
+        path = os.path.join(self._folder, f"weights_{len(self.assets)}")
+        with open(path, "wb") as file:
+            file.write(data)
+        self.assets.append(tf.saved_model.Asset(path))
+        return self.assets[-1]
 
     def _packed(self, array):
         packed = streams(array)
-        for data in (stream.data for stream in packed.all()):
-            if len(data) > _INLINE and data not in self._files:
-                path = os.path.join(self._folder, f"weights_{len(self.assets)}")
-                with open(path, "wb") as file:
-                    file.write(data)
-                self._files[data] = tf.saved_model.Asset(path)
-                self.assets.append(self._files[data])
+        for data in {stream.data for stream in packed.all()}:
+            if len(data) <= _SHORT:
+                self._short.append(data)
+            elif data not in self._files:
+                self._files[data] = self._asset(data)
         return packed
 
-    def _resource(self, shape, dtype, make):
-        weight = DecodedWeight(f"weight_{len(self.resources)}", shape, dtype, make)
-        self.resources.append(weight)
-        return weight
+    def _sources(self):
+        """Reads the short strings; returns what `decode` asks for bytes."""
+        strings = dict.fromkeys(self._short)
+        if strings:
+            lengths = np.array([len(data) for data in strings])
+            data = tf.io.read_file(self._files[None].asset_path)
+            parts = tf.strings.substr(data, np.cumsum(lengths) - lengths, lengths)
+            strings = dict(zip(strings, tf.unstack(parts)))
 
-    def _store(self, array):
+        def source(data):
+            if data in strings:
+                return strings[data], False
+            return self._files[data].asset_path, True
+
+        return source
+
+    # ---- what there is
+
+    def _hold(self, name, shape, dtype, make):
+        variable = unsaved_variable(name, shape, dtype)
+        self.variables.append(variable)
+        self._makes.append(make)
+        return variable
+
+    def _store(self, name, array):
         packed = self._packed(array)
-        return self._resource(packed.shape, packed.dtype, lambda: decode(packed, self._source))
+        return self._hold(name, array.shape, array.dtype, lambda source: decode(packed, source))
 
     def add(self, variable, value):
         """Adds the value of a variable."""
         self.before += value.nbytes
         if value.nbytes < _SMALL:
-            self._shared.setdefault(value.dtype.name, []).append((variable, value))
+            self._small.setdefault(value.dtype, []).append((variable, value))
         else:
-            self._single.append((variable, self._store(value)))
+            self._places[id(variable)] = self._store(variable.path, value), None, None
 
     def add_kernel(self, layer, values):
         """Adds the kernel of a layer that computes it from other variables, which are stored.
@@ -76,26 +118,57 @@ class Weights:
         parts = [(variable, self._packed(value)) for variable, value in zip(layer.parts, values)]
         dtype = layer.parts[0].dtype
 
-        def make():
-            stored = {id(variable): decode(packed, self._source) for variable, packed in parts}
+        def make(source):
+            stored = {id(variable): decode(packed, source) for variable, packed in parts}
             with Substitution(stored):
                 return tf.cast(layer.decode(), dtype)
 
-        self._single.append((layer, self._resource(layer.kernel_shape, dtype, make)))
+        held = self._hold(f"{layer.path}/kernel", layer.kernel_shape, dtype, make)
+        self._places[id(layer)] = held, None, None
 
     def finish(self):
-        """Stores the small weights that were added."""
-        for dtype, pairs in self._shared.items():
-            flat = np.concatenate([value.reshape(-1) for _, value in pairs])
-            self._shared[dtype] = (self._store(flat), pairs)
+        """Stores the small weights that were added, and all short strings.
 
-    def read(self):
-        """Reads all weights: a dict to tensors from the ids of variables, and of layers."""
-        values = {id(owner): weight.read() for owner, weight in self._single}
-        for weight, pairs in self._shared.values():
-            parts = [weight.read()]
-            if len(pairs) > 1:
-                parts = tf.split(parts[0], [value.size for _, value in pairs])
-            for (variable, value), part in zip(pairs, parts):
-                values[id(variable)] = part if value.ndim == 1 else tf.reshape(part, value.shape)
+        Returns:
+            The `Decoding` to be run on loading.
+        """
+        for dtype, pairs in self._small.items():
+            flat = np.concatenate([value.reshape(-1) for _, value in pairs])
+            held = self._store(f"small_{dtype.name}", flat)
+            sizes = [value.size for _, value in pairs]
+            for index, (variable, value) in enumerate(pairs):
+                self._places[id(variable)] = held, (sizes, index), value.shape
+        if self._short:
+            self._files[None] = self._asset(b"".join(dict.fromkeys(self._short)))
+        return Decoding(self._decode_all)
+
+    # ---- within functions
+
+    def _decode_all(self):
+        source, done = self._sources(), []
+        for variable, make in zip(self.variables, self._makes):
+            with tf.control_dependencies(done[-_AT_ONCE:][:1] if len(done) >= _AT_ONCE else []):
+                done.append(variable.assign(make(source), read_value=False))
+
+    def read(self, wanted):
+        """Reads weights.
+
+        Args:
+            wanted: Set of ids of variables, and of layers whose kernels were added.
+
+        Returns:
+            Dict from these ids to tensors.
+        """
+        tensors, values = {}, {}
+        for key in self._places.keys() & wanted:
+            held, part, shape = self._places[key]
+            if id(held) not in tensors:
+                tensors[id(held)] = held.read_value()
+                if part is not None and len(part[0]) > 1:
+                    tensors[id(held)] = tf.split(tensors[id(held)], part[0])
+            value = tensors[id(held)]
+            if part is not None:
+                value = value[part[1]] if len(part[0]) > 1 else value
+                value = value if len(shape) == 1 else tf.reshape(value, shape)
+            values[key] = value
         return values
