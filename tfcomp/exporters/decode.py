@@ -3,11 +3,10 @@
 All forms work on bit patterns, until scales are multiplied: no kernel of TensorFlow then rounds,
 flushes or normalizes a float on its way. A form that is to be exported has its decoder here.
 
-The ops that decode one kind of tensor are a function, which a SavedModel holds once, however many
-tensors of that kind there are: each costs a call, its bytes and a few numbers.
+Tensors of one kind are decoded in a loop, so that a SavedModel holds their ops once, and TensorFlow
+prepares them once, however many tensors there are: each costs its bytes and a few numbers.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ import tensorflow as tf
 
 # Integers that TensorFlow scatters and gathers, by their bytes.
 _PATTERNS = {1: tf.uint8, 2: tf.uint16, 4: tf.int32, 8: tf.int64}
-# Functions are called, not copied into their callers and optimized there one by one.
-_CALLED = {"_noinline": True}
+# How many tensors are decoded at a time, each of which takes several times its size.
+_AT_ONCE = 4
 
 
 class _Packing(NamedTuple):
@@ -36,7 +35,7 @@ class _Packing(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What tensors have in common that one function decodes."""
+    """What tensors have in common that one loop decodes."""
 
     dtype: str
     is_large: bool
@@ -53,7 +52,6 @@ class _Kind(NamedTuple):
         tf.TensorSpec([], tf.int64),
     ],
     autograph=False,
-    experimental_attributes=_CALLED,
 )
 def _unpack_bits(data, width, count):
     """Integers of `width` bits each, lowest first, out of bytes."""
@@ -115,25 +113,36 @@ def _elements(kind, size, positions, table, values):
     return values if values.dtype == dtype else tf.bitcast(values, dtype)
 
 
-@functools.cache
-def _decoder(kind):
-    """The function that decodes tensors of a kind.
+def _decoded(kind, numbers, data):
+    """The elements of a tensor, flat.
 
-    It takes an int64 vector, of the number of elements and then of width and count of each stream,
-    and the bytes of each stream. It returns the elements.
+    Args:
+        kind: Its `_Kind`.
+        numbers: int64 vector: the number of elements, and then width and count of each stream.
+        data: List of the bytes of each stream, scalar string tensors.
     """
+    pairs = iter(zip(data, tf.unstack(numbers[1::2]), tf.unstack(numbers[2::2])))
     packings = (kind.positions, kind.table, kind.values)
-    number = sum(packing is not None for packing in packings)
+    integers = [packing and _integers(packing, *next(pairs)) for packing in packings]
+    return _elements(kind, numbers[0], *integers)
 
-    def decoded(numbers, *data):
-        pairs = iter(zip(data, tf.unstack(numbers[1::2]), tf.unstack(numbers[2::2])))
-        integers = [packing and _integers(packing, *next(pairs)) for packing in packings]
-        return _elements(kind, numbers[0], *integers)
 
-    specs = [tf.TensorSpec([1 + 2 * number], tf.int64)] + [tf.TensorSpec([], tf.string)] * number
-    return tf.function(
-        decoded, input_signature=specs, autograph=False, experimental_attributes=_CALLED
+def _loop(kind, numbers, data):
+    """The elements of tensors of a kind, from a row of `numbers` and of each of `data` for each."""
+    count = len(numbers)
+    numbers = tf.constant(numbers, tf.int64)
+    if count == 1:
+        return [_decoded(kind, numbers[0], [tf.reshape(strings, []) for strings in data])]
+    found = tf.TensorArray(tf.as_dtype(kind.dtype), count, element_shape=[None], infer_shape=False)
+
+    def step(index, found):
+        row = [tf.gather(strings, index) for strings in data]
+        return index + 1, found.write(index, _decoded(kind, tf.gather(numbers, index), row))
+
+    _, found = tf.while_loop(
+        lambda index, _: index < count, step, [0, found], parallel_iterations=_AT_ONCE
     )
+    return [found.read(index) for index in range(count)]
 
 
 def is_decodable(dtype):
@@ -141,30 +150,49 @@ def is_decodable(dtype):
     return not tf.as_dtype(dtype).name.startswith("float8")
 
 
-def decode(packed, source):
-    """Builds the ops that decode a tensor.
+def _kind(packed, is_file):
+    def packing(stream):
+        if stream is None:
+            return None
+        width = None if stream.layout == "bits" and stream.width else stream.width
+        return _Packing(stream.layout, width, stream.deflated, is_file(stream.data))
+
+    streams = (packing(stream) for stream in (packed.positions, packed.table, packed.values))
+    is_large = math.prod(packed.shape) >= 1 << 31
+    return _Kind(packed.dtype.name, is_large, packed.where, *streams)
+
+
+def decode(tensors, source):
+    """Builds the ops that decode tensors.
 
     Args:
-        packed: `tfcomp.storage.packed.Streams`.
-        source: Callable that takes bytes and returns a scalar string tensor of them, and whether it
-            is the path of a file that has them instead.
+        tensors: List of `tfcomp.storage.packed.Streams`.
+        source: Has the bytes of streams. `source.is_file(data)` says whether it has them in a file;
+            `source.strings(list)` returns a string tensor of bytes or, where they are in files, of
+            the paths of these.
 
     Returns:
-        A tensor of the shape and dtype of the one that was coded.
+        List of tensors of the shapes and dtypes of those that were coded.
     """
-    if packed.values is None:
-        return tf.zeros(packed.shape, tf.as_dtype(packed.dtype))
-    size = math.prod(packed.shape)
-    numbers, data, packings = [size], [], []
-    for stream in (packed.positions, packed.table, packed.values):
-        if stream is None:
-            packings.append(None)
-            continue
-        tensor, is_file = source(stream.data)
-        numbers += [stream.width, stream.count]
-        data.append(tensor)
-        width = None if stream.layout == "bits" and stream.width else stream.width
-        packings.append(_Packing(stream.layout, width, stream.deflated, is_file))
-    kind = _Kind(packed.dtype.name, size >= 1 << 31, packed.where, *packings)
-    value = tf.reshape(_decoder(kind)(tf.constant(numbers, tf.int64), *data), packed.shape)
-    return value if packed.scales is None else decode(packed.scales, source) * value
+    scales = [packed.scales for packed in tensors if packed.scales is not None]
+    groups = {}
+    for packed in [*tensors, *scales]:
+        if packed.values is not None:
+            groups.setdefault(_kind(packed, source.is_file), []).append(packed)
+    flat = {}
+    for kind, group in groups.items():
+        rows = [packed.own() for packed in group]
+        numbers = [
+            [math.prod(packed.shape)] + [n for stream in row for n in (stream.width, stream.count)]
+            for packed, row in zip(group, rows)
+        ]
+        data = [source.strings([stream.data for stream in column]) for column in zip(*rows)]
+        flat.update(zip(map(id, group), _loop(kind, numbers, data)))
+
+    def tensor(packed):
+        if packed.values is None:
+            return tf.zeros(packed.shape, tf.as_dtype(packed.dtype))
+        value = tf.reshape(flat[id(packed)], packed.shape)
+        return value if packed.scales is None else tensor(packed.scales) * value
+
+    return [tensor(packed) for packed in tensors]

@@ -58,7 +58,6 @@ class Inference(keras.layers.Layer):
         return lambda *args: layer(*args, training=False)
 
 
-
 def seen(endpoint, scope, kernels):
     """Finds which variables an endpoint reads and which it changes.
 

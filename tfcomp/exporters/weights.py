@@ -14,8 +14,6 @@ from tfcomp.storage import streams
 _SMALL = 4096
 # Longer strings are files of their own, read when their turn comes; shorter ones share one.
 _SHORT = 1 << 16
-# How many large weights are decoded at a time, each of which takes several times its size.
-_AT_ONCE = 4
 
 
 class Decoding(tf.saved_model.experimental.TrackableResource):
@@ -37,6 +35,28 @@ class Decoding(tf.saved_model.experimental.TrackableResource):
         self._run()
 
 
+class _Source:
+    """Bytes for `decode`, within the function that decodes.
+
+    Args:
+        files: Dict from long strings to assets, and from `None` to that of the short ones.
+        places: Dict from short strings to where they begin in it.
+    """
+
+    def __init__(self, files, places):
+        self._files, self._places = files, places
+        self._short = tf.io.read_file(files[None].asset_path) if places else None
+
+    def is_file(self, data):
+        return data not in self._places
+
+    def strings(self, parts):
+        if self.is_file(parts[0]):
+            return tf.stack([self._files[data].asset_path for data in parts])
+        begins = [self._places[data] for data in parts]
+        return tf.strings.substr(self._short, begins, [len(data) for data in parts])
+
+
 class Weights:
     """Coded weights to be read within traced functions.
 
@@ -48,8 +68,8 @@ class Weights:
 
     def __init__(self, folder):
         self._folder = folder
-        self._files, self._short = {}, []
-        self._small, self._places, self._makes = {}, {}, []
+        self._files, self._short = {}, {}
+        self._small, self._places, self._packs, self._makes = {}, {}, [], []
         self.variables, self.assets = [], []
         self.before = 0
 
@@ -64,28 +84,13 @@ class Weights:
 
     def _packed(self, array):
         packed = streams(array)
-        for data in {stream.data for stream in packed.all()}:
+        for data in (stream.data for stream in packed.all()):
             if len(data) <= _SHORT:
-                self._short.append(data)
+                self._short.setdefault(data, sum(map(len, self._short)))
             elif data not in self._files:
                 self._files[data] = self._asset(data)
+        self._packs.append(packed)
         return packed
-
-    def _sources(self):
-        """Reads the short strings; returns what `decode` asks for bytes."""
-        strings = dict.fromkeys(self._short)
-        if strings:
-            lengths = np.array([len(data) for data in strings])
-            data = tf.io.read_file(self._files[None].asset_path)
-            parts = tf.strings.substr(data, np.cumsum(lengths) - lengths, lengths)
-            strings = dict(zip(strings, tf.unstack(parts)))
-
-        def source(data):
-            if data in strings:
-                return strings[data], False
-            return self._files[data].asset_path, True
-
-        return source
 
     # ---- what there is
 
@@ -97,7 +102,7 @@ class Weights:
 
     def _store(self, name, array):
         packed = self._packed(array)
-        return self._hold(name, array.shape, array.dtype, lambda source: decode(packed, source))
+        return self._hold(name, array.shape, array.dtype, lambda decoded: decoded[id(packed)])
 
     def add(self, variable, value):
         """Adds the value of a variable."""
@@ -118,8 +123,8 @@ class Weights:
         parts = [(variable, self._packed(value)) for variable, value in zip(layer.parts, values)]
         dtype = layer.parts[0].dtype
 
-        def make(source):
-            stored = {id(variable): decode(packed, source) for variable, packed in parts}
+        def make(decoded):
+            stored = {id(variable): decoded[id(packed)] for variable, packed in parts}
             with Substitution(stored):
                 return tf.cast(layer.decode(), dtype)
 
@@ -139,16 +144,16 @@ class Weights:
             for index, (variable, value) in enumerate(pairs):
                 self._places[id(variable)] = held, (sizes, index), value.shape
         if self._short:
-            self._files[None] = self._asset(b"".join(dict.fromkeys(self._short)))
+            self._files[None] = self._asset(b"".join(self._short))
         return Decoding(self._decode_all)
 
     # ---- within functions
 
     def _decode_all(self):
-        source, done = self._sources(), []
+        tensors = decode(self._packs, _Source(self._files, self._short))
+        decoded = {id(packed): tensor for packed, tensor in zip(self._packs, tensors)}
         for variable, make in zip(self.variables, self._makes):
-            with tf.control_dependencies(done[-_AT_ONCE:][:1] if len(done) >= _AT_ONCE else []):
-                done.append(variable.assign(make(source), read_value=False))
+            variable.assign(make(decoded), read_value=False)
 
     def read(self, wanted):
         """Reads weights.
