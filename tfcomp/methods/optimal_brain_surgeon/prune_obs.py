@@ -12,7 +12,7 @@ from tfcomp.core.step import Projected
 from tfcomp.methods.optimal_brain_surgeon import obs
 from tfcomp.model import patterns
 from tfcomp.model.choice import Unsuited, choose
-from tfcomp.model.data import batches
+from tfcomp.model.data import Batches
 from tfcomp.model.linear import linear_map
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
@@ -128,14 +128,15 @@ def prune_obs(
         if method == "greedy":
             raise invalid("method", method, "'auto' or 'sweep' together with `m_by_n`")
     targets_lib.check_built(model)
-    order = call_order(model, next(iter(batches(data, batch_size)))[0])
+    batches = Batches(model, data, batch_size)
+    order = call_order(model, batches.first())
     prepare = functools.partial(_plan, targets_lib.layer_sites(model), order, sparsity, m_by_n)
     plans, left_out = choose(model, targets, prepare, ["sparsity"])
     plans.sort(key=lambda plan: order[id(plan[0].layer)])
 
     rows, progress = [], Progress(len(plans), verbose, "weight")
     for linear, amount in plans:
-        hessians = _hessians(model, data, linear, batch_size)
+        hessians = _hessians(model, batches, linear)
         rows.append(_prune(linear, hessians, amount, method, damping, block, m_by_n))
         progress.step()
         progress.line(f"{rows[-1].path}: {amount:.1%} pruned, error {rows[-1].error:.3%}")
@@ -171,7 +172,7 @@ def _check_free(target):
             )
 
 
-def _hessians(model, data, linear, batch_size):
+def _hessians(model, batches, linear):
     """`X.T @ X` of every group of a linear map, over all of the data."""
     shape = linear.matrices(keras.ops.convert_to_numpy(linear.target.variable.value)).shape
     total = np.zeros((shape[0], shape[1], shape[1]))
@@ -181,7 +182,7 @@ def _hessians(model, data, linear, batch_size):
             total[...] += np.matmul(samples.swapaxes(1, 2), samples)
 
     with watching(linear.layer, see):
-        for x, _ in batches(data, batch_size):
+        for x in batches:
             model(x, training=False)
     if not np.isfinite(total).all():
         raise ValueError(f"The inputs of {linear.target.path} contain NaN or infinity on `data`.")
