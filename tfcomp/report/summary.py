@@ -12,7 +12,7 @@ from tfcomp.model import macs
 from tfcomp.model.calls import layer_calls
 from tfcomp.model.final_weights import FinalWeights
 from tfcomp.storage import describe
-from tfcomp.storage.patterns import bit_patterns
+from tfcomp.storage.patterns import bit_patterns, sorted_distinct
 
 
 class LayerSummary(NamedTuple):
@@ -239,7 +239,7 @@ def _macs_by_layer(model, input_shape, data):
 def _weigh(variables, final):
     """Weights, coded bytes, sparsity and distinct values of a row."""
     kernels = [v for v in variables if targets.is_kernel(v)] or variables
-    coded = size = zeros = 0
+    coded = size = zeros = distinct = 0
     patterns = []
     for variable in variables:
         value = final.value(variable)
@@ -248,8 +248,10 @@ def _weigh(variables, final):
         if any(variable is kernel for kernel in kernels):
             size += described.size
             zeros += described.size - described.nonzeros
-            patterns.append(np.unique(bit_patterns(value)))
-    distinct = len(np.unique(np.concatenate(patterns))) if patterns else 0
+            patterns.append(bit_patterns(value))
+            distinct = described.distinct
+    if len(patterns) > 1:
+        distinct = len(sorted_distinct(np.concatenate(patterns)))
     return coded, zeros / size if size else 0.0, distinct
 
 

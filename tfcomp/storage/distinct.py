@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfcomp.storage.patterns import sorted_distinct
+
 # Elements sorted to begin with. Others are looked up; only what is not found is sorted, too.
 _SAMPLE = 1 << 14
 _SLOTS = 16
@@ -33,7 +35,7 @@ class Lookup:
         kind = self.table.dtype.type
         for _ in range(64):
             self._factor = kind(int(rng.integers(1 << 63)) * 2 + 1 & np.iinfo(kind).max)
-            if len(np.unique(self._hash(self.table))) == len(self.table):
+            if len(sorted_distinct(self._hash(self.table))) == len(self.table):
                 return self._factor
         return None
 
@@ -58,6 +60,8 @@ def distinct(parts, most):
     Example:
 
     >>> import numpy as np
+
+from tfcomp.storage.patterns import sorted_distinct
     >>> from tfcomp.storage.distinct import distinct
     >>> parts = [np.array([7, 3, 7], "uint8"), np.array([3, 4], "uint8")]
     >>> distinct(parts, most=10).table.tolist()
@@ -67,9 +71,9 @@ def distinct(parts, most):
     for part in parts:
         rest = part
         while len(rest):
-            new = np.unique(rest[:sample])
+            new = sorted_distinct(rest[:sample])
             if lookup is not None:
-                new = np.union1d(lookup.table, new)
+                new = sorted_distinct(np.concatenate([lookup.table, new]))
             if len(new) > most:
                 return None
             if lookup is None or len(new) > len(lookup.table):

@@ -15,6 +15,7 @@ from tfcomp.model.data import Batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.storage import describe
+from tfcomp.storage.patterns import sorted_distinct
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 _CONVOLUTIONS = (
@@ -206,5 +207,5 @@ def _row(target):
     value = as_numpy(target.variable)
     alive = value[value != 0]
     coded = describe(value).coded_bytes
-    values = len(np.unique(alive))
+    values = len(sorted_distinct(alive))
     return CompressedTarget(target.path, alive.size / value.size, values, value.nbytes, coded)

@@ -20,7 +20,7 @@ from tfcomp.methods.product_quantization.layers import (
 )
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.data import Batches
-from tfcomp.model.linear import linear_map
+from tfcomp.model.linear import add_squares, linear_map
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
@@ -273,7 +273,7 @@ def _statistics(model, work, original, current, matrices, batches):
             before = original.samples(args, kwargs)
             for old, new in zip(before, current.samples(new_args, new_kwargs), strict=True):
                 wanted = np.matmul(old, matrices)
-                gram += np.matmul(new.swapaxes(1, 2), new)
+                add_squares(gram, new)
                 cross += np.matmul(new.swapaxes(1, 2), wanted)
                 energy += np.sum(wanted**2, axis=(1, 2))
     if not np.isfinite(gram).all() or not np.isfinite(energy).all():
