@@ -194,7 +194,7 @@ def test_what_a_model_does_not_take_is_named():
     for model, data, width in ((one, [A, B], 1), (two, A, 2), (two, (A, B, A, B), 2)):
         with pytest.raises(ValueError, match=rf"`data`.*are {width} inputs.*\(16, 6\)"):
             tfcomp.prune_obs(model, 0.5, data, verbose=0)
-    with pytest.raises(ValueError, match="`data`.*are 2 inputs"):
+    with pytest.raises(ValueError, match=r"`data`.*are 2 inputs"):
         tfcomp.prune_obs(two, 0.5, Half(lambda part: A[part]), verbose=0)
 
 

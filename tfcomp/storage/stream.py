@@ -146,10 +146,11 @@ def best_way(integers, layouts=None):
         sample = np.concatenate([integers[: _SAMPLE // 2], integers[middle:][: _SAMPLE // 2]])
         tolerance = _SAMPLE_TOLERANCE
     layouts = _layouts(integers) if layouts is None else layouts
-    repeats = len(layouts) < 2 or len(sorted_distinct(sample)) < _REPEATING * len(sample)
+    planes = [layout for layout in layouts if layout[0] == "planes"]
+    repeats = not planes or len(sorted_distinct(sample)) < _REPEATING * len(sample)
     ways = [
         Way(layout, width, compressor, size)
-        for layout, width in (layouts if repeats else layouts[-1:])
+        for layout, width in (layouts if repeats else planes)
         for compressor, size in _tried(_laid_out(sample, layout, width), repeats)
     ]
     least = tolerance * min(way.bytes for way in ways)

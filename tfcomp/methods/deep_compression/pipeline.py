@@ -4,7 +4,6 @@ import contextlib
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.entry import as_numpy

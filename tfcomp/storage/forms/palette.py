@@ -27,7 +27,7 @@ class Palette:
 
     @classmethod
     def of(cls, parts, coder, most=1 << 16):
-        """The palette of the values in several arrays, or `None` where they are more than `most`."""
+        """The palette of the values of arrays, or `None` where they are more than `most`."""
         lookup = distinct(parts, min(most, coder.PALETTE))
         if lookup is None:
             return None
