@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfcomp.storage.patterns import sorted_distinct
 from tfcomp.storage.reader import varint
 
 LAYOUTS = ("words", "planes", "bits")
@@ -23,6 +24,8 @@ HEADER = 5
 
 # Integers looked at to choose a layout and a compressor for a long stream.
 _SAMPLE = 1 << 15
+# Where the share of distinct integers is larger, whole ones are not looked for.
+_REPEATING = 7 / 8
 # Fastest first, each a level and a strategy of zlib. Indices without repetition gain nothing from a
 # search for matches, which takes up to a hundred times as long as the Huffman coder alone.
 _WITHOUT_SEARCH = ((9, zlib.Z_HUFFMAN_ONLY), (9, zlib.Z_RLE))
@@ -114,7 +117,7 @@ class Way(NamedTuple):
     bytes: float
 
 
-def _tried(data):
+def _tried(data, repeats):
     """Yields compressors and what they make of bytes, none that has no chance to be smallest."""
     yield None, len(data)
     least = len(data)
@@ -123,7 +126,8 @@ def _tried(data):
         least = min(least, size)
         yield compressor, size
     for compressors, near in (((_SEARCH,), _NEAR), (_THOROUGH, _NEARER)):
-        if size > near * least:
+        # Where no value comes again, a longer search finds what a shorter one finds, or nothing.
+        if size > (near if repeats else 1) * least:
             return
         for compressor in compressors:
             size = len(_compressed(data, compressor))
@@ -141,10 +145,13 @@ def best_way(integers, layouts=None):
         middle = len(integers) // 2
         sample = np.concatenate([integers[: _SAMPLE // 2], integers[middle:][: _SAMPLE // 2]])
         tolerance = _SAMPLE_TOLERANCE
+    layouts = _layouts(integers) if layouts is None else layouts
+    planes = [layout for layout in layouts if layout[0] == "planes"]
+    repeats = not planes or len(sorted_distinct(sample)) < _REPEATING * len(sample)
     ways = [
         Way(layout, width, compressor, size)
-        for layout, width in (_layouts(integers) if layouts is None else layouts)
-        for compressor, size in _tried(_laid_out(sample, layout, width))
+        for layout, width in (layouts if repeats else planes)
+        for compressor, size in _tried(_laid_out(sample, layout, width), repeats)
     ]
     least = tolerance * min(way.bytes for way in ways)
     good = [way for way in ways if way.bytes <= least]
