@@ -16,6 +16,7 @@ from tfcomp.exporters.trace import seen, substituted
 from tfcomp.exporters.verify import compare
 from tfcomp.exporters.weights import Weights
 from tfcomp.layers.base.decoded import decoded_layers
+from tfcomp.model.data import Batches
 from tfcomp.model.final_weights import FinalWeights
 from tfcomp.model.result import LeftOut, Result
 from tfcomp.storage.replace import replaced_folder
@@ -125,6 +126,7 @@ def export_saved_model(
     """Writes the folder; see `tfcomp.export`."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
+    data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
