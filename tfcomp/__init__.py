@@ -6,6 +6,7 @@ from tfcomp import quantizers  # isort: split
 from tfcomp import layers  # isort: split
 
 from tfcomp import (
+    applications,
     callbacks,
     hardware,
     losses,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchiveError",
     "Result",
+    "applications",
     "callbacks",
     "deep_compression",
     "export",
