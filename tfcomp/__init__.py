@@ -20,6 +20,7 @@ from tfcomp.core.attachment import release
 from tfcomp.exporters import export
 from tfcomp.methods.deep_compression.pipeline import deep_compression
 from tfcomp.methods.fixed_point_factorization.factorize import factorize
+from tfcomp.methods.low_rank.decompose import decompose
 from tfcomp.methods.magnitude_pruning.sensitivity import sensitivity
 from tfcomp.methods.optimal_brain_surgeon.prune_obs import prune_obs
 from tfcomp.methods.product_quantization.product_quantize import product_quantize
@@ -37,6 +38,7 @@ __all__ = [
     "Result",
     "applications",
     "callbacks",
+    "decompose",
     "deep_compression",
     "export",
     "factorize",
