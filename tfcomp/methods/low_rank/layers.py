@@ -37,6 +37,8 @@ def stacked(layer, chain, method, axes):
     if layer.use_bias:
         parts[-1].bias.assign(keras.ops.convert_to_numpy(layer.bias))
     stack.trainable = layer.trainable
+    # Its layers pass masks on; else Keras would say that it does not.
+    stack.supports_masking = layer.supports_masking
     return stack
 
 
