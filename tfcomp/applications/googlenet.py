@@ -47,9 +47,10 @@ def GoogLeNet(
     it `keras.Model(model.inputs, model.outputs[0])` is the network without them.
 
     Args:
-        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation,
-            name: As in `keras.applications`; `weights` is `None` or a path. Images are 224×224×3 by
+        include_top, weights, input_tensor, input_shape: As in `keras.applications`; `weights` is
+            `None` or a path. Images are 224×224×3 by
             default, and may have any size.
+        pooling, classes, classifier_activation, name: As there.
         auxiliary: Whether to add the auxiliary classifiers; the size of images must be known then.
         use_lrn: Whether the first layers have local response normalization.
 

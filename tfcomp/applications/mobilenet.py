@@ -43,9 +43,10 @@ def MobileNet(
     `keras.applications.MobileNet` does, whose weights it takes in their order.
 
     Args:
-        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation,
-            name: As in `keras.applications`; `weights` is `None` or a path. Images are 224×224×3 by
+        include_top, weights, input_tensor, input_shape: As in `keras.applications`; `weights` is
+            `None` or a path. Images are 224×224×3 by
             default, and may have any size.
+        pooling, classes, classifier_activation, name: As there.
         alpha: The paper's width multiplier.
         depth_multiplier: Depthwise filters for each channel.
         dropout: Rate of the dropout before the classifier.

@@ -34,9 +34,10 @@ def ShuffleNet(
     1.5× and 2× then cost what its tables say.
 
     Args:
-        include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation,
-            name: As in `keras.applications`; `weights` is `None` or a path. Images are 224×224×3 by
+        include_top, weights, input_tensor, input_shape: As in `keras.applications`; `weights` is
+            `None` or a path. Images are 224×224×3 by
             default, and may have any size.
+        pooling, classes, classifier_activation, name: As there.
         groups: Groups of the convolutions 1×1: 1, 2, 3, 4 or 8.
         scale: The paper's `s×`: a factor of the channels of all stages.
 

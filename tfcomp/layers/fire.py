@@ -22,8 +22,11 @@ class FireModule(Convolutions):
         bypass: Whether to add the input to the output, as SqueezeNet with simple bypass does;
             `"convolution"` to add what a convolution 1×1 without activation makes of the input, as
             with complex bypass.
-        activation: As in `keras.layers.Conv2D`, and so `use_bias`, `kernel_initializer`,
-            `kernel_regularizer` and `data_format`.
+        activation: As in `keras.layers.Conv2D`.
+        use_bias: As in `keras.layers.Conv2D`.
+        kernel_initializer: As in `keras.layers.Conv2D`.
+        kernel_regularizer: As in `keras.layers.Conv2D`.
+        data_format: As in `keras.layers.Conv2D`.
 
     Input shape:
         `(batch, height, width, channels)` with `"channels_last"`.

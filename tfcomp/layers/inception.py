@@ -27,8 +27,11 @@ class InceptionModule(Convolutions):
         conv3x3: Pair of filters `(1×1 reduction, 3×3)`.
         conv5x5: Pair of filters `(1×1 reduction, 5×5)`.
         pool: Filters of the convolution 1×1 behind the pooling.
-        activation: As in `keras.layers.Conv2D`, and so `use_bias`, `kernel_initializer`,
-            `kernel_regularizer` and `data_format`.
+        activation: As in `keras.layers.Conv2D`.
+        use_bias: As in `keras.layers.Conv2D`.
+        kernel_initializer: As in `keras.layers.Conv2D`.
+        kernel_regularizer: As in `keras.layers.Conv2D`.
+        data_format: As in `keras.layers.Conv2D`.
 
     Input shape:
         `(batch, height, width, channels)` with `"channels_last"`.
