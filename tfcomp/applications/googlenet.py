@@ -48,8 +48,7 @@ def GoogLeNet(
 
     Args:
         include_top, weights, input_tensor, input_shape: As in `keras.applications`; `weights` is
-            `None` or a path. Images are 224×224×3 by
-            default, and may have any size.
+            `None` or a path. Images are 224×224×3 by default, and may have any size.
         pooling, classes, classifier_activation, name: As there.
         auxiliary: Whether to add the auxiliary classifiers; the size of images must be known then.
         use_lrn: Whether the first layers have local response normalization.

@@ -44,8 +44,7 @@ def MobileNet(
 
     Args:
         include_top, weights, input_tensor, input_shape: As in `keras.applications`; `weights` is
-            `None` or a path. Images are 224×224×3 by
-            default, and may have any size.
+            `None` or a path. Images are 224×224×3 by default, and may have any size.
         pooling, classes, classifier_activation, name: As there.
         alpha: The paper's width multiplier.
         depth_multiplier: Depthwise filters for each channel.

@@ -31,12 +31,11 @@ def ShuffleNet(
 
     The first convolution has 24 channels: half of them below a scale of 1 and twice as many from 2
     on, as in the authors' code, rounded up to a multiple of `groups`. The paper's 0.25×, 0.5×, 1×,
-    1.5× and 2× then cost what its tables say.
+    1.5× and 2× then cost about what its tables say.
 
     Args:
         include_top, weights, input_tensor, input_shape: As in `keras.applications`; `weights` is
-            `None` or a path. Images are 224×224×3 by
-            default, and may have any size.
+            `None` or a path. Images are 224×224×3 by default, and may have any size.
         pooling, classes, classifier_activation, name: As there.
         groups: Groups of the convolutions 1×1: 1, 2, 3, 4 or 8.
         scale: The paper's `s×`: a factor of the channels of all stages.

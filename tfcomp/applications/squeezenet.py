@@ -38,8 +38,8 @@ def SqueezeNet(
 
     Args:
         include_top, weights, input_tensor, input_shape: As in `keras.applications`; `weights` is
-            `None` or a path. Images are 227×227×3 by
-            default, and may have any size from 21 (version 1.1: 17) on.
+            `None` or a path. Images are 227×227×3 by default, and may have any
+            size from 21 (version 1.1: 17) on.
         pooling, classes, classifier_activation, name: As there.
         version: `"1.0"`, the paper's, or `"1.1"`, the authors' later one, as accurate with less
             than half the work.
