@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfcomp.model.data import batches
+from tfcomp.model.linear import add_squares
 from tfcomp.model.watching import watching
 
 
@@ -31,15 +31,14 @@ class Moments(NamedTuple):
     count: int
 
 
-def moments(runs, linears, matrices, data, batch_size):
+def moments(runs, linears, matrices, batches):
     """Returns the `Moments` of a layer.
 
     Args:
         runs: Two functions of a batch: one runs the original model, one the model as it is now.
         linears: The `tfcomp.model.linear.LinearMap` of the layer in each of them.
         matrices: Its weight in the original model, an array `(groups, inputs, outputs)`.
-        data: Inputs of the model, in any form that `tfcomp.model.data.batches` takes.
-        batch_size: Samples in a batch of arrays.
+        batches: The `tfcomp.model.data.Batches` of inputs.
 
     Raises:
         ValueError: If inputs of the layer are not finite.
@@ -48,14 +47,14 @@ def moments(runs, linears, matrices, data, batch_size):
     gram, cross = np.zeros((groups, size, size)), np.zeros((groups, size, outputs))
     energy, count = np.zeros(groups), 0
     inputs, wanted_sum = np.zeros((groups, size)), np.zeros((groups, outputs))
-    for x, _ in batches(data, batch_size):
+    for x in batches:
         calls = [_calls(run, linear.layer, x) for run, linear in zip(runs, linears)]
         for (args, kwargs), (new_args, new_kwargs) in zip(*calls, strict=True):
             before = linears[0].samples(args, kwargs)
             after = linears[1].samples(new_args, new_kwargs)
             for old, new in zip(before, after, strict=True):
                 wanted = np.matmul(old, matrices)
-                gram += np.matmul(new.swapaxes(1, 2), new)
+                add_squares(gram, new)
                 cross += np.matmul(new.swapaxes(1, 2), wanted)
                 energy += np.sum(wanted**2, axis=(1, 2))
                 inputs += np.sum(new, axis=1)

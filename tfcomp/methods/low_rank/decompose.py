@@ -16,7 +16,7 @@ from tfcomp.core.projection import check_weights
 from tfcomp.methods.low_rank import factors
 from tfcomp.methods.low_rank.layers import stacked
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
-from tfcomp.model.data import batches
+from tfcomp.model.data import Batches
 from tfcomp.model.linear import LinearMap, linear_map
 from tfcomp.model.moments import moments
 from tfcomp.model.progress import Progress
@@ -148,7 +148,8 @@ def decompose(
     options = {"energy": energy, "rank": rank, "method": method}
     if isinstance(rank, dict):
         options["rank"], targets = None, _with_ranks(targets, rank)
-    order = None if data is None else call_order(model, next(batches(data, batch_size))[0])
+    batches = None if data is None else Batches(model, data, batch_size)
+    order = None if batches is None else call_order(model, batches.first())
     sites = targets_lib.layer_sites(model)
     prepare = functools.partial(_plan, order, sites, options)
     plans, left_out = choose(model, targets, prepare, list(options))
@@ -157,7 +158,7 @@ def decompose(
 
     rules, rows, changed, progress = {}, [], [], Progress(len(plans), verbose, "weight")
     for plan in plans:
-        chains, bias, row = _decomposed(model, plan, changed, data, batch_size)
+        chains, bias, row = _decomposed(model, plan, changed, batches)
         chain = [np.concatenate(kernels, axis=-1) for kernels in zip(*chains)]
         rules[plan.layer] = functools.partial(_stacked, plan, chain, bias)
         rows.append(row)
@@ -267,15 +268,15 @@ def _shown(ranks):
     return ranks[0] if len(ranks) == 1 else tuple(ranks)
 
 
-def _decomposed(model, plan, changed, data, batch_size):
+def _decomposed(model, plan, changed, batches):
     """The chain of each group, the bias, and the row of one weight.
 
     From then on the model in which `changed` is assigned has it.
     """
     kernels, bias, error = _kernels(plan), None, None
     chains = [factors.chain_of(kernel, plan.method, plan.ranks) for kernel in kernels]
-    if data is not None:
-        chains, bias, error = _fitted(model, plan, kernels, chains, changed, data, batch_size)
+    if batches is not None:
+        chains, bias, error = _fitted(model, plan, kernels, chains, changed, batches)
     products = [factors.product(chain) for chain in chains]
     matrices = np.stack([kernel.reshape(-1, kernel.shape[-1]) for kernel in products])
     changed.append((plan.target.variable, plan.linear.assemble(matrices)))
@@ -289,7 +290,7 @@ def _decomposed(model, plan, changed, data, batch_size):
     return chains, bias, row
 
 
-def _fitted(model, plan, kernels, chains, changed, data, batch_size):
+def _fitted(model, plan, kernels, chains, changed, batches):
     """Chains and bias that fit data, and the error that is left."""
     run = functools.partial(model, training=False)
 
@@ -299,7 +300,7 @@ def _fitted(model, plan, kernels, chains, changed, data, batch_size):
 
     matrices = np.stack([kernel.reshape(-1, kernel.shape[-1]) for kernel in kernels])
     linears = (plan.linear, plan.linear)
-    seen = moments((run, run_changed), linears, matrices, data, batch_size)
+    seen = moments((run, run_changed), linears, matrices, batches)
     x, y = seen.inputs / seen.count, seen.outputs / seen.count
     gram, cross, energy = seen.gram, seen.cross, seen.energy
     if plan.layer.use_bias:

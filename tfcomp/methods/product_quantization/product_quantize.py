@@ -19,7 +19,7 @@ from tfcomp.methods.product_quantization.layers import (
     code_dtype,
 )
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
-from tfcomp.model.data import batches
+from tfcomp.model.data import Batches
 from tfcomp.model.linear import linear_map
 from tfcomp.model.moments import moments
 from tfcomp.model.progress import Progress
@@ -151,7 +151,8 @@ def product_quantize(
     verbose = check_verbose(verbose)
     targets_lib.check_built(model)
     options = {"subvector_size": subvector_size, "codewords": codewords, "lookup": lookup}
-    order = None if data is None else call_order(model, next(batches(data, batch_size))[0])
+    batches = None if data is None else Batches(model, data, batch_size)
+    order = None if batches is None else call_order(model, batches.first())
     prepare = functools.partial(_plan, order, options)
     plans, left_out = choose(model, targets, prepare, _OPTIONS)
     # A copy, in which quantized kernels take the place of the original ones one by one.
@@ -161,7 +162,7 @@ def product_quantize(
 
     found, rows, progress = {}, [], Progress(len(plans), verbose, "weight")
     for plan in plans:
-        books, codes, errors = _quantized(model, work, plan, data, sweeps, seed, batch_size)
+        books, codes, errors = _quantized(model, work, plan, batches, sweeps, seed)
         found[plan.target.path] = books, codes
         sizes = plan.options["subvector_size"], plan.options["codewords"]
         rows.append(ProductQuantizedTarget(plan.target.path, *sizes, *errors))
@@ -208,7 +209,7 @@ def _linear(model, plan):
     return linear_map(target, targets_lib.layer_sites(model))
 
 
-def _quantized(model, work, plan, data, sweeps, seed, batch_size):
+def _quantized(model, work, plan, batches, sweeps, seed):
     """Codebooks and codes of one weight, and its errors before and after the correction."""
     groups, positions, channels, outputs, size, spaces = plan.blocks
     original, current = _linear(model, plan), _linear(work, plan)
@@ -220,9 +221,9 @@ def _quantized(model, work, plan, data, sweeps, seed, batch_size):
     padded = padded.reshape(groups, positions, spaces, size, outputs)
     books, codes, errors = [], [], np.zeros(3)
     statistics = None
-    if data is not None:
+    if batches is not None:
         runs = [functools.partial(whole, training=False) for whole in (model, work)]
-        statistics = moments(runs, (original, current), matrices, data, batch_size)
+        statistics = moments(runs, (original, current), matrices, batches)
     for group, weight in enumerate(padded):
         book, code = pq.cluster(weight, plan.options["codewords"], seed)
         if statistics is not None:
@@ -237,7 +238,7 @@ def _quantized(model, work, plan, data, sweeps, seed, batch_size):
     decoded = decoded.reshape(groups, positions, spaces * size, outputs)[:, :, :channels]
     decoded = decoded.reshape(groups, positions * channels, outputs)
     current.target.variable.assign(current.assemble(decoded))
-    relative = (None, None) if data is None else tuple(errors[1:] / (errors[0] or 1.0))
+    relative = (None, None) if batches is None else tuple(errors[1:] / (errors[0] or 1.0))
     return np.concatenate(books), np.concatenate(codes, axis=-1), relative
 
 
