@@ -24,7 +24,9 @@ class Projection:
         order: Where it stands among the projections of a variable, lowest first. Masks come last,
             so that what is pruned is zero whatever else is done.
         takes_rows: Whether `before` takes the gradient of an embedding as TensorFlow has it, as
-            rows (`tf.IndexedSlices`); to others it is given as a tensor.
+            rows (`tf.IndexedSlices`), under an optimizer of Keras that updates each weight whatever
+            the values of the others. Under other optimizers, and to other projections, it is given
+            as a tensor.
 
     Example:
 
