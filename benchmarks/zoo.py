@@ -22,7 +22,7 @@ others of 14 values; only those of `keras.applications`:
 
     macs        `tfcomp.summary`: those counted by hand from the shapes, and those published to 5 %
     export      predicts what the model does, beside Keras's own export
-    archive     every variable comes back bit for bit
+    archive     every weight comes back bit for bit
 
 A cell is `ok`, `refused` where an error names the layer that stands in the way, or what is wrong.
 A call that writes or counts and takes more than 60 seconds or 4 GB is wrong, too. Seconds are those

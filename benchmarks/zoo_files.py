@@ -164,7 +164,7 @@ def archive(model, batch, name):
             "load_seconds": load_seconds,
             "load_gb": load_peak,
         }
-    for old, new in zip(model.variables, loaded.variables, strict=True):
+    for old, new in zip(model.weights, loaded.weights, strict=True):
         if old.numpy().tobytes() != new.numpy().tobytes():
             return {"result": f"{old.path} is another", **numbers}
     return _within_limits(numbers)

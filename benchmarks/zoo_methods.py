@@ -66,7 +66,7 @@ def binary(model, batch):
 def _fit(model, batch, callback):
     """Three steps of training; returns the logs."""
     large = model.count_params() > LARGE
-    optimizer = keras.optimizers.SGD(0.01) if large else keras.optimizers.Adam(0.01)
+    optimizer = keras.optimizers.SGD(1e-3) if large else keras.optimizers.Adam(1e-3)
     model.compile(optimizer, "mse", run_eagerly=len(kernels(model)) > TRACED)
     random = np.random.default_rng(SEED)
     wanted = keras.tree.map_structure(

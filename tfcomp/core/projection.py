@@ -125,6 +125,15 @@ def is_rows(gradient):
     return hasattr(gradient, "dense_shape")
 
 
+def whole(gradient):
+    """A gradient as a tensor, also where it is rows: to `keras.ops` these are a tensor already."""
+    if not is_rows(gradient):
+        return gradient
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(gradient)
+
+
 def over_replicas(tensor):
     """The mean of a tensor over the replicas of a TensorFlow strategy, in a step.
 

@@ -12,7 +12,7 @@ import keras
 
 from tfcomp.core.entry import as_tensor
 from tfcomp.core.optimizers import goes_by_weights
-from tfcomp.core.projection import is_rows
+from tfcomp.core.projection import is_rows, whole
 
 
 class Projected(keras.constraints.Constraint):
@@ -37,8 +37,8 @@ class Projected(keras.constraints.Constraint):
         states, by_weights = {}, goes_by_weights(home.optimizer)
         for entry in reversed(self.entries):
             tensors = entry.tensors()
-            if is_rows(gradient) and not (entry.projection.takes_rows and by_weights):
-                gradient = keras.ops.convert_to_tensor(gradient)
+            if not (entry.projection.takes_rows and by_weights):
+                gradient = whole(gradient)
             gradient, value, left = entry.projection.before(gradient, value, tensors)
             states[id(entry)] = tensors, left
         self._begun[threading.get_ident()] = was, states, home.is_update
