@@ -69,12 +69,10 @@ def macs_by_hand(model):
     """MACs of convolutions and dense layers, each called once, from the shapes of its output."""
     total = 0
     for layer in _leaves(model):
-        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)) or isinstance(
-            layer, keras.layers.DepthwiseConv2D
-        ):
-            kernels = [layer.kernel]
-        elif isinstance(layer, keras.layers.SeparableConv2D):
+        if isinstance(layer, keras.layers.SeparableConv2D):
             kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
+        elif isinstance(layer, _ONE_KERNEL):
+            kernels = [layer.kernel]
         else:
             continue
         places = int(np.prod(layer.output.shape[1:-1]))

@@ -128,7 +128,9 @@ def make(name, size=None, classes=10):
         if weight.path.endswith("moving_variance"):
             weight.assign(0.5 + np.abs(noise))
         else:
-            weight.assign(value + 0.05 * noise)
+            # More would let the outputs of networks without normalization saturate.
+            spread = min(float(value.std()) / 2, 0.05) if value.ndim > 1 else 0.05
+            weight.assign(value + (spread or 0.05) * noise)
     return model, batch
 
 
