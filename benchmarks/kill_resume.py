@@ -8,7 +8,6 @@ holds the same bits as the unbroken one: weights, slots of the optimizer and tfc
 """
 
 import argparse
-import json
 import os
 import pathlib
 import random
@@ -16,6 +15,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+
+from record import write
 
 EPOCHS, STEPS = 4, 8
 
@@ -122,9 +123,7 @@ def main():
                 same += bits(killed) == bits(folder / "unbroken")
         print(f"{name:26}{kills:4} kills, {same} of {runs} resumed runs bit-identical", flush=True)
         rows[name] = {"kills": kills, "resumed": runs, "identical": same}
-        if options.json:
-            with open(options.json, "w") as file:
-                json.dump({"seed": options.seed, "callbacks": rows}, file, indent=1)
+        write(options.json, {"seed": options.seed, "callbacks": rows})
     print(f"{sum(row['kills'] for row in rows.values())} kills")
     wrong = [name for name, row in rows.items() if row["identical"] < row["resumed"]]
     return f"Not the same: {', '.join(wrong)}" if wrong else 0

@@ -36,9 +36,10 @@ import importlib
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
+
+from record import write
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -96,15 +97,6 @@ def fill(row, half, name, chosen, keep):
     keep()
 
 
-def write(path, found):
-    """Writes JSON whole or not at all."""
-    if path:
-        path = pathlib.Path(path)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(found, indent=1))
-        part.replace(path)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("half", choices=["methods", "files"])
@@ -123,15 +115,13 @@ def main():
     names = zoo_networks.NETWORKS if options.half == "methods" else zoo_networks.PUBLISHED
     names = [name for name in names if not options.quick or name in QUICK]
     names = [n for n in names if not options.only or any(part in n for part in options.only)]
-    found = {"networks": {}}
+    found = {}
     if options.json and os.path.exists(options.json):
-        found = json.loads(pathlib.Path(options.json).read_text())
-    found |= {"backend": zoo_networks.keras.backend.backend(), "cores": os.cpu_count()}
-    found |= {"keras": zoo_networks.keras.__version__, "processor": platform.processor()}
+        found = json.loads(pathlib.Path(options.json).read_text())["results"]
     print(f"{'network':20} {'parameters':>11}", *(f"{check:>18}" for check in checks))
     wrong = 0
     for name in names:
-        row = found["networks"].setdefault(name, {})
+        row = found.setdefault(name, {})
         chosen = [check for check in checks if options.again or not is_fine(row.get(check))]
         if chosen:
             for check in chosen:
