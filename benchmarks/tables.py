@@ -122,8 +122,8 @@ def kill_resume():
         sum(row[key] for row in found.values()) for key in ("kills", "resumed", "identical")
     )
     return (
-        f"`python benchmarks/kill_resume.py` kills runs of {len(found)} callbacks with `kill -9` at "
-        f"random steps: {kills} kills,\n{same} of {resumed} resumed runs bit-identical to the "
+        f"`python benchmarks/kill_resume.py` kills runs of {len(found)} callbacks with `kill -9` "
+        f"at random steps: {kills} kills,\n{same} of {resumed} resumed runs bit-identical to the "
         "unbroken ones.\n"
     )
 

@@ -66,6 +66,10 @@ def binary(model, batch):
 def _fit(model, batch, callback):
     """Three steps of training; returns the logs."""
     large = model.count_params() > LARGE
+    for site in tfcomp.targets.layer_sites(model):
+        if isinstance(site.layer, keras.layers.BatchNormalization):
+            # The statistics of two small images make deep networks diverge, plain ones, too.
+            site.layer.trainable = False
     optimizer = keras.optimizers.SGD(1e-3) if large else keras.optimizers.Adam(1e-3)
     model.compile(optimizer, "mse", run_eagerly=len(kernels(model)) > TRACED)
     random = np.random.default_rng(SEED)
