@@ -127,7 +127,11 @@ def export_saved_model(
     """Writes the folder; see `tfcomp.export`."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
+<<<<<<< HEAD
     batches = None if data is None else functools.partial(Batches, model, data)
+=======
+    data = None if data is None else Batches(model, data)
+>>>>>>> main
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
