@@ -1,6 +1,5 @@
 """A SavedModel in which every weight is stored once, coded, and decoded once, on loading."""
 
-import functools
 import os
 import tempfile
 import warnings
@@ -103,10 +102,10 @@ class Exported(Result):
         self.path, self.weight_bytes, self.folder_bytes = path, weight_bytes, folder_bytes
 
 
-def _verified(folder, wanted, functions, verify, batches):
+def _verified(folder, wanted, functions, verify, data):
     if not verify:
         return [], [LeftOut(v.name, "not compared with the model: verify=False") for v in wanted]
-    rows, left_out = compare(folder, wanted, functions, batches)
+    rows, left_out = compare(folder, wanted, functions, data)
     for left in left_out:
         warnings.warn(
             f"Endpoint {left.path!r} was {left.reason}. Pass a batch of inputs as `data`.",
@@ -127,11 +126,7 @@ def export_saved_model(
     """Writes the folder; see `tfcomp.export`."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
-<<<<<<< HEAD
-    batches = None if data is None else functools.partial(Batches, model, data)
-=======
     data = None if data is None else Batches(model, data)
->>>>>>> main
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
@@ -152,7 +147,7 @@ def export_saved_model(
         _write(new, functions, weights)
         after = _size(new)
         before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
-        rows, left_out = _verified(new, wanted, functions, verify, batches)
+        rows, left_out = _verified(new, wanted, functions, verify, data)
     if verbose:
         print_report(path, functions, before, after)
     return Exported(model, rows, left_out, path, before, after)

@@ -81,15 +81,11 @@ def _draws(specs):
                 )
 
 
-def _given(specs, batches):
+def _given(specs, data):
     """Arguments from a user's data."""
     sizes = [leaf.shape[0] for leaf in keras.tree.flatten(specs) if leaf.shape.rank]
     size = next(iter(sizes), None) or _BATCH
-<<<<<<< HEAD
-    x = batches(size).first()
-=======
     x = data.first()
->>>>>>> main
     args = [x] if len(specs) == 1 else list(x)
     leaves = keras.tree.flatten(args)
     if len(leaves) != len(keras.tree.flatten(specs)):
@@ -252,12 +248,7 @@ def compare(folder, wanted, functions, data=None):
         folder: Where it was written.
         wanted: List of `tfcomp.exporters.signature.Endpoint`.
         functions: Dict from their names to the `tf.function` that was written.
-<<<<<<< HEAD
-        data: Optional function from a number of samples to the `Batches` of inputs for the first
-            of them; other inputs are drawn.
-=======
         data: Optional `tfcomp.model.data.Batches` for the first; other inputs are drawn.
->>>>>>> main
 
     Returns:
         List of `Compared`, one for each output, and list of `LeftOut`, one for each endpoint that
