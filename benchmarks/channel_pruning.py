@@ -3,9 +3,9 @@
     python benchmarks/channel_pruning.py --data mnist.npz [--json FILE] [--seeds 3] [--samplings 3]
 
 A network of four convolutions (32, 64, 96, 96 channels) is trained once for each seed. The channels
-that convolutions 2 to 4 read are pruned to a part, by each score, with and without refitting by least
-squares on 500 images of the training set, drawn anew for each sampling. The test set is looked at for
-the table alone.
+that convolutions 2 to 4 read are pruned to a part, by each score, with and without refitting by
+least squares on 500 images of the training set, drawn anew for each sampling. The test set is
+looked at for the table alone.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def prune(model, part, score, reconstruct, images, seed):
     if score == "random":
         rng = np.random.default_rng(seed)
         score = lambda group: rng.uniform(size=group.channels)  # noqa: E731
-    targets = {**dict.fromkeys(NAMES, {"ratio": 1 - part}), ...: None}
+    targets = {...: None, **{name: {"ratio": 1 - part} for name in NAMES}}
     begin = time.process_time()
     done = tfcomp.prune_channels(
         model,

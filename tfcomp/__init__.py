@@ -1,4 +1,4 @@
-"""Small and fast neural networks for Keras 3."""
+"""Small neural networks for Keras 3."""
 
 # First: these two hold what methods are built on, and name what methods make of it.
 from tfcomp import quantizers  # isort: split
@@ -6,6 +6,7 @@ from tfcomp import quantizers  # isort: split
 from tfcomp import layers  # isort: split
 
 from tfcomp import (
+    applications,
     callbacks,
     hardware,
     losses,
@@ -20,13 +21,14 @@ from tfcomp.exporters import export
 from tfcomp.methods.channel_pruning.prune_channels import prune_channels
 from tfcomp.methods.deep_compression.pipeline import deep_compression
 from tfcomp.methods.fixed_point_factorization.factorize import factorize
+from tfcomp.methods.low_rank.decompose import decompose
 from tfcomp.methods.magnitude_pruning.sensitivity import sensitivity
 from tfcomp.methods.optimal_brain_surgeon.prune_obs import prune_obs
 from tfcomp.methods.product_quantization.product_quantize import product_quantize
 from tfcomp.model.result import Result
 from tfcomp.post_training.quantize import quantize
 from tfcomp.post_training.quantize_activations import quantize_activations
-from tfcomp.report import summary
+from tfcomp.report import benchmark, summary
 from tfcomp.storage.archive import ArchiveError, load, save
 from tfcomp.surgery import swap_layers
 from tfcomp.surgery.channels import channels
@@ -36,8 +38,11 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchiveError",
     "Result",
+    "applications",
+    "benchmark",
     "callbacks",
     "channels",
+    "decompose",
     "deep_compression",
     "export",
     "factorize",
