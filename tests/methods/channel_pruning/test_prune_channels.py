@@ -185,6 +185,7 @@ def test_a_score_of_ones_own():
 def test_taylor_by_hand():
     """y = x w v, loss (y - t)^2: the derivative times the weight, summed over a channel."""
     from tfcomp.methods.channel_pruning.selection import taylor
+    from tfcomp.model.data import Batches
 
     model = keras.Sequential(
         [
@@ -201,7 +202,7 @@ def test_taylor_by_hand():
     group = found["w/kernel"]
     x, t = np.array([[2.0], [1.0]], "float32"), np.array([[0.0], [1.0]], "float32")
     # Batches of one: y = x (1 - 2 + 1.5) = x / 2; 2 (y - t) x w v is 2 1 2 (1, -2, 1.5) first.
-    total = taylor(model, found.dyes, [group], (x, t), 1)["w/kernel"]
+    total = taylor(model, found.dyes, [group], Batches(model, (x, t), 1))["w/kernel"]
     first, second = 4 * np.array([1, -2, 1.5]), -1 * np.array([1, -2, 1.5])
     np.testing.assert_allclose(total, first**2 + second**2, rtol=1e-5)
     assert np.array_equal(numpy(model.layers[0].kernel), w)

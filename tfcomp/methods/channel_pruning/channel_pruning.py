@@ -103,7 +103,7 @@ class ChannelPruning(ProjectionCallback):
         shares = [share for share in shares if share.group.exact]
         if self.score == "bn_scale":
             groups = [share.group for share in shares]
-            _, why = given_scores(model, self._found.dyes, groups, self.score, None, None)
+            _, why = given_scores(model, self._found.dyes, groups, self.score)
             left += [LeftOut(*pair) for pair in why.items()]
             shares = [share for share in shares if share.group.path not in why]
         if not shares:
@@ -141,7 +141,7 @@ class ChannelPruning(ProjectionCallback):
             parts_of(dyes, self._cells, self._shares, amount), round_to=self.round_to
         )
         groups = [share.group for share in self._shares]
-        found, _ = given_scores(self.model, dyes, groups, self.score, None, None)
+        found, _ = given_scores(self.model, dyes, groups, self.score)
         kept = np.ones(len(dyes.parent), bool)
         for group in groups:
             before = alive[group.members]

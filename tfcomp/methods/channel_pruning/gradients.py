@@ -37,23 +37,29 @@ class _AtInference(keras.Model):
         return self.model(inputs, training=False)
 
 
-def gradient_products(model, batches):
-    """Yields, for each batch, the gradients of the loss times the weights.
+class _Tells(keras.callbacks.Callback):
+    def __init__(self, recorder, see):
+        super().__init__()
+        self._recorder, self._see = recorder, see
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Asking for the model brings its variables up to date on JAX.
+        variables = self.model.trainable_variables
+        products = (keras.ops.convert_to_numpy(p.value) for p in self._recorder.products)
+        self._see(dict(zip(map(id, variables), products)))
+
+
+def gradient_products(model, batches, see):
+    """Tells, for each batch, the gradients of the loss times the weights.
 
     Args:
         model: A compiled model; it is not changed.
-        batches: Iterable of pairs of inputs and targets.
-
-    Yields:
-        Dict from the id of each trainable variable to a NumPy array.
+        batches: `Batches` of inputs and targets.
+        see: Function of a dict from the id of each trainable variable to a NumPy array.
     """
     compiled = keras_private.compile_arguments(model)
     recorder, trained = _Recorder(0.0, name="recorder"), _AtInference(model)
     known = {name: compiled[name] for name in ("loss", "loss_weights") if compiled.get(name)}
     trained.compile(recorder, **known)
-    for x, y in batches:
-        trained.train_on_batch(x, y)
-        yield {
-            id(variable): keras.ops.convert_to_numpy(product.value)
-            for variable, product in zip(trained.trainable_variables, recorder.products)
-        }
+    words = {"shuffle": False} if "y" in batches.keywords() else {}
+    trained.fit(**batches.keywords(), **words, callbacks=[_Tells(recorder, see)], verbose=0)

@@ -23,6 +23,7 @@ from tfcomp.methods.channel_pruning.shares import (
     parts_of,
     ratio_for,
 )
+from tfcomp.model.data import Batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import LeftOut, Result
 from tfcomp.surgery.channels import channels as channels_of
@@ -201,18 +202,23 @@ def prune_channels(
     if keep_optimizer and not getattr(model, "compiled", False):
         raise invalid("keep_optimizer", True, "False, or a compiled model")
 
+    batches = None if data is None else Batches(model, data, batch_size)
+    if batches is not None:
+        batches.first()
+        if score == "taylor" and batches.keywords().get("y", batches) is None:
+            raise invalid("data", None, "data with targets for score='taylor'")
+
     found = channels_of(model)
     if found.dyes.opaque and unknown == "error":
         raise ValueError(f"Channels flow into what is not understood: {found.dyes.opaque[0]}.")
     shares, left_out = choose_groups(found, ratio, targets, spares=not alone)
     check_not_emptied(shares)
-    job = _Job(found, shares, left_out, score, (data, batch_size))
+    job = _Job(found, shares, left_out, score, batches)
     if not given:
         job.keep_alive()
     job.fit_counts(given[0] if given else None, amounts, ratio, round_to, unknown)
-    settings = (data, batch_size, positions, damping, seed)
-    fitted = score in FITTED or reconstruct
-    work = Fitting(model, found.dyes, *settings) if fitted and job.shares else None
+    fitted = (score in FITTED or reconstruct) and bool(job.shares)
+    work = Fitting(model, found.dyes, batches, positions, damping, seed) if fitted else None
     small, rows = job.prune(work, reconstruct, Progress(len(job.shares), verbose, "group"))
     if getattr(model, "compiled", False):
         compile_like(model, small)
@@ -252,7 +258,7 @@ def _checked_reconstruct(reconstruct, data, given):
 class _Job:
     """One model, and what of it is to go."""
 
-    def __init__(self, found, shares, left_out, score, data):
+    def __init__(self, found, shares, left_out, score, batches):
         self.model, self.dyes = found.model, found.dyes
         self.shares, self.left_out, self.score = shares, left_out, score
         self.signatures = cells(self.dyes)
@@ -260,7 +266,7 @@ class _Job:
         self.given, self.carried, self.whole = {}, {}, {}
         if score not in FITTED and score != "zero":
             groups = [share.group for share in shares]
-            self.given, left = given_scores(self.model, self.dyes, groups, score, *data)
+            self.given, left = given_scores(self.model, self.dyes, groups, score, batches)
             self._leave(left)
 
     def _leave(self, reasons):

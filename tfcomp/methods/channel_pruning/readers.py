@@ -10,7 +10,6 @@ from tfcomp.core.step import Projected
 from tfcomp.methods.channel_pruning.normal_equations import NormalEquations
 from tfcomp.methods.channel_pruning.scores import keys_of
 from tfcomp.model.choice import Unsuited, why_not_plain
-from tfcomp.model.data import batches
 from tfcomp.model.linear import linear_map
 from tfcomp.model.watching import watching
 
@@ -103,14 +102,13 @@ class Watch:
 
     Args:
         model: The model.
-        data: What `batches` takes.
-        batch_size: Samples in a batch of arrays.
+        batches: `Batches`.
         positions: How many positions of each image or sequence are looked at.
         seed: Seed of their choice.
     """
 
-    def __init__(self, model, data, batch_size, positions, seed):
-        self.model, self.data, self.batch_size = model, data, batch_size
+    def __init__(self, model, batches, positions, seed):
+        self.model, self.batches = model, batches
         self.positions, self.seed = positions, seed
 
     def run(self, readers, see):
@@ -122,7 +120,7 @@ class Watch:
             for number, reader in enumerate(readers):
                 rng = np.random.default_rng((self.seed, number))
                 stack.enter_context(watching(reader.linear.layer, self._seen(reader, rng, see)))
-            for x, _ in batches(self.data, self.batch_size):
+            for x in self.batches:
                 self.model(x, training=False)
 
     def _seen(self, reader, rng, see):

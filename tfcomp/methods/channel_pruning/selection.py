@@ -10,7 +10,6 @@ from tfcomp.methods.channel_pruning.gradients import gradient_products
 from tfcomp.methods.channel_pruning.readers import Watch, readers_of
 from tfcomp.methods.channel_pruning.readers import normal_equations as equations_of
 from tfcomp.model.choice import Unsuited
-from tfcomp.model.data import batches
 from tfcomp.model.watching import call_order
 from tfcomp.validation import invalid
 
@@ -18,7 +17,7 @@ FITTED = {"least_squares": normal_equations.block_obs, "lasso": normal_equations
 NAMES = ("least_squares", "lasso", "magnitude", "taylor", "bn_scale")
 
 
-def taylor(model, dyes, groups, data, batch_size):
+def taylor(model, dyes, groups, batches):
     """Squared first-order change of the loss without a channel, over batches.
 
     Returns:
@@ -26,21 +25,21 @@ def taylor(model, dyes, groups, data, batch_size):
     """
     if not getattr(model, "compiled", False):
         raise invalid("score", "taylor", "another score, or a compiled model, whose loss is known")
-    pairs = list(batches(data, batch_size))
-    if any(y is None for _, y in pairs):
-        raise invalid("data", None, "a tuple `(x, y)` or a dataset of such for score='taylor'")
     total = {group.path: np.zeros(group.channels) for group in groups}
     places = {id(variable): number for number, variable in enumerate(dyes.variables)}
-    for products in gradient_products(model, pairs):
+
+    def see(products):
         known = {places[key]: value for key, value in products.items() if key in places}
         for group in groups:
             made = [key for key in scores.keys_of(dyes, group)[0] if key[0] in known]
             change = sum(scores.by_channel(dyes, key, known[key[0]])[group.members] for key in made)
             total[group.path] += np.square(change)
+
+    gradient_products(model, batches, see)
     return total
 
 
-def given_scores(model, dyes, groups, score, data, batch_size):
+def given_scores(model, dyes, groups, score, batches=None):
     """The scores of the channels of some groups that need no refitting.
 
     Args:
@@ -48,14 +47,13 @@ def given_scores(model, dyes, groups, score, data, batch_size):
         dyes: Its `Dyes`.
         groups: List of `Group`.
         score: `"magnitude"`, `"taylor"`, `"bn_scale"` or a function of a `Group`.
-        data: What `batches` takes.
-        batch_size: Samples in a batch of arrays.
+        batches: `Batches`, for `"taylor"`.
 
     Returns:
         Dict from path of a group to an array, and dict from path to why there is none.
     """
     if score == "taylor":
-        return taylor(model, dyes, groups, data, batch_size), {}
+        return taylor(model, dyes, groups, batches), {}
     values, found, left = scores.Values(model, dyes), {}, {}
     for group in groups:
         try:
@@ -100,17 +98,16 @@ class Fitting:
     Args:
         model: The model.
         dyes: Its `Dyes`.
-        data: Inputs, as `batches` takes them.
-        batch_size: Samples in a batch of arrays.
+        batches: `Batches`.
         positions: See `Watch`.
         damping: See `NormalEquations`.
         seed: Seed of the choice of positions.
     """
 
-    def __init__(self, model, dyes, data, batch_size, positions, damping, seed):
+    def __init__(self, model, dyes, batches, positions, damping, seed):
         self.model, self.dyes, self.damping = model, dyes, damping
-        self.watch = Watch(model, data, batch_size, positions, seed)
-        self.order = call_order(model, next(iter(batches(data, batch_size)))[0])
+        self.watch = Watch(model, batches, positions, seed)
+        self.order = call_order(model, batches.first())
         self._before = {}
 
     @contextlib.contextmanager
