@@ -144,32 +144,50 @@ def forget_calls(operation):
     operation._outbound_nodes.clear()
 
 
-# Keras's own ways of calling.
+# Keras's own ways of calling, and who answers calls in the code that runs now.
 _CALLS = keras.layers.Layer.__call__, keras.Operation.symbolic_call
+_ANSWERS = contextvars.ContextVar("tfcomp_answers", default=(None, None))
+_ANSWERING, _LOCK = [0], threading.Lock()
+
+
+def _answered(layer, *args, **kwargs):
+    answer = _ANSWERS.get()[0]
+    return _CALLS[0](layer, *args, **kwargs) if answer is None else answer(layer, args, kwargs)
+
+
+def _answered_operation(operation, *args, **kwargs):
+    answer = _ANSWERS.get()[1]
+    if answer is None:
+        return _CALLS[1](operation, *args, **kwargs)
+    return answer(operation, args, kwargs)
+
+
+def _install(number, calls):
+    with _LOCK:
+        _ANSWERING[0] += number
+        if _ANSWERING[0] == max(number, 0):
+            keras.layers.Layer.__call__, keras.Operation.symbolic_call = calls
 
 
 @contextlib.contextmanager
 def answering(layer=None, operation=None):
     """Context in which functions answer calls of layers, and of operations on symbolic tensors.
 
-    Nothing that Keras does on such calls is done then: no node is made, so no graph changes.
+    Nothing that Keras does on such calls is done then: no node is made, so no graph changes. Only
+    for the thread that opens it.
 
     Args:
         layer: Function of a layer, the arguments and keyword arguments of its call, a tuple and a
             dict; `None` for Keras's own way.
         operation: The same for operations of `keras.ops`.
     """
-    before = keras.layers.Layer.__call__, keras.Operation.symbolic_call
-    calls = list(_CALLS)
-    if layer is not None:
-        calls[0] = lambda self, *args, **kwargs: layer(self, args, kwargs)
-    if operation is not None:
-        calls[1] = lambda self, *args, **kwargs: operation(self, args, kwargs)
-    keras.layers.Layer.__call__, keras.Operation.symbolic_call = calls
+    _install(1, (_answered, _answered_operation))
+    token = _ANSWERS.set((layer, operation))
     try:
         yield
     finally:
-        keras.layers.Layer.__call__, keras.Operation.symbolic_call = before
+        _ANSWERS.reset(token)
+        _install(-1, _CALLS)
 
 
 def run_graph(model, inputs, call):

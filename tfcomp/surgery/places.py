@@ -10,7 +10,6 @@ import contextlib
 import keras
 
 from tfcomp import keras_private
-from tfcomp.model.holding import holding
 
 _CONTAINERS = (list, tuple, dict)
 
@@ -58,9 +57,15 @@ def standing_in(layer, kind, make):
         return value
 
     names = {way[0] for way, _ in within(layer, kind)}
-    found = {name: exchanged(value) for name, value in attributes(layer) if name in names}
-    with holding(layer, **found):
+    before = {name: value for name, value in attributes(layer) if name in names}
+    # Not by `setattr`, with which Keras's layers track what they are given.
+    for name, value in before.items():
+        object.__setattr__(layer, name, exchanged(value))
+    try:
         yield
+    finally:
+        for name, value in before.items():
+            object.__setattr__(layer, name, value)
 
 
 def held(layer):

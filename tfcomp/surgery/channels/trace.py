@@ -115,6 +115,10 @@ class _Tracer:
         output = self._spec(layer, args, kwargs) if output is None else output
         what = f"{type(layer).__name__} {layer.name} ({reason})"
         give_up(self.dyes, what, _symbolic(args, kwargs), flat(output))
+        own = any(map(targets.is_kernel, layer.trainable_variables))
+        if own and what not in self.dyes.opaque:
+            # Its own channels, if it has any, are not seen.
+            self.dyes.opaque.append(what)
         for variable in layer.variables:
             for axis in range(len(variable.shape)):
                 labels = self.dyes.found(variable, axis)
