@@ -5,8 +5,10 @@ was seen in, and says which function here is to be written anew when one is gone
 """
 
 import contextlib
+import contextvars
 import functools
 import os
+import threading
 from typing import Any, NamedTuple
 
 import keras
