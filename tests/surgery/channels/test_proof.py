@@ -101,6 +101,27 @@ def test_the_large_model_is_as_it_was():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("GoogLeNet", {}),
+        ("SqueezeNet", {}),
+        ("MobileNet", {}),
+        *(("ShuffleNet", {"groups": groups}) for groups in (1, 2, 3, 4, 8)),
+    ],
+)
+def test_compact_networks(name, arguments):
+    keras.utils.set_random_seed(1)
+    made = getattr(tfcomp.applications, name)
+    model = made(input_shape=(64, 64, 3), classes=20, classifier_activation=None, **arguments)
+    _, errors, effect, reasons = proof.prove(model, 0.5, np.random.default_rng(0))
+    assert max(errors) < 1e-5 and effect > 1e-2 and not reasons
+    found = tfcomp.channels(model)
+    stay = sum(group.channels for group in found if group.reason) - 20
+    assert stay <= 0.01 * sum(group.channels for group in found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "DenseNet121", "MobileNetV3Small"])
 def test_networks_of_keras(name):
     keras.utils.set_random_seed(1)
