@@ -126,7 +126,7 @@ def test_limits_and_packing_of_what_fires(outputs, terms):
     @tf.function(jit_compile=True)
     def run(x):
         counted = xnor.mismatches(words.pack(x >= 0), tf.constant(weights.words), xnor.Window())
-        return xnor.fired(counted, most)
+        return xnor.fired(counted, xnor.limits(most, counted.shape[-1]))
 
     differ = (x[:, :, None] != kernel).sum(1)
     expected = words.pack_array(differ <= most)

@@ -60,15 +60,19 @@ class Window(NamedTuple):
         padded = [length + sum(pads) for length, pads in zip(space, self.pads)]
         return [(p - r) // s + 1 for p, r, s in zip(padded, reach, self.strides)]
 
-    def seen(self, array, offset, space):
-        """The part of padded inputs, their axes of space last, under one position."""
+    def cut(self, offset, space):
+        """Slices of the axes of space of padded inputs: what lies under one position."""
         cut = []
         for o, step, stride, length in zip(
             offset, self.dilation, self.strides, self.outputs(space)
         ):
             first = o * step
             cut.append(slice(first, first + (length - 1) * stride + 1, stride))
-        return array[(..., *cut)]
+        return cut
+
+    def seen(self, array, offset, space):
+        """The part of padded inputs, their axes of space last, under one position."""
+        return array[(..., *self.cut(offset, space))]
 
 
 class SignWeights(NamedTuple):
@@ -238,26 +242,35 @@ def products(counted, entries, added, outputs):
     return sums[..., :outputs]
 
 
+def limits(most, lanes):
+    """Lays out how many bits of each output may differ for it to fire; never, for lanes beyond.
+
+    Args:
+        most: int64 array of shape `(outputs,)` or `(*space, outputs)`; -1 for never.
+        lanes: Lanes of the weights.
+
+    Returns:
+        int64 array, as `fired` takes it.
+    """
+    rest = [(0, 0)] * (most.ndim - 1) + [(0, -most.shape[-1] % BITS)]
+    return in_blocks(np.pad(most, rest, constant_values=-1), lanes)
+
+
 def fired(counted, most):
-    """Which outputs have at most so many differing bits, packed.
+    """Which outputs have few enough differing bits, packed.
 
     Args:
         counted: What `mismatches` returns, of shape `(blocks, batch, *space, lanes)`.
-        most: int64 array of shape `(..., outputs)`, as `in_blocks` takes it; -1 for never.
+        most: What `limits` returns.
 
     Returns:
         int64 tensor of shape `(words, batch, *space)`.
     """
-    lanes = counted.shape[-1]
-    limits = np.pad(
-        most,
-        [(0, 0)] * (most.ndim - 1) + [(0, -most.shape[-1] % BITS)],
-        constant_values=-1,
-    )
-    bits = counted <= in_blocks(limits, lanes)
+    spread = [*most.shape[:1], *[1] * (len(counted.shape) - len(most.shape)), *most.shape[1:]]
+    bits = counted <= tf.reshape(most, spread)
+    blocks, *outer, lanes = bits.shape
     if lanes == BITS:
-        return collected(bits) if counted.shape[0] <= 2 else sum_of_places(bits)
-    blocks, *outer, _ = bits.shape
+        return collected(bits) if blocks <= 2 else sum_of_places(bits)
     bits = tf.reshape(bits, [blocks * lanes // BITS, BITS // lanes, *outer, lanes])
     places = PLACES.reshape([1, BITS // lanes, *[1] * len(outer), lanes])
     return tf.reduce_sum(tf.where(bits, places, tf.zeros((), tf.int64)), [1, len(bits.shape) - 1])
