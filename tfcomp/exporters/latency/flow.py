@@ -66,11 +66,11 @@ def _alone(args, kwargs):
     return tensors[0] if len(tensors) == 1 and args and args[0] is tensors[0] else None
 
 
-def layer_flow(model, specs, scope):
+def layer_flow(traced, specs, scope):
     """Traces a model and tells its calls of layers.
 
     Args:
-        model: A built `keras.Model`.
+        traced: Callable that computes a model from as many arguments as there are `specs`.
         specs: List of structures of `tf.TensorSpec`, one for each argument.
         scope: Callable that opens the scope to call the model in.
 
@@ -83,7 +83,7 @@ def layer_flow(model, specs, scope):
     def forward(*args):
         found.append(_Recorder(tf.compat.v1.get_default_graph()))
         with scope(), Substitution({}), intercepting(found[-1]):
-            return model(*args)
+            return traced(*args)
 
     function = tf.function(forward, input_signature=specs, autograph=False)
     graph = function.get_concrete_function().graph
