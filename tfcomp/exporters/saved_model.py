@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 
 import keras
 import tensorflow as tf
@@ -12,9 +13,11 @@ from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import DEFAULT, endpoints
 from tfcomp.exporters.trace import seen, substituted
+from tfcomp.exporters.verify import compare
 from tfcomp.exporters.weights import Weights
 from tfcomp.layers.base.decoded import decoded_layers
 from tfcomp.model.final_weights import FinalWeights
+from tfcomp.model.result import LeftOut, Result
 from tfcomp.storage.replace import replaced_folder
 
 # What a SavedModel may consist of, and consists of.
@@ -77,7 +80,48 @@ def _write(folder, functions, weights):
     compact(folder)
 
 
-def export_saved_model(model, path, verbose=True, input_signature=None, signatures=None):
+class Exported(Result):
+    """What `tfcomp.export` wrote; see `tfcomp.Result`.
+
+    Attributes:
+        rows: List of `Compared`, one for each output that was compared with the model's.
+        left_out: List of endpoints that were not compared, and why.
+        path: Where the folder is.
+        weight_bytes: Bytes of the weights before.
+        folder_bytes: Bytes of the folder.
+    """
+
+    def __init__(self, model, rows, left_out, path, weight_bytes, folder_bytes):
+        columns = {
+            "output": "{0.path}",
+            "largest value": "{0.largest:.4g}",
+            "largest difference": "{0.difference:.2g}",
+        }
+        super().__init__(model, rows, left_out, f"Exported to {path}", columns)
+        self.path, self.weight_bytes, self.folder_bytes = path, weight_bytes, folder_bytes
+
+
+def _verified(folder, wanted, functions, verify, data):
+    if not verify:
+        return [], [LeftOut(v.name, "not compared with the model: verify=False") for v in wanted]
+    rows, left_out = compare(folder, wanted, functions, data)
+    for left in left_out:
+        warnings.warn(
+            f"Endpoint {left.path!r} was {left.reason}. Pass a batch of inputs as `data`.",
+            stacklevel=4,
+        )
+    return rows, left_out
+
+
+def export_saved_model(
+    model,
+    path,
+    verbose=True,
+    input_signature=None,
+    signatures=None,
+    verify=True,
+    data=None,
+):
     """Writes the folder; see `tfcomp.export`."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
@@ -100,6 +144,8 @@ def export_saved_model(model, path, verbose=True, input_signature=None, signatur
             )
         _write(new, functions, weights)
         after = _size(new)
-    if verbose:
         before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
+        rows, left_out = _verified(new, wanted, functions, verify, data)
+    if verbose:
         print_report(path, functions, before, after)
+    return Exported(model, rows, left_out, path, before, after)
