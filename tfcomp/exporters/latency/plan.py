@@ -12,6 +12,7 @@ from tfcomp.exporters.latency.replay import replaying
 from tfcomp.exporters.latency.trial import Trial
 from tfcomp.exporters.latency.units import find_units
 from tfcomp.exporters.trace import Substitution
+from tfcomp.layers.base.decoded import decoded_kernels
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.timing import interleaved, ratios
@@ -86,19 +87,44 @@ class Plan:
         parts = [i for i, part in self.parts.items() if part is not None]
         return self.chosen[0] if self.parts.get(0) else self.chosen[min(parts)]
 
-    def function(self, values, tensors):
+    def add_to(self, weights):
+        """Adds the arrays of all kernels to `Weights`."""
+        for candidate in self.candidates:
+            for number, array in enumerate(candidate.arrays):
+                weights.add_array((id(candidate), number), candidate.name, array)
+
+    @property
+    def keys(self):
+        """The keys by which `Weights` reads these arrays."""
+        return {(id(c), number) for c in self.candidates for number in range(len(c.arrays))}
+
+    def variables_read(self):
+        """The ids of the variables that are read beside the kernels' arrays."""
+        read = set()
+        values = {
+            (id(c), number): tf.zeros(array.shape, array.dtype)
+            for c in self.candidates
+            for number, array in enumerate(c.arrays)
+        }
+        serve = tf.function(
+            self.function(values, read), input_signature=self.specs, autograph=False
+        )
+        serve.get_concrete_function()
+        return read
+
+    def function(self, values, read=None):
         """The function of a batch of any size, to be called within a trace.
 
         Args:
-            values: Dict from `id(variable)` to a tensor.
-            tensors: Dict from `id(candidate)` to the tensors of its arrays.
+            values: Dict to tensors from the ids of variables, and from `keys`.
+            read: Optional set that the ids of the variables that are read are added to.
         """
         made = {}
 
         def one(chosen):
             key = tuple(id(candidate) for _, candidate in chosen)
             if key not in made:
-                made[key] = _whole(self, chosen, values, tensors)
+                made[key] = _whole(self, chosen, values, read)
             return made[key]
 
         ways = []
@@ -109,13 +135,19 @@ class Plan:
         return lambda *args: dispatched(list(args), ways)
 
 
-def _whole(plan, chosen, values, tensors):
+def _whole(plan, chosen, values, read=None):
+    tensors = {
+        id(candidate): [values[id(candidate), number] for number in range(len(candidate.arrays))]
+        for _, candidate in chosen
+    }
+
     def forward(*args):
-        with plan.final.scope(), Substitution(values):
-            if not chosen:
-                return plan.traced(*args)
-            with replaying(plan.flow, chosen, tensors):
-                return plan.traced(*args)
+        substitution, replay = Substitution(values), replaying(plan.flow, chosen, tensors)
+        with plan.final.scope(), decoded_kernels(values), substitution, replay:
+            outputs = plan.traced(*args)
+        if read is not None:
+            read.update(substitution.read)
+        return outputs
 
     return tf.function(forward, autograph=False)
 
@@ -196,8 +228,12 @@ def _compared(plan, ways, size, values):
     specs = [_any_batch(spec) for spec in plan.specs]
     calls = []
     for part, chosen in [(None, []), *ways]:
-        tensors = {id(c): [tf.constant(a) for a in c.arrays] for _, c in chosen}
-        call = _whole(plan, chosen, values, tensors)
+        arrays = {
+            (id(c), number): tf.constant(array)
+            for _, c in chosen
+            for number, array in enumerate(c.arrays)
+        }
+        call = _whole(plan, chosen, {**values, **arrays})
         way = Way(call, part, call)
         function = tf.function(
             lambda *args, way=way: in_parts(list(args), way, tf.shape(_first(args))[0]),
