@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from tfcomp import keras_private
 from tfcomp.exporters.compact import compact
+from tfcomp.console import show
 from tfcomp.exporters.decode import is_decodable
+from tfcomp.exporters.latency.plan import make_plan
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import DEFAULT, endpoints
 from tfcomp.exporters.trace import seen, substituted
@@ -89,9 +91,11 @@ class Exported(Result):
         path: Where the folder is.
         weight_bytes: Bytes of the weights before.
         folder_bytes: Bytes of the folder.
+        kernels: Dict from endpoints to `tfcomp.Result`, which kernels compute their layers, and how
+            fast; empty with `optimize="size"`.
     """
 
-    def __init__(self, model, rows, left_out, path, weight_bytes, folder_bytes):
+    def __init__(self, model, rows, left_out, path, weight_bytes, folder_bytes, kernels):
         columns = {
             "output": "{0.path}",
             "largest value": "{0.largest:.4g}",
@@ -99,6 +103,7 @@ class Exported(Result):
         }
         super().__init__(model, rows, left_out, f"Exported to {path}", columns)
         self.path, self.weight_bytes, self.folder_bytes = path, weight_bytes, folder_bytes
+        self.kernels = kernels
 
 
 def _verified(folder, wanted, functions, verify, data):
@@ -113,6 +118,16 @@ def _verified(folder, wanted, functions, verify, data):
     return rows, left_out
 
 
+def _plans(wanted, final, batch_sizes, verbose):
+    """Chooses kernels for each endpoint; returns a dict of plans by name."""
+    plans = {}
+    for endpoint in wanted:
+        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, verbose)
+        if verbose:
+            show(plans[endpoint.name].result.table())
+    return plans
+
+
 def export_saved_model(
     model,
     path,
@@ -121,16 +136,20 @@ def export_saved_model(
     signatures=None,
     verify=True,
     data=None,
+    batch_sizes=None,
 ):
-    """Writes the folder; see `tfcomp.export`."""
+    """Writes the folder; see `tfcomp.export`. Kernels are timed for `batch_sizes`, if any."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
+    plans = _plans(wanted, final, batch_sizes, verbose) if batch_sizes else {}
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
         uses = {endpoint.name: seen(endpoint, final.scope, kernels) for endpoint in wanted}
-        read = set().union(*(use.read for use in uses.values()))
         changed = set().union(*(use.updated for use in uses.values()))
+        reads = {name: use.read for name, use in uses.items()}
+        reads |= {name: plan.variables_read() for name, plan in plans.items()}
+        read = set().union(*reads.values())
         variables = {id(variable): variable for variable in model.variables}
         # The others stay variables, stored and restored as TensorFlow does.
         constant = [v for key, v in variables.items() if key in read - changed]
@@ -138,9 +157,12 @@ def export_saved_model(
         weights = _coded(constant, decoded, final, files, verbose)
         functions = {}
         for endpoint in wanted:
-            ids = uses[endpoint.name].read | kernels.keys()
+            plan, keys = plans.get(endpoint.name), reads[endpoint.name] | kernels.keys()
+            if plan is not None:
+                plan.add_to(weights)
+                keys |= plan.keys
             functions[endpoint.name] = substituted(
-                endpoint, final.scope, lambda ids=ids: weights.read(ids)
+                endpoint, final.scope, lambda keys=keys: weights.read(keys), plan
             )
         _write(new, functions, weights)
         after = _size(new)
@@ -148,4 +170,5 @@ def export_saved_model(
         rows, left_out = _verified(new, wanted, functions, verify, data)
     if verbose:
         print_report(path, functions, before, after)
-    return Exported(model, rows, left_out, path, before, after)
+    kernels = {name: plan.result for name, plan in plans.items()}
+    return Exported(model, rows, left_out, path, before, after, kernels)

@@ -12,6 +12,7 @@ from tfcomp.exporters.latency.replay import replaying
 from tfcomp.exporters.latency.trial import Trial
 from tfcomp.exporters.latency.units import find_units
 from tfcomp.exporters.trace import Substitution
+from tfcomp.exporters.verify import drawn_inputs
 from tfcomp.layers.base.decoded import decoded_kernels
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
@@ -152,12 +153,11 @@ def _whole(plan, chosen, values, read=None):
     return tf.function(forward, autograph=False)
 
 
-def make_plan(traced, specs, final, batch_sizes, verbose=0):
+def make_plan(endpoint, final, batch_sizes, verbose=0):
     """Times all kernels of a model and chooses.
 
     Args:
-        traced: Callable that computes the model from as many arguments as there are `specs`.
-        specs: List of structures of `tf.TensorSpec`.
+        endpoint: A `tfcomp.exporters.signature.Endpoint`.
         final: The model's `FinalWeights`.
         batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers.
         verbose: 0 or 1, for a progress bar.
@@ -165,9 +165,11 @@ def make_plan(traced, specs, final, batch_sizes, verbose=0):
     Returns:
         A `Plan`.
     """
-    flow = layer_flow(traced, specs, final.scope)
+    specs = endpoint.specs
+    _check(endpoint)
+    flow = layer_flow(endpoint.traced, specs, final.scope)
     units, left = find_units(flow, final)
-    plan = Plan(traced, specs, final, flow, units, left)
+    plan = Plan(endpoint.traced, specs, final, flow, units, left)
     values = {id(v): tf.constant(final.value(v)) for v in final.model.variables}
     trials = [Trial(unit, final.scope, values) for unit in units]
     sizes = {bucket_of(size): size for size in sorted(batch_sizes, reverse=True)}
@@ -176,6 +178,23 @@ def make_plan(traced, specs, final, batch_sizes, verbose=0):
         _choose(plan, index, size, trials, values)
         bar.step()
     return plan
+
+
+def _check(endpoint):
+    for spec in keras.tree.flatten(endpoint.specs):
+        shape = getattr(spec, "shape", None)
+        if not isinstance(spec, tf.TensorSpec) or shape.rank is None or None in shape[1:]:
+            raise ValueError(
+                "Invalid value for argument `input_signature`. Kernels are timed on inputs of one "
+                "size: give all sizes but that of the batch, which comes first. Received: "
+                f"{spec} for endpoint {endpoint.name!r}"
+            )
+        if not shape or shape[0] is not None:
+            raise ValueError(
+                "Invalid value for argument `input_signature`. Kernels are chosen by the size of "
+                f"the batch, the first axis, which has to be free. Received: {spec} for endpoint "
+                f"{endpoint.name!r}"
+            )
 
 
 def _choose(plan, index, size, trials, values):
@@ -224,8 +243,7 @@ def _choose(plan, index, size, trials, values):
 
 def _compared(plan, ways, size, values):
     """Seconds of Keras's model and of each way, and how many times faster they are."""
-    inputs = [keras.tree.map_structure(lambda s: _drawn(s, size), arg) for arg in plan.specs]
-    specs = [_any_batch(spec) for spec in plan.specs]
+    inputs = drawn_inputs(plan.specs, size)
     calls = []
     for part, chosen in [(None, []), *ways]:
         arrays = {
@@ -237,7 +255,7 @@ def _compared(plan, ways, size, values):
         way = Way(call, part, call)
         function = tf.function(
             lambda *args, way=way: in_parts(list(args), way, tf.shape(_first(args))[0]),
-            input_signature=specs,
+            input_signature=plan.specs,
             autograph=False,
         )
         traced = function.get_concrete_function()
@@ -248,16 +266,3 @@ def _compared(plan, ways, size, values):
 
 def _first(structure):
     return keras.tree.flatten(structure)[0]
-
-
-def _any_batch(structure):
-    return keras.tree.map_structure(
-        lambda spec: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype, spec.name), structure
-    )
-
-
-def _drawn(spec, size, seed=0):
-    random, shape = np.random.default_rng(seed), [size, *spec.shape[1:]]
-    if spec.dtype.is_floating:
-        return tf.constant(random.standard_normal(shape), spec.dtype)
-    return tf.constant(random.integers(0, 2, shape), spec.dtype)
