@@ -71,9 +71,9 @@ def export(
             layers, products that leave out pruned inputs, weights of a few bits decoded while they
             are multiplied. Which are chosen is printed, and in the result. What is chosen computes
             the same but for the order of sums. Arrays laid out for kernels may take more bytes.
-        batch_sizes: The batch sizes that `"latency"` is for; batches of 1, of 2 or 3, of 4 to 8, and
-            larger ones each have kernels of their own, and without a size here Keras's. The folder
-            takes batches of any size, and compiles nothing anew for another one.
+        batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
+            larger ones have kernels of their own, where a size is named, and else Keras's. The
+            folder takes batches of any size, and compiles nothing anew for another one.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 
     Returns:

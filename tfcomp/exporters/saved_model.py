@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 
 from tfcomp import keras_private
-from tfcomp.exporters.compact import compact
 from tfcomp.console import show
+from tfcomp.exporters.compact import compact
 from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.latency.plan import make_plan
 from tfcomp.exporters.report import print_report
