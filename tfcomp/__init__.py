@@ -1,4 +1,4 @@
-"""Small and fast neural networks for Keras 3."""
+"""Small neural networks for Keras 3."""
 
 # First: these two hold what methods are built on, and name what methods make of it.
 from tfcomp import quantizers  # isort: split

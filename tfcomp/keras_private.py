@@ -75,6 +75,17 @@ def home(operation):
     return module.removeprefix("keras.src.") if module.startswith("keras.src.") else ""
 
 
+def array_batches(arrays, batch_size):
+    """Iterator over batches of a structure of arrays of any kind that `predict` takes, in numpy.
+
+    What `predict` uses; sparse tensors, data frames and arrays of other backends are among them.
+    """
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    batches = ArrayDataAdapter(arrays, batch_size=batch_size).get_numpy_iterator()
+    return (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
+
+
 # ---- the graph of a functional model
 
 

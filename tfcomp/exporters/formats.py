@@ -5,7 +5,8 @@ import os
 import keras
 
 from tfcomp import keras_private
-from tfcomp.model.final_weights import FinalWeights
+from tfcomp.exporters.snapshot import Snapshot
+from tfcomp.storage.replace import replaced_files
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
@@ -31,11 +32,11 @@ def export(
     With `format="tf_saved_model"` every weight is stored once, in whichever form is smallest for
     the values it has (`tfcomp.storage`), and decoded once, on loading, by TensorFlow's own ops.
     The folder needs nothing but TensorFlow: no Keras, no tfcomp, no custom op. It is loaded by
-    `tf.saved_model.load` and by everything that serves SavedModels, runs as fast as the one that
-    `model.export` writes, and has the same endpoint `serve` and the same signatures. Training
-    methods need not be named: pruned, clustered and quantized weights are recognized by their
-    values. Weights that a layer quantizes in its forward pass are stored quantized. Optimizer
-    state is not exported, and a weight of -0.0 becomes 0.0. The weights are variables, so that the
+    `tf.saved_model.load` and by everything that serves SavedModels, and has the endpoint `serve`
+    and the signatures of the one that `model.export` writes. Training methods need not be named:
+    pruned, clustered and quantized weights are recognized by their values. Weights that a layer
+    quantizes in its forward pass are stored quantized. Optimizer state is not exported, and a
+    weight of -0.0 becomes 0.0. The weights are variables, so that the
     folder can be frozen, and converted by `tf.lite.TFLiteConverter.from_saved_model`. They get
     their values on loading, which under `tf.distribute` has to be done outside the strategy's
     scope.
@@ -116,14 +117,14 @@ def export(
         )
     if signatures is not None or data is not None:
         raise invalid("format", format, "'tf_saved_model' with `signatures` or `data`")
-    with FinalWeights(model).assigned():
-        model.export(
-            os.fspath(path),
-            format=format,
-            verbose=verbose,
-            input_signature=input_signature,
-            **kwargs,
+    if input_signature is None:
+        input_signature = keras_private.input_signature(model)
+    with replaced_files(path) as new:
+        Snapshot(model).export(
+            new, format=format, verbose=False, input_signature=input_signature, **kwargs
         )
+    if verbose:
+        print(f"Saved artifact at {os.fspath(path)!r}.")
     return None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from tfcomp.storage.choose import numbers, smallest
 from tfcomp.storage.coders import deflate
 from tfcomp.storage.forms import Palette
-from tfcomp.storage.patterns import bit_patterns
+from tfcomp.storage.patterns import bit_patterns, sorted_distinct
 
 
 class Streams(NamedTuple):
@@ -128,7 +128,7 @@ def describe(array):
     return Description(
         array.size,
         int(np.count_nonzero(array)),
-        len(np.unique(bit_patterns(array))),
+        len(sorted_distinct(bit_patterns(array))),
         sum(len(stream.data) for stream in packed.all()),
         packed.form,
     )

@@ -1,5 +1,7 @@
 """A way to compute one layer, or several in a row."""
 
+import re
+
 import tensorflow as tf
 
 
@@ -15,6 +17,11 @@ class Candidate:
     name = ""
     arrays = ()
     is_static = False
+
+    @property
+    def symbol(self):
+        """The name as one that TensorFlow allows for variables."""
+        return re.sub(r"[^A-Za-z0-9]+", "_", self.name)
 
     def compute(self, inputs, tensors):
         """Computes the outputs of the last layer.

@@ -92,7 +92,7 @@ class Plan:
         """Adds the arrays of all kernels to `Weights`."""
         for candidate in self.candidates:
             for number, array in enumerate(candidate.arrays):
-                weights.add_array((id(candidate), number), candidate.name, array)
+                weights.add_array((id(candidate), number), candidate.symbol, array)
 
     @property
     def keys(self):

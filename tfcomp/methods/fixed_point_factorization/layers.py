@@ -10,6 +10,8 @@ from keras import ops
 
 from tfcomp.layers.base.arguments import NamedArguments
 from tfcomp.layers.base.in_call import apply_as_stored
+from tfcomp.layers.base.quantized_weight import QuantizedWeight
+from tfcomp.layers.base.without_latent import WithoutLatent
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.fixed_point_factorization.quantizer import RoundedTernary
 from tfcomp.model.macs import positions
@@ -20,7 +22,7 @@ from tfcomp.validation import check_integer, check_number
 _BOUND = 1.5
 
 
-class Factorized(NamedArguments, keras.layers.Layer):
+class Factorized(WithoutLatent, NamedArguments, keras.layers.Layer):
     """The base of layers whose kernel is `X diag(d) Yᵀ`, with ternary `X` and `Y`.
 
     Three weights: `input_factor`, which is `X` in the shape of the kernel it replaces, with
@@ -33,6 +35,9 @@ class Factorized(NamedArguments, keras.layers.Layer):
     `λ_Y = balance * sqrt(2 / (rank + outputs))`, clipped to ±1.5 λ, and `scale` is
     `d / (λ_X λ_Y)`.
     """
+
+    quantized_input_factor = QuantizedWeight("input_factor")
+    quantized_output_factor = QuantizedWeight("output_factor")
 
     def __init__(
         self,
@@ -101,7 +106,10 @@ class Factorized(NamedArguments, keras.layers.Layer):
     @property
     def weight_quantizers(self):
         """The `(variable, quantizer)` pairs of the weights this layer quantizes in `call`."""
-        return [(getattr(self, name), quantizer) for name, quantizer in self.quantizers.items()]
+        return [
+            (getattr(self, name), self.quantizer_or_as_stored(quantizer))
+            for name, quantizer in self.quantizers.items()
+        ]
 
     def count_macs(self, call):
         """Multiplications by the scale, and the additions of the two ternary factors."""
@@ -124,12 +132,15 @@ class Factorized(NamedArguments, keras.layers.Layer):
     @property
     def kernel(self):
         """The kernel as one tensor, in the shape it would have in the Keras layer."""
-        x, y = (self._factor(name) for name in self.quantizers)
+        x, y = (self.quantized_weight(name) for name in self.quantizers)
         return ops.matmul(x * self.scale, y)
 
-    def _factor(self, name):
+    def quantized_weight(self, name):
+        """The factor called `name` as inference uses it."""
         factor = getattr(self, name)
-        if are_weights_as_stored():
+        if self.is_quantized:
+            self.check_frozen(factor)
+        if self.is_quantized or are_weights_as_stored():
             return ops.convert_to_tensor(factor)
         return apply_as_stored(self.quantizers[name], lambda: factor)
 
@@ -200,8 +211,8 @@ class FactorizedDense(Factorized):
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs):
-        outputs = ops.matmul(inputs, self._factor("input_factor")) * self.scale
-        outputs = ops.matmul(outputs, self._factor("output_factor"))
+        outputs = ops.matmul(inputs, self.quantized_weight("input_factor")) * self.scale
+        outputs = ops.matmul(outputs, self.quantized_weight("output_factor"))
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
@@ -265,14 +276,14 @@ class _FactorizedConv(Factorized):
             inputs, padding = ops.pad(inputs, widths), "valid"
         outputs = ops.conv(
             inputs,
-            self._factor("input_factor"),
+            self.quantized_weight("input_factor"),
             self.strides,
             padding,
             self.data_format,
             self.dilation_rate,
         )
         outputs = outputs * self._along_channels(self.scale)
-        pointwise = self._factor("output_factor")
+        pointwise = self.quantized_weight("output_factor")
         pointwise = ops.reshape(pointwise, (*[1] * len(self.kernel_size), *pointwise.shape))
         outputs = ops.conv(outputs, pointwise, 1, "valid", self.data_format)
         if self.bias is not None:
