@@ -18,6 +18,7 @@ from tfcomp.exporters.trace import seen, substituted
 from tfcomp.exporters.verify import compare
 from tfcomp.exporters.weights import Weights
 from tfcomp.layers.base.decoded import decoded_layers
+from tfcomp.model.data import Batches
 from tfcomp.model.final_weights import FinalWeights
 from tfcomp.model.result import LeftOut, Result
 from tfcomp.storage.replace import replaced_folder
@@ -142,6 +143,7 @@ def export_saved_model(
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
     plans = _plans(wanted, final, batch_sizes, verbose) if batch_sizes else {}
+    data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcomp.model.data import batches
 from tfcomp.model.result import LeftOut
 from tfcomp.validation import invalid
 
@@ -102,7 +101,7 @@ def _given(specs, data):
     """Arguments from a user's data."""
     sizes = [leaf.shape[0] for leaf in keras.tree.flatten(specs) if leaf.shape.rank]
     size = next(iter(sizes), None) or _BATCH
-    x, _ = next(iter(batches(data, size)))
+    x = data.first()
     args = [x] if len(specs) == 1 else list(x)
     leaves = keras.tree.flatten(args)
     if len(leaves) != len(keras.tree.flatten(specs)):
@@ -265,7 +264,7 @@ def compare(folder, wanted, functions, data=None):
         folder: Where it was written.
         wanted: List of `tfcomp.exporters.signature.Endpoint`.
         functions: Dict from their names to the `tf.function` that was written.
-        data: Optional inputs for the first of them; other inputs are drawn.
+        data: Optional `tfcomp.model.data.Batches` for the first; other inputs are drawn.
 
     Returns:
         List of `Compared`, one for each output, and list of `LeftOut`, one for each endpoint that

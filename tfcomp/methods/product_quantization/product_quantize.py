@@ -20,10 +20,11 @@ from tfcomp.methods.product_quantization.layers import (
 )
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.data import Batches
-from tfcomp.model.linear import add_squares, linear_map
+from tfcomp.model.linear import linear_map
+from tfcomp.model.moments import moments
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
-from tfcomp.model.watching import call_order, watching
+from tfcomp.model.watching import call_order
 from tfcomp.validation import check_integer, check_verbose
 
 _CLASSES = {
@@ -221,11 +222,12 @@ def _quantized(model, work, plan, batches, sweeps, seed):
     books, codes, errors = [], [], np.zeros(3)
     statistics = None
     if batches is not None:
-        statistics = _statistics(model, work, original, current, matrices, batches)
+        runs = [functools.partial(whole, training=False) for whole in (model, work)]
+        statistics = moments(runs, (original, current), matrices, batches)
     for group, weight in enumerate(padded):
         book, code = pq.cluster(weight, plan.options["codewords"], seed)
         if statistics is not None:
-            gram, cross, energy = (part[group] for part in statistics)
+            gram, cross, energy = (part[group] for part in statistics[:3])
             gram, cross = _padded(gram, cross, positions, channels, missing)
             before = pq.error(pq.decode(book, code), gram, cross, energy)
             book, code = pq.correct(book, code, gram, cross, sweeps)
@@ -249,36 +251,6 @@ def _padded(gram, cross, positions, channels, missing):
     size = positions * (channels + missing)
     cross = np.pad(cross.reshape(*shape, -1), [*pad, (0, 0)])
     return gram.reshape(size, size), cross.reshape(size, -1)
-
-
-def _statistics(model, work, original, current, matrices, batches):
-    """`X.T @ X`, `X.T @ Y` and `|Y|**2` of every group.
-
-    `X` are the layer's inputs in the model as quantized so far, and `Y` its outputs in the original
-    model, without the bias.
-    """
-    groups, size, outputs = matrices.shape
-    gram, cross = np.zeros((groups, size, size)), np.zeros((groups, size, outputs))
-    energy = np.zeros(groups)
-    for x in batches:
-        calls = []
-        for whole, linear in ((model, original), (work, current)):
-            seen = []
-            with watching(
-                linear.layer, lambda args, kwargs, seen=seen: seen.append((args, kwargs))
-            ):
-                whole(x, training=False)
-            calls.append(seen)
-        for (args, kwargs), (new_args, new_kwargs) in zip(*calls, strict=True):
-            before = original.samples(args, kwargs)
-            for old, new in zip(before, current.samples(new_args, new_kwargs), strict=True):
-                wanted = np.matmul(old, matrices)
-                add_squares(gram, new)
-                cross += np.matmul(new.swapaxes(1, 2), wanted)
-                energy += np.sum(wanted**2, axis=(1, 2))
-    if not np.isfinite(gram).all() or not np.isfinite(energy).all():
-        raise ValueError(f"The inputs of {original.target.path} contain NaN or infinity on `data`.")
-    return gram, cross, energy
 
 
 def _swapped(model, plans, found, seed):
