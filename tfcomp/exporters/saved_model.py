@@ -79,7 +79,7 @@ def _write(folder, functions, weights):
         experimental_skip_saver=not root.captured,
     )
     default = functions.get(DEFAULT) or next(iter(functions.values()))
-    tf.saved_model.save(root, folder, {**functions, DEFAULT: default}, options)
+    tf.saved_model.save(root, folder, signatures={**functions, DEFAULT: default}, options=options)
     compact(folder)
 
 

@@ -32,7 +32,9 @@ class Decoding(tf.saved_model.experimental.TrackableResource):
         return tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name="decoding")
 
     def _initialize(self):
-        self._run()
+        # Called as one op, which `compact` tells TensorFlow not to optimize: it runs once, and
+        # optimizing it takes ten times as long as running it.
+        tf.function(self._run, autograph=False, experimental_attributes={"_noinline": True})()
 
 
 class _Source:
