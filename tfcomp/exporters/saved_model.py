@@ -1,5 +1,6 @@
 """A SavedModel in which every weight is stored once, coded, and decoded once, on loading."""
 
+import json
 import os
 import tempfile
 import warnings
@@ -119,6 +120,16 @@ def _verified(folder, wanted, functions, verify, data):
     return rows, left_out
 
 
+def _write_tables(folder, plans):
+    """Says which kernels were chosen, where a SavedModel keeps what is not read on loading."""
+    if plans:
+        extra = os.path.join(folder, "assets.extra")
+        os.makedirs(extra, exist_ok=True)
+        tables = {name: [row._asdict() for row in plan.result] for name, plan in plans.items()}
+        with open(os.path.join(extra, "kernels.json"), "w", encoding="utf-8") as file:
+            json.dump(tables, file, indent=1)
+
+
 def _plans(wanted, final, batch_sizes, verbose):
     """Chooses kernels for each endpoint; returns a dict of plans by name."""
     plans = {}
@@ -167,6 +178,7 @@ def export_saved_model(
                 endpoint, final.scope, lambda keys=keys: weights.read(keys), plan
             )
         _write(new, functions, weights)
+        _write_tables(new, plans)
         after = _size(new)
         before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
         rows, left_out = _verified(new, wanted, functions, verify, data)

@@ -55,7 +55,9 @@ class _Recorder:
             self.open.pop()
         seen.end = self.graph.version
         seen.input, seen.output = _alone(args, kwargs), output
-        if seen.is_leaf and seen.input is not None and isinstance(output, tf.Tensor):
+        # A layer that hands its input on, as dropout does, is none between two others.
+        alone = seen.is_leaf and seen.input is not None and isinstance(output, tf.Tensor)
+        if alone and output is not seen.input:
             self.calls.append(seen)
         return output
 

@@ -252,16 +252,20 @@ def _compared(plan, ways, size, values):
             for number, array in enumerate(c.arrays)
         }
         call = _whole(plan, chosen, {**values, **arrays})
-        way = Way(call, part, call)
-        function = tf.function(
-            lambda *args, way=way: in_parts(list(args), way, tf.shape(_first(args))[0]),
-            input_signature=plan.specs,
-            autograph=False,
-        )
-        traced = function.get_concrete_function()
-        calls.append(lambda traced=traced: _first(traced(*inputs)).numpy())
+        calls.append(_timed(Way(call, part, call), plan.specs, inputs))
     seconds = interleaved(calls, 9)
     return np.median(seconds, axis=0), ratios(seconds, 0)
+
+
+def _timed(way, specs, inputs):
+    """A callable that computes the inputs by one way."""
+
+    def forward(*args):
+        return in_parts(list(args), way, tf.shape(_first(args))[0])
+
+    traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
+    flat = keras.tree.flatten(inputs)
+    return lambda: _first(traced(*flat)).numpy()
 
 
 def _first(structure):
