@@ -67,11 +67,11 @@ def export(
             is left out of the result, with a warning.
         data: Optional inputs to compare on, as `model.predict` takes them, of which the first batch
             is used. By default inputs are drawn: normal numbers, small integers, short strings.
-        optimize: `"size"`, or `"latency"` for a SavedModel whose layers are computed by the kernels
-            that were fastest on this machine, Keras's own among them: XNOR and popcount for binary
-            layers, products that leave out pruned inputs, weights of a few bits decoded while they
-            are multiplied. Which are chosen is printed, and in the result. What is chosen computes
-            the same but for the order of sums. Arrays laid out for kernels may take more bytes.
+        optimize: `"size"`, or `"latency"` for a SavedModel whose layers are computed by whatever
+            takes least time on this machine, Keras's own kernels among them: XNOR and popcount for
+            binary layers, products that leave out pruned inputs, weights of a few bits decoded
+            while they are multiplied. What is chosen is printed, and computes the same but for the
+            order of sums. Arrays laid out for kernels may take more bytes.
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
             larger ones have kernels of their own, where a size is named, and else Keras's. The
             folder takes batches of any size, and compiles nothing anew for another one.
