@@ -69,7 +69,7 @@ def resolved(name):
     if hasattr(value, last):
         return True
     try:
-        return bool(importlib.import_module(name))
+        return hasattr(importlib.import_module(name.rpartition(".")[0]), last)
     except ImportError:
         return False
 
