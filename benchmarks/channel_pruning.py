@@ -9,7 +9,6 @@ looked at for the table alone.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import time
@@ -19,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from keras import layers
+from record import write
 
 import tfcomp
 
@@ -124,8 +124,7 @@ def main():
                         f" {last['accuracy']:.4f}  {seconds:.1f} s",
                         flush=True,
                     )
-                    if arguments.json:
-                        arguments.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+                    write(arguments.json, {"rows": rows})
     print("\npart  score           refitted  mean accuracy  mean loss in points")
     for part in (0.5, 0.25):
         for score, reconstruct in WAYS:

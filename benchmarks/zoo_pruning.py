@@ -24,11 +24,12 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
+
+from record import write
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -174,9 +175,9 @@ def main():
     if arguments.one:
         print(json.dumps(run(arguments.one, arguments.ratios)))
         return 0
-    known = {"machine": platform.machine(), "networks": {}}
+    known = {"networks": {}}
     if arguments.json and arguments.json.exists():
-        known = json.loads(arguments.json.read_text())
+        known = json.loads(arguments.json.read_text())["results"]
     for name in arguments.only or names():
         if name not in known["networks"]:
             command = [sys.executable, __file__, "--one", name, "--ratios"]
@@ -188,8 +189,7 @@ def main():
             except (IndexError, ValueError):
                 row = {"name": name, "error": done.stderr.strip()[-300:]}
             known["networks"][name] = row
-            if arguments.json:
-                arguments.json.write_text(json.dumps(known, indent=1) + "\n")
+            write(arguments.json, known)
         print(show(known["networks"][name]), flush=True)
     return int(not all(passes(known["networks"][n]) for n in arguments.only or names()))
 

@@ -146,50 +146,40 @@ def forget_calls(operation):
     operation._outbound_nodes.clear()
 
 
-# Keras's own ways of calling, and who answers calls in the code that runs now.
-_CALLS = keras.layers.Layer.__call__, keras.Operation.symbolic_call
-_ANSWERS = contextvars.ContextVar("tfcomp_answers", default=(None, None))
+# Keras's own way, and who answers in the code that runs now.
+_symbolic_call = keras.Operation.symbolic_call
+_ANSWER = contextvars.ContextVar("tfcomp_operation_answer", default=None)
 _ANSWERING, _LOCK = [0], threading.Lock()
 
 
-def _answered(layer, *args, **kwargs):
-    answer = _ANSWERS.get()[0]
-    return _CALLS[0](layer, *args, **kwargs) if answer is None else answer(layer, args, kwargs)
-
-
-def _answered_operation(operation, *args, **kwargs):
-    answer = _ANSWERS.get()[1]
+def _answered(operation, *args, **kwargs):
+    answer = _ANSWER.get()
     if answer is None:
-        return _CALLS[1](operation, *args, **kwargs)
+        return _symbolic_call(operation, *args, **kwargs)
     return answer(operation, args, kwargs)
 
 
-def _install(number, calls):
-    with _LOCK:
-        _ANSWERING[0] += number
-        if _ANSWERING[0] == max(number, 0):
-            keras.layers.Layer.__call__, keras.Operation.symbolic_call = calls
-
-
 @contextlib.contextmanager
-def answering(layer=None, operation=None):
-    """Context in which functions answer calls of layers, and of operations on symbolic tensors.
+def answering_operations(answer):
+    """Context in which `answer(operation, args, kwargs)` answers calls on symbolic tensors.
 
-    Nothing that Keras does on such calls is done then: no node is made, so no graph changes. Only
-    for the thread that opens it.
+    No node is made then, so no graph changes. Only for the thread that opens it.
 
     Args:
-        layer: Function of a layer, the arguments and keyword arguments of its call, a tuple and a
-            dict; `None` for Keras's own way.
-        operation: The same for operations of `keras.ops`.
+        answer: The function; `None` for Keras's own way.
     """
-    _install(1, (_answered, _answered_operation))
-    token = _ANSWERS.set((layer, operation))
+    with _LOCK:
+        _ANSWERING[0] += 1
+        keras.Operation.symbolic_call = _answered
+    token = _ANSWER.set(answer)
     try:
         yield
     finally:
-        _ANSWERS.reset(token)
-        _install(-1, _CALLS)
+        _ANSWER.reset(token)
+        with _LOCK:
+            _ANSWERING[0] -= 1
+            if not _ANSWERING[0]:
+                keras.Operation.symbolic_call = _symbolic_call
 
 
 def run_graph(model, inputs, call):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tfcomp import keras_private
+from tfcomp.surgery.channels.answering import answering
 from tfcomp.surgery.channels.tensors import dye, dyes_of, flat, spread
 from tfcomp.surgery.channels.trace import _Tracer
 
@@ -110,7 +110,7 @@ def run(name, make, shape, axis):
     if axis is not None:
         arriving = tracer.dyes.new(x.shape[axis])
         dye(symbol, [spread(arriving, axis, x.ndim)])
-    with keras_private.answering(tracer.layer, tracer.operation):
+    with answering(tracer.layer, tracer.operation):
         (output,) = flat(layer(symbol))
     dyes = tracer.dyes.finish()
     assert not dyes.opaque and not dyes.asked

@@ -12,6 +12,7 @@ from tfcomp import keras_private, targets
 from tfcomp.surgery import again, places, state
 from tfcomp.surgery.channels import configs
 from tfcomp.surgery.channels.adapt import adapted
+from tfcomp.surgery.channels.answering import answering
 from tfcomp.surgery.channels.tensors import along, dyes_of, flat, is_symbolic
 from tfcomp.surgery.channels.trace import arguments_of, inputs_of
 
@@ -194,13 +195,13 @@ class Builder:
         known = {id(part) for part in places.holders(layer)}
 
         def call(part, args, kwargs):
-            with keras_private.answering():
+            with answering():
                 if id(part) not in known:
                     return part(*args, **kwargs)
                 return self.place(part, *args, **kwargs)
 
         try:
-            with keras_private.answering(call):
+            with answering(call):
                 outputs = layer.call(*given[0], **given[1])
             new = keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=layer.name)
         except Inexpressible:
@@ -271,11 +272,11 @@ def _calls_made(layer, args, kwargs):
         name = id(part) if isinstance(part, keras.layers.Layer) else type(part).__name__
         told = {key: value for key, value in kwargs.items() if key != "training"}
         made.append((name, *(str(x) for x in flat((args, told)) if not is_symbolic(x))))
-        with keras_private.answering():
+        with answering():
             return part.compute_output_spec(*args, **kwargs)
 
     try:
-        with keras_private.answering(call, call):
+        with answering(call, call):
             layer.call(*args, **kwargs)
     except Exception as error:
         made.append(type(error).__name__)

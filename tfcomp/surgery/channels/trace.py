@@ -8,6 +8,7 @@ from tfcomp import keras_private, targets
 from tfcomp.model.choice import why_not_plain
 from tfcomp.surgery import places
 from tfcomp.surgery.channels import layers, operations
+from tfcomp.surgery.channels.answering import answering
 from tfcomp.surgery.channels.ask import ask
 from tfcomp.surgery.channels.dyes import DyedVariable, Dyes
 from tfcomp.surgery.channels.tensors import dye, dyes_of, flat, give_up, is_symbolic
@@ -54,14 +55,14 @@ class _Tracer:
         kwargs = dict(kwargs)
         x = args[0] if args else kwargs.pop("sequences", kwargs.pop("inputs", None))
         if kwargs.get("reverse"):
-            with keras_private.answering():
+            with answering():
                 output = layer.compute_output_spec(x, reverse=True)
             layers.reverse_embedding(self.dyes, layer, x, output)
             return output
         if isinstance(layer, keras_layers.EinsumDense):
             output = keras.KerasTensor(layers.einsum_dense_shape(layer, x), layer.compute_dtype)
         else:
-            with keras_private.answering():
+            with answering():
                 output = layer.compute_output_spec(x)
         if isinstance(layer, (*layers.RECURRENT, *layers.CONV_LSTM)):
             state = kwargs.get("initial_state", args[1] if len(args) > 1 else None)
@@ -127,7 +128,7 @@ class _Tracer:
         return output
 
     def _spec(self, layer, args, kwargs):
-        with keras_private.answering():
+        with answering():
             return layer.compute_output_spec(*args, **kwargs)
 
     def _ask(self, thing, args, kwargs, output):
@@ -138,7 +139,7 @@ class _Tracer:
             given = keras.tree.map_structure(value, (tuple(args), dict(kwargs)))
             return thing.call(*given[0], **given[1])
 
-        with keras_private.answering():
+        with answering():
             try:
                 return ask(self.dyes, function, flat((args, kwargs)), flat(output))
             except Exception:
@@ -248,7 +249,7 @@ def trace(model, free=None):
 
 def _traced(model, specs, free):
     tracer = _Tracer()
-    with keras_private.answering(tracer.layer, tracer.operation):
+    with answering(tracer.layer, tracer.operation):
         outputs = model.call(*symbols(specs, free))
     for output in flat(outputs):
         for array in dyes_of(output) if is_symbolic(output) else ():
