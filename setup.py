@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 setup(
     name="tfcomp",
     version="0.1.0",
-    description="Small and fast neural networks for Keras 3: prune, quantize, export small",
+    description="Small neural networks for Keras 3: prune, quantize, export small",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

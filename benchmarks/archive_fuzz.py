@@ -22,6 +22,7 @@ import traceback
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from record import write
 
 from tfcomp import ArchiveError
 from tfcomp.storage.archive import container
@@ -122,6 +123,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", default="archive_fuzz.json")
     arguments = parser.parse_args()
     bodies = list(archives())
     rng = np.random.default_rng(arguments.seed)
@@ -152,6 +154,8 @@ def main():
     for name, count in sorted(found.items()):
         print(f"{name:40} {count:>8,}")
     print(f"{arguments.cases:,} cases, slowest {slowest:.2f} s, {wrong} not as they should be")
+    results = {"cases": arguments.cases, "slowest": slowest, "wrong": wrong, "outcomes": found}
+    write(arguments.json, results)
     return int(wrong > 0)
 
 

@@ -26,6 +26,7 @@ import zlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from record import write
 
 NETWORKS = {
     "lenet-300-100": [(784, 300), (300, 100), (100, 10)],
@@ -207,7 +208,7 @@ def measure(name, sparsity, bits, nncodec_python):
     }
     if nncodec_python:
         other = nncodec(nncodec_python, kernels)
-        row["nncodec"] = other["bytes"] + biases
+        row["nncodec ratio"] = (other["bytes"] + biases) / records
         row["nncodec exact"] = other["same"]
         row["nncodec encode ns"] = other["encode"] / weights * 1e9
         row["nncodec decode ns"] = other["decode"] / weights * 1e9
@@ -215,7 +216,7 @@ def measure(name, sparsity, bits, nncodec_python):
 
 
 def show(row):
-    entropy, weights = row["entropy"], row["archive"] - row["header"]
+    entropy = row["entropy"]
     text = (
         f"{row['network']:13} {row['weights']:>10,} {row['sparsity']:.0%} {row['bits']} bit: "
         f"archive {row['archive']:>9,} = {row['archive'] / entropy:.4f} x entropy {entropy:>9,}, "
@@ -224,9 +225,9 @@ def show(row):
         f"{row['huffman'] / row['archive']:.3f} x; encode {row['encode ns']:.1f} ns, decode "
         f"{row['decode ns']:.1f} ns, memory {row['memory']:.2f} x"
     )
-    if "nncodec" in row:
+    if "nncodec ratio" in row:
         text += (
-            f"; nncodec {row['nncodec'] / weights:.3f} x the weights, encode "
+            f"; nncodec {row['nncodec ratio']:.3f} x the weights, encode "
             f"{row['nncodec encode ns']:.0f} ns, decode {row['nncodec decode ns']:.0f} ns"
             + ("" if row["nncodec exact"] else ", NOT EXACT")
         )
@@ -281,8 +282,7 @@ def main():
             if name in arguments.networks:
                 rows.append(measure(name, sparsity, bits, arguments.nncodec_python))
                 show(rows[-1])
-    with open(arguments.json, "w") as file:
-        json.dump(rows, file, indent=2)
+    write(arguments.json, rows)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from record import write
 
 import tfcomp
 
@@ -66,6 +67,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
+    parser.add_argument("--json", default="hashed_layers.json")
     options = parser.parse_args()
     keras.utils.set_random_seed(1)
     rng = np.random.default_rng(0)
@@ -87,8 +89,11 @@ def main():
     for _ in range(options.rounds):
         for key, call in work.items():
             times[key].append(timed(call))
+    medians = {}
     for (name, what), found in times.items():
-        print(f"{name:14} {what:14} {statistics.median(found):8.2f} ms")
+        medians.setdefault(name, {})[what] = statistics.median(found)
+        print(f"{name:14} {what:14} {medians[name][what]:8.2f} ms")
+    write(options.json, medians)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from functools import partial
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-from lenets import BATCH, adam, compiled, error, load, steps, write
+from lenets import BATCH, adam, compiled, error, load, steps
+from record import write
 
 from tfcomp.layers import HashedDense
 
@@ -68,7 +69,7 @@ def main():
     parser.add_argument("--json", default="hashed_mnist.json")
     given = parser.parse_args()
     train, validation, test = load(given.data)
-    results = {"seeds": given.seeds, "keras": keras.__version__, "rows": []}
+    results = {"seeds": given.seeds, "rows": []}
 
     def row(name, make, paper=None):
         runs, begin = [], time.perf_counter()

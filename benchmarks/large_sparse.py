@@ -15,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import lenets
 import numpy as np
+from record import write
 
 import tfcomp
 
@@ -100,7 +101,7 @@ def main():
             f"small dense, width {narrow(kept)}, {parameters:,} parameters, error {small:.2f} %",
             flush=True,
         )
-    lenets.write(arguments.json, {"seeds": arguments.seeds, "rows": rows})
+    write(arguments.json, {"seeds": arguments.seeds, "rows": rows})
 
 
 if __name__ == "__main__":

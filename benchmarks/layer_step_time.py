@@ -17,11 +17,12 @@ threshold of ternary weight networks in both, and with tfcomp its scale, too.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
+
+from record import write
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -202,10 +203,7 @@ def main():
                     f"float {found['float_ms']:.2f} ms, ratio {found['ratio']:.3f} "
                     f"({min(found['ratios']):.3f} to {max(found['ratios']):.3f})"
                 )
-    report["versions"] = {name: side.versions for name, side in sides.items()}
-    report["machine"] = {"processor": platform.processor(), "cores": os.cpu_count()}
-    with open(arguments.json, "w") as file:
-        json.dump(report, file, indent=2)
+    write(arguments.json, report, **{name: side.versions for name, side in sides.items()})
     if "larq" in sides:
         sides["larq"].close()
 

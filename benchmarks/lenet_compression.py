@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from lenets import NETS, Bench, adam, arguments, dense, load, scheduled, write
-from tfcomp.exporters.folder import size as folder_size
+from lenets import NETS, Bench, adam, arguments, dense, load, scheduled
+from record import write
 
 import tfcomp
 from tfcomp.callbacks import GradualPruning, SoftWeightSharing, WeightSharing
@@ -69,7 +69,8 @@ def shipped_bytes(model):
         sizes = {"file bytes": file.stat().st_size}
         if keras.backend.backend() == "tensorflow":
             tfcomp.export(model, folder, verbose=False)
-            sizes["folder bytes"] = folder_size(folder)
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            sizes["folder bytes"] = sum(path.stat().st_size for path in files)
     return sizes
 
 
@@ -101,7 +102,7 @@ def row(bench, model, method, paper, begin):
 def main():
     given = arguments(__file__, __doc__, METHODS)
     data = load(given.data)
-    results = {"seed": given.seed, "keras": keras.__version__}
+    results = {"seed": given.seed}
     for name in given.nets:
         begin = time.perf_counter()
         bench = Bench(NETS[name], data, given.seed)

@@ -13,7 +13,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from lenets import NETS, Bench, adam, arguments, load, scheduled, surgery, write
+from lenets import NETS, Bench, adam, arguments, load, scheduled, surgery
+from record import write
 
 import tfcomp
 from tfcomp.callbacks import GradualPruning, MagnitudePruning, SensitivityPruning
@@ -80,7 +81,7 @@ METHODS = ("none", "magnitude", "gradual", "sensitivity", "surgery")
 def main():
     given = arguments(__file__, __doc__, METHODS)
     data = load(given.data)
-    results = {"seed": given.seed, "keras": keras.__version__}
+    results = {"seed": given.seed}
     for name in given.nets:
         settings, begin = NETS[name], time.perf_counter()
         bench = Bench(settings, data, given.seed)

@@ -4,10 +4,7 @@ Settings were chosen on the last 5,000 images of the training set.
 """
 
 import argparse
-import json
-import os
 import pathlib
-import tempfile
 
 import keras
 import numpy as np
@@ -249,11 +246,3 @@ def arguments(script, description, methods):
     parser.add_argument("--methods", nargs="+", default=list(methods), choices=methods)
     parser.add_argument("--json", default=f"{pathlib.Path(script).stem}.json")
     return parser.parse_args()
-
-
-def write(path, results):
-    """Writes results to a file, whole or not at all."""
-    written = pathlib.Path(path)
-    with tempfile.NamedTemporaryFile("w", dir=written.parent, delete=False) as file:
-        json.dump(results, file, indent=2)
-    os.replace(file.name, written)

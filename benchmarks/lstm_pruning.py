@@ -8,16 +8,15 @@ LSTM of 192 units, softmax. "cut" is what pruning does by itself; the learning r
 """
 
 import argparse
-import json
 import os
 import pathlib
-import platform
 import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from record import write
 
 import tfcomp
 
@@ -128,9 +127,8 @@ def main():
             pruning = tfcomp.callbacks.GradualPruning(slowly, per_gate=per_gate)
             fit(model, data["train"], arguments.epochs, pruning)
             report(f"{name}, retrained")
-    results = {"seed": arguments.seed, "python": platform.python_version(), "rows": rows}
-    with open(arguments.json, "w") as file:
-        json.dump(results, file, indent=2)
+    results = {"seed": arguments.seed, "parameters": model.count_params(), "rows": rows}
+    write(arguments.json, results)
 
 
 if __name__ == "__main__":

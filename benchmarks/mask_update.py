@@ -7,7 +7,6 @@ the mask, scores, chooses exactly the scheduled number, and writes both back.
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -16,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from record import write
 
 import tfcomp
 
@@ -59,8 +59,8 @@ def main():
         )
     ratio = statistics.median(u / p for u, p in zip(updates, partitions))
     print(f"median ratio {ratio:.2f}")
-    with open(arguments.json, "w") as file:
-        json.dump({"partition": partitions, "update": updates, "ratio": ratio}, file, indent=2)
+    found = {"partition": partitions, "update": updates, "ratio": ratio}
+    write(arguments.json, {"weights": weights.size, **found})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-from lenets import NETS, Bench, Task, adam, load, write
+from lenets import NETS, Bench, Task, adam, load
+from record import write
 
 import tfcomp
 from tfcomp import layers as tf_layers
@@ -211,7 +212,7 @@ def main():
     parser.add_argument("--json", default="mnist_quantization.json")
     given = parser.parse_args()
     data = load(given.data)
-    results = {"seeds": given.seeds, "epochs": given.epochs, "keras": keras.__version__}
+    results = {"seeds": given.seeds, "epochs": given.epochs}
     for net in given.nets:
         print(f"{net}, seeds {given.seeds}", flush=True)
         tasks = [begun(net, data, seed, given.epochs) for seed in given.seeds]

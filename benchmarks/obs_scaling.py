@@ -16,6 +16,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from record import write
+
 
 def one(width, method):
     import keras
@@ -67,8 +69,7 @@ def main():
             f"{row['bytes'] / 2**20:6.0f} MiB  layer {row['layer bytes'] / 2**20:5.1f} MiB",
             flush=True,
         )
-    with open(arguments.json, "w") as file:
-        json.dump(rows, file, indent=2)
+    write(arguments.json, rows)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ With `--all` the other callbacks follow, each over the same Keras model without 
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import time
 import warnings
@@ -27,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
+from record import write
 
 import tfcomp
 
@@ -175,10 +174,8 @@ def main():
         title = f"{make.__name__}, batch {batch}, other callbacks"
         results[title] = measure(make, batch, arguments.rounds, arguments.steps, others)
         report(title, results[title])
-    results["versions"] = {"keras": keras.__version__, "tensorflow": tf.__version__}
-    results["machine"] = {"processor": platform.processor(), "cores": os.cpu_count()}
-    with open(arguments.json, "w") as file:
-        json.dump(results, file, indent=2)
+    libraries = {"tf_keras": tf_keras.__version__, "tfmot": tfmot.__version__}
+    write(arguments.json, results, **libraries)
 
 
 if __name__ == "__main__":

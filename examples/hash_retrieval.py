@@ -10,6 +10,7 @@ average precision (MAP), by Hamming distance for codes and by inner product for 
 
 import argparse
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -41,6 +42,7 @@ def main():
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 16, 32, 48])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", help="file to write the results to")
     options = parser.parse_args()
 
     images, classes = load_digits(return_X_y=True)
@@ -51,6 +53,7 @@ def main():
     relevant = wanted[:, None] == y
 
     print(f"{'bits':>5} {'MAP of codes':>13} {'MAP of floats':>14} {'bytes':>6} {'of floats':>10}")
+    rows = []
     for bits in options.bits:
         keras.utils.set_random_seed(options.seed)
         continuation = tfcomp.callbacks.HashContinuation(gamma=0.1)
@@ -64,6 +67,13 @@ def main():
         by_float = mean_average_precision(-floats[0] @ floats[1].T, relevant)
         sizes = packed[1][0].nbytes, floats[1][0].nbytes
         print(f"{bits:5} {by_code:13.4f} {by_float:14.4f} {sizes[0]:6} {sizes[1]:10}")
+        maps = {"MAP of codes": float(by_code), "MAP of floats": float(by_float)}
+        rows.append({"bits": bits, **maps, "bytes": sizes[0], "bytes of floats": sizes[1]})
+    if options.json:
+        sys.path.append(os.path.join(os.path.dirname(__file__), "..", "benchmarks"))
+        from record import write
+
+        write(options.json, {"seed": options.seed, "epochs": options.epochs, "rows": rows})
 
 
 if __name__ == "__main__":

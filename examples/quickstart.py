@@ -191,15 +191,21 @@ def main(arguments):
     print(f"The loaded model's predictions {'agree' if agree else 'DISAGREE'} with Keras's.")
     if arguments.json:
         results = {
-            "data": arguments.data or "scikit-learn digits",
+            "data": "MNIST" if arguments.data else "scikit-learn digits",
             "seed": arguments.seed,
             "epochs": epochs,
             "accuracy": [float_accuracy, pruned_accuracy, final_accuracy],
             "sparsity": report.sparsity,
+            "weights": report.weights,
             "bytes": [sizes[plain], sizes[compact]],
+            "load seconds": [served[plain]["load"], served[compact]["load"]],
+            "call seconds": [served[plain]["call"], served[compact]["call"]],
             "agree": agree,
         }
-        pathlib.Path(arguments.json).write_text(json.dumps(results, indent=2))
+        sys.path.append(os.path.join(os.path.dirname(__file__), "..", "benchmarks"))
+        from record import write
+
+        write(arguments.json, results)
     return 0 if agree else 1
 
 

@@ -209,6 +209,64 @@ def test_what_a_layer_quantizes_itself_is_left_out_unless_named():
     assert paths(model, "hashed/hashed_kernel") == ["hashed/hashed_kernel"]
 
 
+@pytest.mark.parametrize(
+    ("layer", "rule", "why"),
+    [
+        (
+            layers.BinaryDense(3, name="own"),
+            None,
+            "all of its 1 kernel-like weights are left out for one reason, its layer quantizes it:"
+            "\n  own/kernel: its layer quantizes it.",
+        ),
+        (
+            keras.layers.Dense(3, name="own", trainable=False),
+            None,
+            "all of its 1 kernel-like weights are left out for one reason, it is frozen:",
+        ),
+        (
+            keras.layers.BatchNormalization(),
+            None,
+            "it has no kernel-like weight, which is one of floating numbers and two axes or more "
+            "that is no bias, scale or statistic. Its weights are called gamma, beta, moving_mean,",
+        ),
+        (layers.HashedDense(3), None, "Its weights are called hashed_kernel, bias."),
+        (keras.layers.Dense(3), {...: None}, "it leaves out each of its 1."),
+    ],
+)
+def test_an_error_says_why_nothing_is_covered(layer, rule, why):
+    model = keras.Sequential([keras.Input((4,)), layer], name="m")
+    with pytest.raises(ValueError) as error:
+        targets.find(model, rule)
+    assert f"{rule!r} covers no weight of model 'm': " in str(error.value)
+    assert why in str(error.value)
+
+
+def test_of_different_reasons_each_is_told():
+    stack = [keras.layers.Dense(3, trainable=False), layers.TernaryDense(3)]
+    model = keras.Sequential([keras.Input((4,)), *stack])
+    message = (
+        r"all of its 2 kernel-like weights are left out:\n  .*: it is frozen\n  .*quantizes it\."
+    )
+    with pytest.raises(ValueError, match=message):
+        targets.find(model)
+
+
+def test_the_default_set_can_be_what_layers_quantize():
+    stack = [keras.layers.Dense(3, name="plain"), layers.TernaryDense(3, name="a")]
+    stack += [layers.BinaryDense(3, name="b", trainable=False)]
+    model = keras.Sequential([keras.Input((4,)), *stack])
+
+    def covered(rule):
+        return [target.path for target in targets.find(model, rule, quantized=True)]
+
+    assert covered(None) == ["a/kernel", "b/kernel"]
+    assert covered({"a": None}) == ["b/kernel"]
+    assert covered("plain") == ["plain/kernel"]
+    plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="none of its layers quantizes a kernel"):
+        targets.find(plain, quantized=True)
+
+
 def test_frozen_weights_are_left_out_unless_named():
     model = functional()
     model.get_layer("nest").trainable = False

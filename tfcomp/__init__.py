@@ -1,4 +1,4 @@
-"""Small and fast neural networks for Keras 3."""
+"""Small neural networks for Keras 3."""
 
 # First: these two hold what methods are built on, and name what methods make of it.
 from tfcomp import quantizers  # isort: split
@@ -25,7 +25,7 @@ from tfcomp.methods.product_quantization.product_quantize import product_quantiz
 from tfcomp.model.result import Result
 from tfcomp.post_training.quantize import quantize
 from tfcomp.post_training.quantize_activations import quantize_activations
-from tfcomp.report import summary
+from tfcomp.report import benchmark, summary
 from tfcomp.storage.archive import ArchiveError, load, save
 from tfcomp.surgery import swap_layers
 
@@ -34,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchiveError",
     "Result",
+    "benchmark",
     "callbacks",
     "deep_compression",
     "export",

@@ -1,6 +1,7 @@
-"""The command line: `python -m tfcomp pack|unpack|inspect`."""
+"""The command line: `python -m tfcomp pack|unpack|inspect|benchmark`."""
 
 import argparse
+import json
 import os
 import sys
 
@@ -36,6 +37,20 @@ def _inspect(arguments):
     console.print(Inspection(arguments.archive, arguments.max_bytes).table())
 
 
+def _benchmark(arguments):
+    from tfcomp.report.benchmark import benchmark
+
+    result = benchmark(
+        arguments.models,
+        batch_size=arguments.batch_size,
+        rounds=arguments.rounds,
+        threads=arguments.threads,
+    )
+    if arguments.json:
+        with replaced_file(arguments.json) as file:
+            file.write(json.dumps(result.to_dict(), indent=1).encode())
+
+
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m tfcomp")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -58,6 +73,13 @@ def _parser():
         command.add_argument(
             "--max-bytes", type=int, default=MAX_BYTES, help="refuse weights that take more memory"
         )
+    timed = commands.add_parser("benchmark", help="latencies of models, side by side")
+    timed.add_argument("models", nargs="+", help="SavedModels, .keras, .tfc, .tflite, .onnx, .xml")
+    timed.add_argument("--batch-size", type=int, default=1, help="samples in a batch")
+    timed.add_argument("--rounds", type=int, default=30, help="how often each is timed")
+    timed.add_argument("--threads", type=int, help="threads of each engine")
+    timed.add_argument("--json", help="file to write the figures to")
+    timed.set_defaults(run=_benchmark)
     return parser
 
 
@@ -73,7 +95,7 @@ def main(arguments=None):
     arguments = _parser().parse_args(arguments)
     try:
         arguments.run(arguments)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0

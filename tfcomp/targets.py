@@ -136,6 +136,10 @@ def _why_not_default(site):
     return None if site.variable.trainable else "it is frozen"
 
 
+def _is_default(site):
+    return not _why_not_default(site)
+
+
 def _named(rule, site):
     if site.path == rule or site.path.startswith(rule + "/"):
         return True
@@ -248,7 +252,7 @@ def check_built(model, argument="model", weights=True):
         )
 
 
-def find(model, targets=None, argument="targets"):
+def find(model, targets=None, argument="targets", quantized=False):
     """Lists the variables of a built model that `targets` covers.
 
     Args:
@@ -271,6 +275,8 @@ def find(model, targets=None, argument="targets"):
             A name, path, pattern or type covers kernel-like weights, frozen ones included; the
             full path of a variable covers that variable whatever it is.
         argument: Name of the argument, for error messages.
+        quantized: Whether the default set is, instead, that of the kernel-like weights which their
+            layers quantize in their forward pass, frozen ones included.
 
     Returns:
         A list of `Target`, in the order of `model.variables`.
@@ -299,14 +305,36 @@ def find(model, targets=None, argument="targets"):
         for site in variable_sites(model)
         if is_kernel(site.variable) or site.path in named or id(site.variable) in variables
     ]
-    found = _covered(sites, targets, lambda site: not _why_not_default(site), argument)
+    is_default = _quantized_in_forward if quantized else _is_default
+    found = _covered(sites, targets, is_default, argument)
     if not found:
-        reasons = "".join(f"\n  {path}: {reason}" for path, reason in not_default(model))
+        left = {site.path for site in sites if is_default(site)}
         raise ValueError(
             f"Invalid value for argument `{argument}`. {targets!r} covers no weight of model "
-            f"{model.name!r}.{reasons and ' It leaves out' + reasons}"
+            f"{model.name!r}: {_why_nothing(model, left, quantized)}."
         )
     return found
+
+
+def _why_nothing(model, excluded, quantized):
+    """Why a choice covers no weight, given the paths that it leaves out itself."""
+    if excluded:
+        return f"it leaves out each of its {len(excluded)}"
+    if quantized:
+        return "none of its layers quantizes a kernel in its forward pass"
+    left = not_default(model)
+    if left:
+        reasons = {reason for _, reason in left}
+        shown = "".join(f"\n  {path}: {reason}" for path, reason in left[:20])
+        more = f"\n  ... and {len(left) - 20} more" if len(left) > 20 else ""
+        common = f" for one reason, {reasons.pop()}" if len(reasons) == 1 else ""
+        return f"all of its {len(left)} kernel-like weights are left out{common}:{shown}{more}"
+    names = list(dict.fromkeys(variable.name for variable in model.weights))
+    kinds = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
+    return (
+        "it has no kernel-like weight, which is one of floating numbers and two axes or more that "
+        f"is no bias, scale or statistic. Its weights are called {kinds}"
+    )
 
 
 def find_layers(model, targets, suits, argument="targets"):

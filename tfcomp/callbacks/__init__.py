@@ -1,7 +1,8 @@
-"""Callbacks for `model.fit`: each keeps chosen weights compressed while the model trains."""
+"""Callbacks for `model.fit`: they compress chosen weights while the model trains, or watch them."""
 
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.once_compressed import OnceCompressed
+from tfcomp.methods.binary.flip_ratio import FlipRatio
 from tfcomp.methods.binary_relax import BinaryRelax
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
 from tfcomp.methods.dynamic_network_surgery import DynamicNetworkSurgery
@@ -17,6 +18,7 @@ from tfcomp.methods.soft_weight_sharing.soft_weight_sharing import SoftWeightSha
 __all__ = [
     "BinaryRelax",
     "DynamicNetworkSurgery",
+    "FlipRatio",
     "GradualPruning",
     "HashContinuation",
     "IncrementalQuantization",

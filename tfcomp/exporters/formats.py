@@ -17,13 +17,13 @@ def export(model, path, format="tf_saved_model", verbose=1, input_signature=None
     """Exports the forward pass of a model, its weights in the smallest form that is still exact.
 
     With `format="tf_saved_model"` every weight is stored once, in whichever form is smallest for
-    the values it has (`tfcomp.storage`), and decoded once, on loading, by TensorFlow's own ops.
-    The folder needs nothing but TensorFlow: no Keras, no tfcomp, no custom op. It is loaded by
-    `tf.saved_model.load` and by everything that serves SavedModels, runs as fast as the one that
-    `model.export` writes, and has the same endpoint `serve` and the same signatures. Training
-    methods need not be named: pruned, clustered and quantized weights are recognized by their
-    values. Weights that a layer quantizes in its forward pass are stored quantized. Optimizer
-    state is not exported, and a weight of -0.0 becomes 0.0.
+    the values it has (`tfcomp.storage`), and decoded once, on loading, by TensorFlow's own ops. The
+    folder needs nothing but TensorFlow: no Keras, no tfcomp, no custom op. It is loaded by
+    `tf.saved_model.load` and by everything that serves SavedModels, and has the endpoint `serve`
+    and the signatures of the one that `model.export` writes. Training methods need not be named:
+    pruned, clustered and quantized weights are recognized by their values. Weights that a layer
+    quantizes in its forward pass are stored quantized. Optimizer state is not exported, and a
+    weight of -0.0 becomes 0.0.
 
     The other formats are those of `keras.Model.export`, called with the final weights.
 

@@ -113,12 +113,12 @@ class Surgery(Latent):
 class DynamicNetworkSurgery(ProjectionCallback):
     """Prunes weights while `fit` runs, and splices back those that turn out to matter.
 
-    Every weight keeps a hidden full-precision value that goes on training, also while it is
-    pruned. A weight is pruned when its hidden magnitude falls below `a`, comes back when it
-    reaches `b`, and stays as it is in between: `a = (1 - slack) * t` and `b = (1 + slack) * t` with
-    `t = max(mean + c * std, 0)` over the non-zero magnitudes of its tensor when `fit` begins.
-    Decisions are taken in a step with probability `(1 + gamma * iteration) ** -power`. `logs` gets
-    `sparsity` and `sparsity/<path>`.
+    Every weight keeps a hidden value, of the variable's precision, that goes on training, also
+    while it is pruned. A weight is pruned when its hidden magnitude falls below `a`, comes back
+    when it reaches `b`, and stays as it is in between: `a = (1 - slack) * t` and
+    `b = (1 + slack) * t` with `t = max(mean + c * std, 0)` over the non-zero magnitudes of its
+    tensor when `fit` begins. Decisions are taken in a step with probability
+    `(1 + gamma * iteration) ** -power`. `logs` gets `sparsity` and `sparsity/<path>`.
 
     Start from a trained model. The paper prunes convolutions and dense layers one after the
     other: either two runs with their own `targets`, or overrides of `begin_step` and `end_step`.

@@ -26,10 +26,10 @@ class GradualPruning(ProjectionCallback):
     """Zeroes the weights of smallest magnitude, more and more of them while `fit` runs.
 
     At every point of the schedule the mask of a weight is chosen anew: exactly the scheduled
-    fraction is zero, and what was pruned once stays so. Between the points masked weights are held
-    at zero, after every optimizer update. `logs` gets `sparsity` and `sparsity/<path>` of each
-    target at the end of an epoch; a callback that reads them, such as `TensorBoard`, comes after
-    this one in the list.
+    fraction, of its weights or blocks, is zero, and what was pruned once stays so. Between the
+    points masked weights are held at zero, after every optimizer update. `logs` gets `sparsity` and
+    `sparsity/<path>` of each target at the end of an epoch; a callback that reads them, such as
+    `TensorBoard`, comes after this one in the list.
 
     Args:
         schedule: `tfcomp.schedules.PolynomialDecay`, `ConstantSparsity`, `StepPortions`, or any
@@ -39,7 +39,8 @@ class GradualPruning(ProjectionCallback):
             sparsities. Each keeps at least one weight.
         block_size: `None`, or `(rows, columns)`: blocks of a kernel, seen as the matrix of its
             inputs by its outputs, are pruned together. `None` for either stands for all of them:
-            `(None, 1)` prunes whole filters or neurons, whatever the layer.
+            `(None, 1)` prunes all that leads to one output: filters, neurons, rows of embeddings,
+            and in recurrent layers single gates of a unit. Biases stay.
         block_pooling: `"mean"` or `"max"` of the magnitudes in a block.
         m_by_n: `None`, or `(m, n)`: `m` zeros in every `n` consecutive weights along the inputs;
             `(2, 4)` is what sparse tensor cores take. The schedule must end at `m / n`.

@@ -57,12 +57,13 @@ class Quantized(Latent):
 
 
 class QuantizedTraining(ProjectionCallback):
-    """Keeps weights quantized while `fit` runs, and trains latent ones of full precision behind.
+    """Keeps weights quantized while `fit` runs, and trains latent ones behind.
 
     The model computes with `quantizer(latent)` in every step; the gradient at these values moves
-    the latent weights (straight through). Unlike the quantized layers it needs no other layers, so
-    LSTM, attention, and subclassed models train to binary, ternary or k-bit weights as they are.
-    `logs` gets `quantized` and `quantized/<path>`, which is 1.
+    the latent weights (straight through), which have the precision of the variable. Unlike the
+    quantized layers it needs no other layers, so LSTM, attention, and subclassed models train to
+    binary, ternary or k-bit weights as they are. `logs` gets `quantized` and `quantized/<path>`,
+    which is 1.
 
     Latent weights of a quantizer with a `clip_value`, such as `"binary"`, are clipped to it.
     When `fit` ends the weights are quantized to the last bit, and a later `fit` keeps them so.

@@ -52,7 +52,8 @@ def choose(model, targets, prepare=lambda target: target, options=(), find=targe
                 refused.append(left[-1])
     if refused or not chosen:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in refused or left)
-        raise invalid("targets", targets, f"what this can be done to ({reasons or 'not nothing'})")
+        reasons = reasons or f"model {model.name!r} has no layer of such a kind"
+        raise invalid("targets", targets, f"what this can be done to ({reasons})")
     if find is targets_lib.find and (targets is None or isinstance(targets, dict)):
         covered = {target.path for target in found}
         excluded = [LeftOut(*pair) for pair in targets_lib.not_default(model)]

@@ -77,7 +77,7 @@ class Blocks:
 
     Args:
         block_size: `(rows, columns)`; blocks at the edges may be smaller. `None` for either stands
-            for all of them, so that `(None, 1)` are whole filters.
+            for all of them, so that `(None, 1)` is all that leads to one output.
         pooling: `"mean"` or `"max"` of the scores in a block.
 
     Raises:

@@ -14,6 +14,7 @@ from tfcomp.quantizers.base import (
     register,
     serialize,
     weights_as_stored,
+    with_gradient,
 )
 from tfcomp.quantizers.fixed_point import DynamicFixedPoint, FixedPoint, Int8
 from tfcomp.quantizers.least_squares_integer import LeastSquaresInteger
@@ -36,4 +37,5 @@ __all__ = [
     "register",
     "serialize",
     "weights_as_stored",
+    "with_gradient",
 ]

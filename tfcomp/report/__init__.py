@@ -1,5 +1,6 @@
-"""Reports: what a model weighs and costs."""
+"""Reports: what a model weighs and costs, and how fast it is."""
 
+from tfcomp.report.benchmark import Benchmark, Latency, benchmark
 from tfcomp.report.summary import LayerSummary, Summary, summary
 
-__all__ = ["LayerSummary", "Summary", "summary"]
+__all__ = ["Benchmark", "Latency", "LayerSummary", "Summary", "benchmark", "summary"]

@@ -7,7 +7,7 @@ import numpy as np
 from rich.table import Table
 
 from tfcomp import targets
-from tfcomp.console import show
+from tfcomp.console import READABLE, paths, show
 from tfcomp.model import macs
 from tfcomp.model.calls import layer_calls
 from tfcomp.model.final_weights import FinalWeights
@@ -136,9 +136,11 @@ class Summary:
         ]
         for header, justify, footer in columns:
             table.add_column(header, footer, justify=justify)
-        for row in self.layers:
+        cells = paths([row.path for row in self.layers])
+        table.columns[0].min_width = READABLE
+        for row, path in zip(self.layers, cells):
             table.add_row(
-                row.path,
+                path,
                 row.type,
                 f"{row.weights:,}",
                 f"{row.bits_per_weight:.2f}" if row.weights else "",

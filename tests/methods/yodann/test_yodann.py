@@ -166,8 +166,8 @@ def test_gradient_is_that_of_the_smooth_convolution():
     found = gradient(layer, x)
     plain = keras.layers.Conv2D(3, 3)
     plain.build(x.shape)
-    scale, bias = map(numpy, layer.quantized_scale_and_bias())
-    plain.set_weights([numpy(layer.quantized_kernel()) * scale, bias])
+    scale, bias = numpy(layer.quantized_scale), numpy(layer.quantized_bias)
+    plain.set_weights([numpy(layer.quantized_kernel) * scale, bias])
     np.testing.assert_allclose(found, gradient(plain, x), rtol=1e-4, atol=1e-5)
     # All outputs saturate, and inputs beyond their range do not matter either.
     layer.scale.assign(np.full(3, 3.9))

@@ -8,6 +8,7 @@ import keras
 from tfcomp.layers.base.arguments import NamedArguments
 from tfcomp.layers.base.in_call import ReadInCall, apply_as_stored, in_call, training_in_call
 from tfcomp.layers.base.padding import pad_widths
+from tfcomp.layers.base.quantized_weight import QuantizedWeight
 from tfcomp.layers.base.random_source import RandomSource
 from tfcomp.quantizers.base import Quantizer, are_weights_as_stored, get, serialize
 from tfcomp.validation import check_number
@@ -41,8 +42,9 @@ class QuantizedMixin(NamedArguments):
     """Quantizes the weights and inputs of the Keras layer it is mixed into.
 
     Subclasses name their weights in `quantized_weights`, a dict from attribute to the name of the
-    argument, read each through `ReadInCall(_quantized)`, and say in `output_axes` along which axes
-    a kernel's output channels lie.
+    argument, read each through `ReadInCall(_quantized)`, show it from outside as
+    `QuantizedWeight(name)`, and say in `output_axes` along which axes a kernel's output channels
+    lie.
     """
 
     quantized_weights = {}
@@ -116,6 +118,11 @@ class QuantizedMixin(NamedArguments):
         pairs = [(getattr(self, name), self.quantizer_of(name)) for name in self.quantized_weights]
         return [(variable, quantizer) for variable, quantizer in pairs if quantizer is not None]
 
+    def quantized_weight(self, name):
+        """The weight called `name` as inference uses it, LoRA's part included."""
+        with in_call(self):
+            return keras.ops.convert_to_tensor(getattr(self, name))
+
     def drawing(self, name, quantizer, training):
         """The quantizer, which was given as `name`, with what it draws from in training."""
         source = getattr(self, _source_name(name), None) if training else None
@@ -144,6 +151,7 @@ class KernelMixin(QuantizedMixin):
     quantized_weights = {"kernel": "kernel_quantizer"}
     output_axes = {"kernel": (-1,)}
     kernel = ReadInCall(_quantized)
+    quantized_kernel = QuantizedWeight("kernel")
 
     def __init__(self, *args, kernel_quantizer=None, input_quantizer=None, **kwargs):
         super().__init__(
@@ -221,6 +229,7 @@ class DepthwiseMixin(QuantizedMixin):
     quantized_weights = {"kernel": "depthwise_quantizer"}
     output_axes = {"kernel": (-2, -1)}
     kernel = ReadInCall(_quantized)
+    quantized_kernel = QuantizedWeight("kernel")
 
     def __init__(self, *args, depthwise_quantizer=None, input_quantizer=None, **kwargs):
         super().__init__(
@@ -241,6 +250,8 @@ class SeparableMixin(QuantizedMixin):
     output_axes = {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
     depthwise_kernel = ReadInCall(_quantized)
     pointwise_kernel = ReadInCall(_quantized)
+    quantized_depthwise_kernel = QuantizedWeight("depthwise_kernel")
+    quantized_pointwise_kernel = QuantizedWeight("pointwise_kernel")
 
     def __init__(
         self,

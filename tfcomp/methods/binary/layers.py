@@ -80,8 +80,8 @@ class _BinaryConvMixin(ConvInputScale, _BinaryKernelMixin):
 class BinaryDense(DenseInputScale, _BinaryKernelMixin, quantized.QuantizedDense):
     """`keras.layers.Dense` with binary weights and inputs.
 
-    Latent weights are clipped to [-1, 1]. The first layer of a network takes real inputs:
-    `input_quantizer=None`. Put batch normalization before the next binary layer.
+    Latent weights are clipped to [-1, 1] after every update. The first layer of a network takes
+    real inputs: `input_quantizer=None`. Put batch normalization before the next binary layer.
 
     Args:
         kernel_quantizer: `"binary"`, or a quantizer with its own arguments, such as
@@ -113,9 +113,9 @@ class BinaryDense(DenseInputScale, _BinaryKernelMixin, quantized.QuantizedDense)
 class BinaryConv2D(_BinaryConvMixin, quantized.QuantizedConv2D):
     """`keras.layers.Conv2D` with binary weights and inputs.
 
-    Latent weights are clipped to [-1, 1]. The first layer of a network takes real inputs:
-    `input_quantizer=None`. Put batch normalization before the next binary layer, and pooling before
-    that.
+    Latent weights are clipped to [-1, 1] after every update. The first layer of a network takes
+    real inputs: `input_quantizer=None`. Put batch normalization before the next binary layer, and
+    pooling before that.
 
     Args:
         kernel_quantizer: `"binary"`, or a quantizer with its own arguments, such as

@@ -10,6 +10,7 @@ from keras import ops
 
 from tfcomp.layers.base.arguments import NamedArguments
 from tfcomp.layers.base.in_call import apply_as_stored
+from tfcomp.layers.base.quantized_weight import QuantizedWeight
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.fixed_point_factorization.quantizer import RoundedTernary
 from tfcomp.model.macs import positions
@@ -33,6 +34,9 @@ class Factorized(NamedArguments, keras.layers.Layer):
     `λ_Y = balance * sqrt(2 / (rank + outputs))`, clipped to ±1.5 λ, and `scale` is
     `d / (λ_X λ_Y)`.
     """
+
+    quantized_input_factor = QuantizedWeight("input_factor")
+    quantized_output_factor = QuantizedWeight("output_factor")
 
     def __init__(
         self,
@@ -124,10 +128,11 @@ class Factorized(NamedArguments, keras.layers.Layer):
     @property
     def kernel(self):
         """The kernel as one tensor, in the shape it would have in the Keras layer."""
-        x, y = (self._factor(name) for name in self.quantizers)
+        x, y = (self.quantized_weight(name) for name in self.quantizers)
         return ops.matmul(x * self.scale, y)
 
-    def _factor(self, name):
+    def quantized_weight(self, name):
+        """The factor called `name` as inference uses it."""
         factor = getattr(self, name)
         if are_weights_as_stored():
             return ops.convert_to_tensor(factor)
@@ -200,8 +205,8 @@ class FactorizedDense(Factorized):
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs):
-        outputs = ops.matmul(inputs, self._factor("input_factor")) * self.scale
-        outputs = ops.matmul(outputs, self._factor("output_factor"))
+        outputs = ops.matmul(inputs, self.quantized_weight("input_factor")) * self.scale
+        outputs = ops.matmul(outputs, self.quantized_weight("output_factor"))
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
@@ -265,14 +270,14 @@ class _FactorizedConv(Factorized):
             inputs, padding = ops.pad(inputs, widths), "valid"
         outputs = ops.conv(
             inputs,
-            self._factor("input_factor"),
+            self.quantized_weight("input_factor"),
             self.strides,
             padding,
             self.data_format,
             self.dilation_rate,
         )
         outputs = outputs * self._along_channels(self.scale)
-        pointwise = self._factor("output_factor")
+        pointwise = self.quantized_weight("output_factor")
         pointwise = ops.reshape(pointwise, (*[1] * len(self.kernel_size), *pointwise.shape))
         outputs = ops.conv(outputs, pointwise, 1, "valid", self.data_format)
         if self.bias is not None:

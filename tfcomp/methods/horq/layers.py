@@ -141,7 +141,8 @@ class HORQDense(_HORQMixin, quantized.QuantizedDense):
 
     In every column x, the features of a sample, `R0 = x`, `βi = mean |R(i-1)|`,
     `Hi = sign(R(i-1))` and `Ri = R(i-1) - βi Hi`; the gradient is that of
-    `tfcomp.quantizers.ResidualBinary`. Latent weights are clipped to [-1, 1].
+    `tfcomp.quantizers.ResidualBinary`. Latent weights are clipped to [-1, 1]
+    after every update.
 
     Args:
         order: How many signs an input becomes, 2 in the paper.
@@ -183,7 +184,8 @@ class HORQConv2D(_HORQConvMixin, quantized.QuantizedConv2D):
 
     In every column x, a patch, all that one output is made of, `R0 = x`, `βi = mean |R(i-1)|`,
     `Hi = sign(R(i-1))` and `Ri = R(i-1) - βi Hi`; the gradient is that of
-    `tfcomp.quantizers.ResidualBinary`. Latent weights are clipped to [-1, 1].
+    `tfcomp.quantizers.ResidualBinary`. Latent weights are clipped to [-1, 1]
+    after every update.
 
     The patches are laid out in memory to be quantized one by one.
 

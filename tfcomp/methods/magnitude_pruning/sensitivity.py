@@ -125,7 +125,7 @@ class Sensitivity(Result):
         """Returns a `rich.table.Table`, one row for each weight."""
         columns = list(dict.fromkeys(round(row.sparsity, 2) for row in self.rows))
         table = Table(title=self.title, title_justify="left")
-        table.add_column("Pruned")
+        table.add_column("Pruned", overflow="fold")
         for sparsity in columns:
             table.add_column(f"{sparsity:.0%}", justify="right")
         for name in dict.fromkeys(row.path for row in self.rows):

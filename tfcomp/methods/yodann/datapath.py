@@ -146,8 +146,9 @@ def emulate(layer, inputs):
     """
     path = layer.data_path
     inputs = _integers(layer.input_quantizer(np.asarray(inputs, np.float32)), path.activations)
-    scale, bias = (_integers(v, path.weights) for v in layer.quantized_scale_and_bias())
-    kernel = keras.ops.convert_to_numpy(layer.quantized_kernel()).astype(np.int64)
+    scale = _integers(layer.quantized_scale, path.weights)
+    bias = _integers(layer.quantized_bias, path.weights)
+    kernel = keras.ops.convert_to_numpy(layer.quantized_kernel).astype(np.int64)
     first = layer.data_format == "channels_first"
     inputs = np.moveaxis(inputs, 1, -1) if first else inputs
     if layer.padding == "same":

@@ -11,6 +11,7 @@ import ml_dtypes
 from keras import ops
 
 from tfcomp.keras_private import without_autocast
+from tfcomp.layers.base.quantized_weight import QuantizedWeight
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.binary.quantizer import Binary
 from tfcomp.methods.yodann import datapath as yodann
@@ -40,7 +41,7 @@ class YodaConv2D(keras.layers.Layer):
     single precision. The gradient is that of the sums without rounding, and zero where one has
     saturated; it reaches latent kernels in [-1, 1], and latent α and β. Where the inputs of a batch
     are too small for any sum to saturate on the way, a tile is one convolution; elsewhere its
-    channels are added one by one, which takes several times as long.
+    channels are added one by one, by a convolution for each.
 
     Args:
         filters: As in `keras.layers.Conv2D`.
@@ -82,6 +83,10 @@ class YodaConv2D(keras.layers.Layer):
     >>> outputs.shape, bool((outputs * 512 % 1 == 0).all())
     ((1, 6, 6, 16), True)
     """
+
+    quantized_kernel = QuantizedWeight("kernel")
+    quantized_scale = QuantizedWeight("scale")
+    quantized_bias = QuantizedWeight("bias")
 
     def __init__(
         self,
@@ -175,21 +180,15 @@ class YodaConv2D(keras.layers.Layer):
         number = positions(call.output, self.filters) * math.prod(self.kernel.shape)
         return [(self.kernel, number)]
 
-    def _quantized(self, variable, quantizer):
+    def quantized_weight(self, name):
+        """The weight called `name` as it is on the chip; zeros for a bias that is not there."""
+        variable = getattr(self, name)
+        if variable is None:
+            return ops.zeros((self.filters,))
         with without_autocast():
             value = ops.cast(ops.convert_to_tensor(variable), "float32")
+        quantizer = self.kernel_quantizer if name == "kernel" else self.scale_quantizer
         return value if are_weights_as_stored() else quantizer(value)
-
-    def quantized_kernel(self):
-        """The kernel as it is multiplied: ±1."""
-        return self._quantized(self.kernel, self.kernel_quantizer)
-
-    def quantized_scale_and_bias(self):
-        """α and β as they are on the chip."""
-        scale = self._quantized(self.scale, self.scale_quantizer)
-        if self.bias is None:
-            return scale, ops.zeros_like(scale)
-        return scale, self._quantized(self.bias, self.scale_quantizer)
 
     def call(self, inputs):
         step = self.data_path.activations.step
@@ -197,7 +196,7 @@ class YodaConv2D(keras.layers.Layer):
         inputs = self.input_quantizer(ops.cast(inputs, "float32")) / step
         if self.data_format == "channels_first":
             inputs = ops.transpose(inputs, (0, 2, 3, 1))
-        outputs = self._scaled(*self._sums(inputs, self.quantized_kernel())) * step
+        outputs = self._scaled(*self._sums(inputs, self.quantized_kernel)) * step
         if self.data_format == "channels_first":
             outputs = ops.transpose(outputs, (0, 3, 1, 2))
         outputs = ops.cast(outputs, self.compute_dtype)
@@ -243,7 +242,8 @@ class YodaConv2D(keras.layers.Layer):
     def _scaled(self, sums, whole):
         """`α * sum + β` as activations."""
         path, smooth_sums = self.data_path, straight_through(sums, whole, self.data_path.sums)
-        scale, bias = (part / path.weights.step for part in self.quantized_scale_and_bias())
+        scale = self.quantized_scale / path.weights.step
+        bias = self.quantized_bias / path.weights.step
         # The product is one of sixteen bits by eleven, and more than single precision holds.
         product = _integer(sums) * _integer(scale) + _integer(bias) * 2**path.sums.fraction_bits
         product = ops.clip(product, path.products.least, path.products.most)

@@ -1,0 +1,431 @@
+"""Writes the figures of README and docs from what benchmarks measured.
+
+    python benchmarks/tables.py [--check]
+
+A page has its figures between two comments, each on a line of its own:
+
+    <!-- figures: NAME -->
+    <!-- end of figures -->
+
+What stands between is made here, by the function of that NAME, from files in `benchmarks/results/`
+and from nothing else. `--check` writes nothing and fails if a page is not as it would be written.
+"""
+
+# ruff: noqa: RUF001
+
+import argparse
+import json
+import pathlib
+import re
+import statistics
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = pathlib.Path(__file__).parent / "results"
+BLOCK = re.compile(
+    r"^(<!-- figures: ([\w-]+) -->\n)(.*?)^(<!-- end of figures -->)$", re.DOTALL | re.MULTILINE
+)
+FIGURES = {}
+
+
+def figures(function):
+    """Registers a function that makes the text of a block, under its name with dashes."""
+    FIGURES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def results(name):
+    """What a benchmark measured, by the name of its file."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"]
+
+
+def table(headings, rows, right=True):
+    """A table in Markdown; all columns but the first are numbers, or the `left` ones of a string.
+
+    Args:
+        headings: List of strings.
+        rows: List of lists of strings.
+        right: Whether numbers stand at the right, or a string of `l` and `r` for the columns.
+    """
+    kinds = right if isinstance(right, str) else "l" + "r" * (len(headings) - 1)
+    rule = "|".join({"l": "---", "r": "---:"}[kind] for kind in kinds)
+    lines = ["| " + " | ".join(row) + " |" for row in [headings, *rows]]
+    lines = [re.sub(r"  +\|", " |", line.replace("|  |", "| |")) for line in lines]
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]]) + "\n"
+
+
+@figures
+def quickstart():
+    found = results("quickstart")
+    floats, plain, compact = 4 * found["weights"], *found["bytes"]
+    trained, pruned, final = (f"{100 * accuracy:.2f} %" for accuracy in found["accuracy"])
+    zeros = f"{100 * found['sparsity']:.0f} %"
+    shown = table(
+        ["", "test accuracy", "sparsity", "bytes on disk"],
+        [
+            ["trained, Keras's `model.export`", trained, "0 %", f"{plain:,}"],
+            ["pruned", pruned, zeros, ""],
+            ["pruned and 5-bit, `tfcomp.export`", final, zeros, f"{compact:,}"],
+        ],
+    )
+    same = "predicts what the Keras model predicts" if found["agree"] else "DOES NOT AGREE"
+    return (
+        f"{shown}\nThe folder is {floats / compact:.1f} times smaller than the float32 weights "
+        f"({floats:,} bytes) and {plain / compact:.1f} times smaller\nthan Keras's, which holds "
+        f"each weight twice. The loaded model {same}.\n"
+    )
+
+
+@figures
+def overhead():
+    found = results("training_overhead")
+    rows = []
+    for title, name in (
+        ("mlp, batch 128", "MLP"),
+        ("mlp, batch 512", "MLP"),
+        ("convnet, batch 128", "convolutional network"),
+    ):
+        size, ratios = found[title]["parameters"] / 1e6, found[title]["ratios"]
+        ours, theirs = ratios["tfcomp / keras"], ratios["tfmot / tf_keras"]
+        batch = title.split()[-1]
+        rows.append([f"{name}, {size:.1f} M parameters", batch, f"{ours:.3f}", f"{theirs:.3f}"])
+    return table(["model", "batch", "tfcomp over Keras", "tfmot over tf_keras"], rows)
+
+
+@figures
+def overhead_of_others():
+    found = results("training_overhead")
+    titles = [f"{title}, other callbacks" for title in ("mlp, batch 512", "convnet, batch 128")]
+    ratios = [found[title]["ratios"] for title in titles]
+    rows = [
+        [f"`{name.split()[0]}`", *(f"{each[name]:.3f}" for each in ratios)]
+        for name in sorted(ratios[0], key=lambda name: max(each[name] for each in ratios))
+    ]
+    heads = ["callback", "MLP, batch 512", "convolutional network, batch 128"]
+    return table(heads, rows)
+
+
+@figures
+def mask_update():
+    found = results("mask_update")
+    times = found["update"]
+    return (
+        "An update of the mask takes about as long as one `numpy.partition` of the weights: "
+        "`python benchmarks/mask_update.py`, a\n"
+        f"kernel of {found['weights'] / 1e6:.0f} million weights, prunes it further in updates of "
+        f"{min(times):.1f} to {max(times):.1f} s,\n{found['ratio']:.2f} times the partition beside "
+        "each in the median.\n"
+    )
+
+
+@figures
+def obs_scaling():
+    rows = [
+        [
+            f"{row['width']} x {row['width']}",
+            row["method"],
+            f"{row['seconds']:.1f}",
+            f"{row['bytes'] / 2**20:.0f} MiB",
+        ]
+        for row in results("obs_scaling")
+    ]
+    return table(["inputs x outputs", "method", "seconds", "memory"], rows, "llrr")
+
+
+def _pruned(net, papers):
+    rows = {row["method"]: row for row in results("lenet_pruning")[net]}
+    shown = [["float", f"{rows['float']['test error']:.2f}", "", ""]]
+    for method, name in (("magnitude", "magnitude"), ("prune_obs", "`prune_obs`")):
+        at_once = [row for key, row in rows.items() if re.match(rf"{method}, \d", key)]
+        sparsities = " / ".join(re.findall(r"\d+", row["method"])[0] for row in at_once)
+        errors = " / ".join(f"{row['test error']:.2f}" for row in at_once)
+        ratios = f"{at_once[0]['ratio']:.1f} to {at_once[-1]['ratio']:.1f}"
+        shown.append([f"{name}, {sparsities} %, not retrained", errors, ratios, ""])
+    for method in rows:
+        if method.isidentifier() and method != "float":
+            row = rows[method]
+            numbers = [f"{row['test error']:.2f}", f"{row['ratio']:.1f}"]
+            shown.append([f"`{method}`", *numbers, papers.get(method, "")])
+    return shown
+
+
+@figures
+def pruned_lenet300():
+    papers = {"MagnitudePruning": "1.59 at 12", "DynamicNetworkSurgery": "1.99 at 56"}
+    heads = ["LeNet-300-100", "error", "ratio", "paper"]
+    return table(heads, _pruned("lenet300", papers), "lrrl")
+
+
+@figures
+def pruned_lenet5():
+    papers = {"MagnitudePruning": "0.77 at 12", "DynamicNetworkSurgery": "0.91 at 108"}
+    heads = ["LeNet-5 (Caffe's)", "error", "ratio", "paper"]
+    return table(heads, _pruned("lenet5", papers), "lrrl")
+
+
+@figures
+def large_sparse():
+    found = results("large_sparse")
+    whole, *rows = found["rows"]
+    shown = []
+    for row in rows:
+        sparse, dense = row["large sparse"], row["small dense"]
+        sparsity = f"{100 * row['sparsity']:.1f}".removesuffix(".0")
+        beside = f"{dense['error']:.2f} ({dense['width']})"
+        numbers = [f"{sparse['parameters']:,}", f"{sparse['error']:.2f}", beside]
+        shown.append([f"{sparsity} %", *numbers])
+    heads = ["sparsity", "parameters left", "large sparse", "small dense (width)"]
+    seeds = found["seeds"]
+    return (
+        f"Test error in per cent, mean of seeds {seeds[0]} to {seeds[-1]}; the whole network, "
+        f"{whole['parameters']:,} parameters, has {whole['error']:.2f}.\n\n"
+        + table(heads, shown, "rrrr")
+    )
+
+
+@figures
+def lstm_pruning():
+    found = results("lstm_pruning")
+    test = {row["name"].split(" parameters")[0]: row["test"] for row in found["rows"]}
+    dense = next(error for name, error in test.items() if name.startswith("dense, "))
+    shown = []
+    for sparsity in ("50%", "80%", "90%"):
+        cells = [
+            f"{test[f'{sparsity}, {how}, {when}']:.2f}"
+            for how in ("whole matrices", "per gate")
+            for when in ("cut", "retrained")
+        ]
+        shown.append([sparsity.replace("%", " %"), *cells])
+    heads = ["sparsity", "whole matrices: cut", "retrained", "per gate: cut", "retrained"]
+    return (
+        f"Perplexity on the test files of a model of {found['parameters']:,} parameters; before "
+        f"pruning it has {dense:.2f},\nand {test['dense, trained on']:.2f} when it is trained on "
+        "for as long as the pruned ones are retrained.\n\n" + table(heads, shown, "rrrrr")
+    )
+
+
+def _error(found, net, method):
+    return f"{statistics.mean(run['test error'] for run in found[net][method]):.2f}"
+
+
+@figures
+def quantized_weights():
+    found = results("mnist_quantization_lenet300") | results("mnist_quantization_lenet5")
+    # In a run of its own.
+    beside = results("mnist_quantization_lenet300_ttq")
+    base = _error(beside, "lenet300", "float")
+    names = {
+        "float": "float",
+        "INQ, 5 bits": "`IncrementalQuantization`, 5 bits",
+        "INQ, 4 bits": "4 bits",
+        "INQ, 3 bits": "3 bits",
+        "INQ, 3 bits, clip=2": "3 bits, `clip=2`",
+        "INQ, 2 bits": "2 bits",
+        "INQ, 2 bits, clip=1.5": "2 bits, `clip=1.5`",
+        "TWN": "`QuantizedTraining(Ternary())` (TWN; its paper's LeNet-5: 0.65)",
+        "TTQ": f"`TrainedTernary*`, threshold 0.15 (float of LeNet-300-100 in this run: {base})",
+        "FGQ, N=4, 8-bit inputs, not trained": "`FineGrainedTernary(4)`, 8-bit inputs, not trained",
+        "BinaryRelax, ternary": "`BinaryRelax`, ternary",
+        "BinaryRelax, binary": "`BinaryRelax`, binary with scales",
+        "BWN (binary weights, scaled)": "`QuantizedTraining`, binary with scales",
+        "DoReFa weights, 3 bits": "`QuantizedTraining(DoReFa(3))`",
+        "FFN, rank 1.0": "`factorize(rank=1.0)`",
+    }
+    rows = []
+    for method, name in names.items():
+        first = beside if method == "TTQ" else found
+        errors = [_error(first, "lenet300", method), _error(found, "lenet5", method)]
+        rows.append([name, *errors])
+    return table(["weights", "LeNet-300-100", "LeNet-5"], rows)
+
+
+@figures
+def quantized_inputs():
+    found = results("mnist_quantization_lenet5")
+    names = {
+        "float, normalized": ("float", ""),
+        "BNN": ("BNN", ""),
+        "XNOR-Net": ("XNOR-Net", "1.20 (measured by HORQ's authors)"),
+        "HORQ, order 2": ("HORQ, order 2", "0.99"),
+        "DoReFa 1-2-32": ("DoReFa, weights 1, inputs 2, gradients 32 bits", ""),
+        "DoReFa 1-4-6": ("DoReFa, 1, 4, 6", ""),
+        "DoReFa 8-8-8": ("DoReFa, 8, 8, 8", ""),
+    }
+    rows = [
+        [name, _error(found, "lenet5_bn", method), paper] for method, (name, paper) in names.items()
+    ]
+    return table(["", "error", "paper"], rows, "lrl")
+
+
+@figures
+def binary_perceptron():
+    found = results("mnist_quantization_mlp")
+    binary, plain = _error(found, "mlp", "BNN"), _error(found, "mlp", "float")
+    return (
+        "BNN's own network, three layers of 4,096 in which all weights and all inputs but the "
+        "image are binary, after 12 epochs\nwithout dropout (`KERAS_BACKEND=jax python "
+        "benchmarks/mnist_quantization.py --data mnist.npz --nets mlp --seeds 1`): "
+        f"{binary} %; the same\nin float: {plain} %. The paper has 0.96 %, with dropout and far "
+        "more epochs.\n"
+    )
+
+
+@figures
+def hashed_layers():
+    found = results("hashed_layers")
+    plain, hashed = found["Dense"], found["HashedDense"]
+    return (
+        "`python benchmarks/hashed_layers.py --rounds 3` times training and inference beside the "
+        "plain layers: with 2 cores, TensorFlow,\nand a layer of 1024 x 1024 hashed to an eighth, "
+        f"a batch of 128 takes {hashed['predict']:.2f} ms to predict "
+        f"(dense: {plain['predict']:.2f}), "
+        f"{hashed['exported']:.2f} ms in the exported\nmodel "
+        f"({plain['exported']:.2f}), and {hashed['training step']:.0f} ms to train "
+        f"({plain['training step']:.0f}): the gradient sums a million numbers into buckets.\n"
+    )
+
+
+@figures
+def hashed_mnist():
+    rows = {row["name"]: row for row in results("hashed_mnist")["rows"]}
+    whole = rows["dense"]
+    shown = [["whole", f"{whole['parameters']:,}", "", f"{whole['test error']:.2f}", ""]]
+    for share in ("1/8", "1/64"):
+        pair = [rows[f"{share} hashed"], rows[f"{share} dense of that size"]]
+        errors = [f"{row['test error']:.2f}" for row in pair]
+        paper = ", ".join(str(row["paper"]) for row in pair)
+        shown.append([share, f"{pair[0]['parameters']:,}", *errors, paper])
+    heads = ["kernels", "parameters", "hashed", "dense of that size", "paper: hashed, dense"]
+    return table(heads, shown, "lrrrl")
+
+
+@figures
+def layer_step_time():
+    found = results("layer_step_time")
+
+    def ratios(setup):
+        ours, theirs = (found[setup][name]["cpu"]["ratio"] for name in ("tfcomp", "larq"))
+        return f"{ours:.3f} (Larq: {theirs:.3f})"
+
+    return (
+        "A training step with quantized layers over one with float layers, processor time, medians "
+        "of 11 rounds in turn\n(`python benchmarks/layer_step_time.py --larq-python PATH --rounds "
+        "11`; Larq with Keras 2 in an environment of its own):\n"
+        f"two binary 3x3 convolutions of 64 channels {ratios('binary convolution')}, two ternary "
+        f"dense layers of 1024 units {ratios('ternary dense')}.\n"
+    )
+
+
+@figures
+def hash_retrieval():
+    rows = [
+        [str(row["bits"]), f"{row['MAP of codes']:.4f}", f"{row['MAP of floats']:.4f}"]
+        for row in results("hash_retrieval")["rows"]
+    ]
+    return table(["bits", "MAP of codes", "MAP of float embeddings of this length"], rows, "rrr")
+
+
+@figures
+def archive_fuzz():
+    found = results("archive_fuzz")
+    lines = [f"    {name:38}{count:>11,}" for name, count in found["outcomes"].items()]
+    lines.append(
+        f"    {found['cases']:,} cases, slowest {found['slowest']:.2f} s, "
+        f"{found['wrong']} not as they should be"
+    )
+    return "\n".join(lines) + "\n"
+
+
+@figures
+def archive_size():
+    rows = []
+    for row in results("archive_size"):
+        archive = row["archive"]
+        rows.append(
+            [
+                row["network"],
+                f"{row['weights']:,}",
+                f"{row['sparsity']:.0%}, {row['bits']}",
+                f"{row['entropy']:,}",
+                f"{archive:,}",
+                f"{row['header']:,}",
+                f"{archive - 1.02 * row['entropy']:+,.0f}",
+                f"{row['gzip -9'] / archive:.2f} ×",
+                f"{row['huffman'] / archive:.3f} ×",
+                f"{row['nncodec ratio']:.3f} ×" if "nncodec ratio" in row else "",
+                f"{row['encode ns']:.1f}, {row['decode ns']:.1f}",
+                f"{row['nncodec encode ns']:.0f}, {row['nncodec decode ns']:.0f}"
+                if "nncodec ratio" in row
+                else "",
+                f"{row['memory']:.2f} ×",
+            ]
+        )
+    heads = ["network", "weights", "zeros, bits", "entropy", "archive", "header"]
+    heads += ["above 1.02 × entropy", "`gzip -9`", "Huffman", "NNCodec", "encode, decode ns"]
+    return table([*heads, "NNCodec's", "memory"], rows, "lrl" + "r" * 10)
+
+
+@figures
+def archive_scaling():
+    rows = [
+        [
+            f"{row['weights']:,}",
+            f"{row['archive']:,}",
+            f"{row['encode ns']:.1f}",
+            f"{row['decode ns']:.1f}",
+            f"{row['memory']:.2f} ×",
+        ]
+        for row in results("archive_size_scaling")
+    ]
+    return table(["weights", "archive", "encode ns", "decode ns", "memory"], rows, "rrrrr")
+
+
+@figures
+def deep_compression():
+    names = {"float": "float", "careful": "careful", "shared": "as small as can be"}
+    papers = {
+        ("lenet300", "careful"): "Deep Compression: 1.58 %, 40 ×",
+        ("lenet300", "shared"): "soft weight-sharing: 1.94 %, 64 ×",
+        ("lenet5", "careful"): "Deep Compression: 0.74 %, 39 ×",
+        ("lenet5", "shared"): "soft weight-sharing: 0.97 %, 162 ×",
+    }
+    rows = []
+    for net, title in (("lenet300", "LeNet-300-100"), ("lenet5", "LeNet-5")):
+        for row in results(f"lenet_compression_{net}")[net]:
+            method, size = row["method"], row["file bytes"]
+            if method in names:
+                name = f"{title}, float" if method == "float" else names[method]
+                numbers = [f"{row['test error']:.2f} %", f"{row['weights']:,}", f"{size:,}"]
+                ratio = f"{row['float bytes'] / size:.1f} ×"
+                rows.append([name, *numbers, ratio, papers.get((net, method), "")])
+    heads = ["", "test error", "weights left", "bytes", "over float32", "paper"]
+    return table(heads, rows, "lrrrrl")
+
+
+def pages():
+    """List of the pages that may have figures."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def rendered(text):
+    """The text of a page with its figures as the results have them."""
+    return BLOCK.sub(lambda block: f"{block[1]}\n{FIGURES[block[2]]()}\n{block[4]}", text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
+    arguments = parser.parse_args()
+    stale = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        if rendered(text) != text:
+            stale.append(page.name)
+            if not arguments.check:
+                page.write_text(rendered(text), encoding="utf-8")
+    print(f"{'Stale' if arguments.check else 'Written'}: {', '.join(stale) or 'nothing'}")
+    return int(arguments.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
