@@ -27,8 +27,8 @@ SHARING = {
     "lenet5": {"bits": {"conv1": 5, "conv2": 5, **dense(4, 4)}, "rate": 5e-4, "epochs": 6},
 }
 SOFT = {
-    "lenet300": {"rate": 5e-4, "epochs": 40},
-    "lenet5": {"rate": 5e-4, "epochs": 30},
+    "lenet300": {"rate": 5e-4, "batch": 256, "epochs": 30, "tuned": (2.5e-4, 3), "prior": {}},
+    "lenet5": {"rate": 5e-4, "batch": 256, "epochs": 20, "tuned": (2.5e-4, 3), "prior": {}},
 }
 PAPERS = {
     "lenet300": {"careful": "(paper: 1.58 %, 40x)", "soft": "(paper: 1.94 %, 64x)"},
@@ -47,9 +47,13 @@ def shared(bench, net, pruning="scheduled"):
 
 
 def soft(bench, net):
-    own = SOFT[net]
-    model = bench.compiled(bench.start(), adam, own["rate"], own["epochs"])
-    bench.fit(model, own["epochs"], SoftWeightSharing(samples=len(bench.train[0])))
+    """The mixture trained along with the weights; then the values that are shared."""
+    own, model = SOFT[net], bench.start()
+    batch = own["batch"]
+    sharing = SoftWeightSharing(samples=len(bench.train[0]), **own["prior"])
+    for rate, epochs, *callbacks in ((own["rate"], own["epochs"], sharing), own["tuned"]):
+        bench.compiled(model, adam, rate, epochs, batch)
+        bench.fit(model, epochs, *callbacks, batch=batch)
     return model
 
 

@@ -196,7 +196,7 @@ class SoftWeightSharing(ProjectionCallback):
         zero_precision_prior=(5000.0, 2.0),
         precision_prior=(250.0, 0.1),
         mean_rate=1e-4,
-        variance_rate=1e-4,
+        variance_rate=3e-3,
         mixing_rate=3e-3,
         merge=1e-10,
         scope="global",
