@@ -106,6 +106,65 @@ def overhead_of_others():
 
 
 @figures
+def embedding_sharing():
+    rows = [
+        [name, f"{row['milliseconds']['plain']:.1f}", f"{row['milliseconds']['shared']:.1f}"]
+        + [f"{row['ratio']:.2f}"]
+        for name, row in results("embedding_sharing").items()
+    ]
+    return table(["optimizer", "plain, ms", "shared, ms", "ratio"], rows)
+
+
+@figures
+def kill_resume():
+    found = results("kill_resume")["callbacks"]
+    kills, resumed, same = (
+        sum(row[key] for row in found.values()) for key in ("kills", "resumed", "identical")
+    )
+    return (
+        f"`python benchmarks/kill_resume.py` kills runs of {len(found)} callbacks with `kill -9` "
+        f"at random steps: {kills} kills,\n{same} of {resumed} resumed runs bit-identical to the "
+        "unbroken ones.\n"
+    )
+
+
+@figures
+def zoo_methods():
+    found = results("zoo_methods")
+    checks = [check for check in next(iter(found.values())) if check != "parameters"]
+    rows = []
+    for check in checks:
+        cells = [row[check]["result"] for row in found.values() if check in row]
+        fine = sum(cell.startswith("ok") for cell in cells)
+        refused = sum(cell.startswith("refused") for cell in cells)
+        rows.append([f"`{check}`", *map(str, (fine, refused, len(cells) - fine - refused))])
+    return table([f"{len(found)} networks", "as they should", "refused by name", "wrong"], rows)
+
+
+@figures
+def zoo_files():
+    rows = []
+    for name, row in results("zoo_files").items():
+        macs, export, archive = row["macs"], row["export"], row["archive"]
+        pairs = [(export[key], export[f"keras_{key}"]) for key in ("seconds", "load_seconds")]
+        sizes = [each["bytes"] / 1e6 for each in (archive, export)]
+        rows.append(
+            [
+                name,
+                f"{macs['macs'] / 1e6:,.0f}",
+                f"{macs['published']:,}" if macs["published"] else "",
+                f"{macs['seconds']:.1f}",
+                *(f"{ours:.1f} / {theirs:.1f}" for ours, theirs in pairs),
+                f"{sizes[1]:,.2f} / {export['keras_bytes'] / 1e6:,.2f}",
+                f"{sizes[0]:,.2f}",
+                f"{archive['seconds']:.1f}",
+            ]
+        )
+    heads = ["network", "M MACs", "published", "`summary`, s", "export, s", "load, s"]
+    return table([*heads, "export, MB", "archive, MB", "archive, s"], rows)
+
+
+@figures
 def mask_update():
     found = results("mask_update")
     times = found["update"]

@@ -16,8 +16,6 @@ import record  # noqa: E402
 import tables  # noqa: E402
 
 RESULTS = sorted(tables.RESULTS.glob("*.json"))
-# What measures and writes no file: it is watched, and fails by itself.
-WITHOUT_FILE = ("kill_resume.py",)
 # Numbers that no benchmark measures: what was asked for, versions, and what papers say.
 SAID = {
     "README.md": [
@@ -132,7 +130,8 @@ def test_results_say_how_they_were_measured(path):
         assert f'"{option}"' in source, f"{script} has no {option}"
     # Printed figures of before the file was kept say so; others name what ran.
     assert found.get("recorded") or found["versions"]["keras"]
-    assert path.stat().st_size < 20_000
+    # The largest has seven checks for each of forty networks.
+    assert path.stat().st_size < 64_000
 
 
 def test_a_record_is_written_whole_and_names_no_folder(tmp_path, monkeypatch):
@@ -152,10 +151,7 @@ def test_a_record_is_written_whole_and_names_no_folder(tmp_path, monkeypatch):
 def test_benchmarks_write_in_one_way():
     for path in sorted(BENCHMARKS.glob("*.py")):
         source = path.read_text(encoding="utf-8")
-        if "ArgumentParser" not in source or path.name in (*WITHOUT_FILE, "tables.py", "lenets.py"):
-            continue
-        if path.stem.startswith("zoo"):
-            # Its table is its own: one row for each network.
+        if "ArgumentParser" not in source or path.name in ("tables.py", "lenets.py"):
             continue
         assert "from record import write" in source, f"{path.name} writes no results"
         assert "json.dump(" not in source, f"{path.name} writes JSON of its own"

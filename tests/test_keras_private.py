@@ -453,6 +453,55 @@ def owner_of():
     assert keras_private.owner_of(tf.constant(1.0)) is None
 
 
+def unsaved_variable():
+    import tensorflow as tf
+
+    root = tf.Module()
+    root.weight, root.state = (
+        keras_private.unsaved_variable("w", [300], tf.float32),
+        tf.Variable(2.0),
+    )
+
+    @tf.function(input_signature=[])
+    def read():
+        return tf.reduce_sum(root.weight) + root.state
+
+    root.read = read
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(root, folder)
+        names = [name for name, _ in tf.train.list_variables(f"{folder}/variables/variables")]
+        assert [name for name in names if "VALUE" in name] == ["state/.ATTRIBUTES/VARIABLE_VALUE"]
+        loaded = tf.saved_model.load(folder)
+        assert isinstance(loaded.weight, tf.Variable) and loaded.weight.shape == [300]
+        loaded.weight.assign(tf.ones([300]))
+        assert loaded.read() == 302
+
+
+def write_fingerprint():
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(tf.Module(), folder)
+        path = pathlib.Path(folder) / "fingerprint.pb"
+        before = path.read_bytes()
+        path.unlink()
+        keras_private.write_fingerprint(folder)
+        assert len(path.read_bytes()) > len(before) // 2
+
+
+def retraced():
+    import tensorflow as tf
+
+    calls = []
+    function = tf.function(calls.append, input_signature=[tf.TensorSpec([])], jit_compile=True)
+    for _ in range(2):
+        function(1.0)
+    other = keras_private.retraced(function)
+    other(1.0)
+    assert len(calls) == 2 and other.input_signature == function.input_signature
+    assert other.function_spec.jit_compile
+
+
 ALL = [
     name
     for name, thing in vars(keras_private).items()
@@ -466,6 +515,7 @@ ALL = [
 @pytest.mark.parametrize("name", ALL)
 def test_private_name(name):
     needs_tensorflow = ("tensor_spec", "is_op_determinism_enabled", "owner_of")
+    needs_tensorflow += ("unsaved_variable", "write_fingerprint", "retraced")
     if name in needs_tensorflow and keras.backend.backend() != "tensorflow":
         pytest.skip("needs the TensorFlow backend")
     assert name in globals(), f"`keras_private.{name}` is not tried: write a function for it here"

@@ -14,7 +14,16 @@ from test_documentation import MARKDOWN, text_of
 import tfcomp
 
 PACKAGE = pathlib.Path(tfcomp.__file__).parent
-FACES = ["", "callbacks", "hardware", "layers", "losses", "optimizers", "projections"]
+FACES = [
+    "",
+    "applications",
+    "callbacks",
+    "hardware",
+    "layers",
+    "losses",
+    "optimizers",
+    "projections",
+]
 FACES += ["quantizers", "retrieval", "schedules", "targets"]
 # What `targets=None` stands for, and the like: a term within a list is indented further.
 ARGUMENT = r"^ {4}([*\w]+(?:, [*\w]+)*):"
@@ -97,7 +106,7 @@ def test_quantized_layers_are_twelve():
 
 def test_calls_take_what_the_table_says():
     rows = re.findall(r"^\| `(\w+)\(model, (.*)\)` \| (.*) \|$", text_of("docs/index.md"), re.M)
-    assert len(rows) == 7
+    assert len(rows) == 8
     for name, arguments, _ in rows:
         taken = list(inspect.signature(getattr(tfcomp, name)).parameters)
         assert taken[: len(arguments.split(", ")) + 1] == ["model", *arguments.split(", ")]

@@ -6,6 +6,7 @@ from tfcomp import quantizers  # isort: split
 from tfcomp import layers  # isort: split
 
 from tfcomp import (
+    applications,
     callbacks,
     hardware,
     losses,
@@ -19,6 +20,7 @@ from tfcomp.core.attachment import release
 from tfcomp.exporters import export
 from tfcomp.methods.deep_compression.pipeline import deep_compression
 from tfcomp.methods.fixed_point_factorization.factorize import factorize
+from tfcomp.methods.low_rank.decompose import decompose
 from tfcomp.methods.magnitude_pruning.sensitivity import sensitivity
 from tfcomp.methods.optimal_brain_surgeon.prune_obs import prune_obs
 from tfcomp.methods.product_quantization.product_quantize import product_quantize
@@ -34,8 +36,10 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchiveError",
     "Result",
+    "applications",
     "benchmark",
     "callbacks",
+    "decompose",
     "deep_compression",
     "export",
     "factorize",

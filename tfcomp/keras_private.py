@@ -5,6 +5,7 @@ was seen in, and says which function here is to be written anew when one is gone
 """
 
 import contextlib
+import functools
 import os
 from typing import Any, NamedTuple
 
@@ -72,6 +73,17 @@ def home(operation):
     """
     module = getattr(type(operation).call, "__module__", "")
     return module.removeprefix("keras.src.") if module.startswith("keras.src.") else ""
+
+
+def array_batches(arrays, batch_size):
+    """Iterator over batches of a structure of arrays of any kind that `predict` takes, in numpy.
+
+    What `predict` uses; sparse tensors, data frames and arrays of other backends are among them.
+    """
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    batches = ArrayDataAdapter(arrays, batch_size=batch_size).get_numpy_iterator()
+    return (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
 
 
 # ---- the graph of a functional model
@@ -452,3 +464,47 @@ def owner_of(tensor):
     """The trackable object that a tensor captured by a function belongs to, or `None`."""
     parent = getattr(tensor, "_parent_trackable", None)
     return parent() if parent is not None else None
+
+
+@functools.cache
+def _unsaved_variable_class():
+    from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
+
+    class UnsavedVariable(UninitializedVariable):
+        def _gather_saveables_for_checkpoint(self):
+            return {}
+
+        def _export_to_saved_model_graph(self, object_map=None, tensor_map=None, **kwargs):
+            handles = super()._export_to_saved_model_graph(
+                object_map=object_map, tensor_map=tensor_map, **kwargs
+            )
+            # The ops that save and restore are made for what an object is mapped to.
+            object_map.pop(self)
+            return handles
+
+    return UnsavedVariable
+
+
+def unsaved_variable(name, shape, dtype):
+    """A `tf.Variable` without a value, which no checkpoint holds.
+
+    In a SavedModel it is a variable like any other: whatever freezes, converts or lists variables
+    finds it. What it holds has to be assigned when the SavedModel is loaded. The public classes
+    have a value from the start, and save it.
+    """
+    return _unsaved_variable_class()(name=name, shape=shape, dtype=dtype, trainable=False)
+
+
+def write_fingerprint(folder):
+    """Writes the fingerprint of a SavedModel anew, after its graph was changed."""
+    from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint as write
+
+    write(folder)
+
+
+def retraced(function):
+    """A `tf.function` like another, of the same options, that has not been traced yet.
+
+    A trace holds the variables it was made with, and options cannot be asked for.
+    """
+    return function._clone(None)

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from keras.src.testing import TestCase
 
-from tfcomp.layers import ChannelShuffle, FireModule, ShuffleUnit, XNORBlock
+from tfcomp.layers import (
+    ChannelShuffle,
+    DepthwiseSeparableBlock,
+    FireModule,
+    InceptionModule,
+    LocalResponseNormalization,
+    ShuffleUnit,
+    XNORBlock,
+)
 
 
 def numpy(tensor):
@@ -27,6 +35,32 @@ CASES = [
         6,
         0,
     ),
+    (
+        FireModule,
+        {"squeeze": 2, "expand": 3, "bypass": "convolution"},
+        (2, 4, 4, 5),
+        (2, 4, 4, 6),
+        8,
+        0,
+    ),
+    (
+        InceptionModule,
+        {"conv1x1": 2, "conv3x3": (1, 3), "conv5x5": (2, 1), "pool": 4},
+        (2, 5, 4, 3),
+        (2, 5, 4, 10),
+        12,
+        0,
+    ),
+    (DepthwiseSeparableBlock, {"filters": 6}, (2, 4, 4, 3), (2, 4, 4, 6), 6, 4),
+    (
+        DepthwiseSeparableBlock,
+        {"filters": 6, "strides": 2, "depth_multiplier": 2, "activation": "relu6"},
+        (2, 5, 4, 3),
+        (2, 3, 2, 6),
+        6,
+        4,
+    ),
+    (LocalResponseNormalization, {"size": 3, "alpha": 0.5}, (2, 4, 4, 5), (2, 4, 4, 5), 0, 0),
     (ShuffleUnit, {"filters": 12, "groups": 3}, (2, 4, 4, 12), (2, 4, 4, 12), 9, 6),
     (ShuffleUnit, {"filters": 24, "strides": 2}, (2, 5, 4, 12), (2, 3, 2, 24), 9, 6),
     (
@@ -125,6 +159,105 @@ def test_fire_module_counts_as_squeezenet_does():
     assert fire2.count_params() == 96 * 16 + 16 + 16 * 64 + 64 + 9 * 16 * 64 + 64
 
 
+def test_fire_module_with_a_convolution_as_bypass():
+    x, weights = batch((2, 5, 5, 6)), {}
+    fire, plain = FireModule(2, 3, bypass="convolution"), FireModule(2, 3)
+    fire.build(x.shape), plain.build(x.shape)
+    for weight in fire.weights:
+        weights[tuple(weight.path.split("/")[-2:])] = weight
+    for weight in plain.weights:
+        weight.assign(weights[tuple(weight.path.split("/")[-2:])])
+    bypass = conv(x, numpy(weights["bypass1x1", "kernel"]), numpy(weights["bypass1x1", "bias"]))
+    np.testing.assert_allclose(numpy(fire(x)), numpy(plain(x)) + bypass, atol=1e-5)
+
+
+def test_inception_module():
+    module = InceptionModule(2, (3, 4), (1, 2), 3)
+    x = batch((2, 5, 5, 6))
+    module.build(x.shape)
+    parts = {}
+    for weight in module.weights:
+        weight.assign(batch(weight.shape))
+        layer, name = weight.path.split("/")[-2:]
+        parts.setdefault(layer, {})[name] = numpy(weight).astype("float64")
+
+    def layer(x, name):
+        return np.maximum(conv(x, parts[name]["kernel"], parts[name]["bias"]), 0)
+
+    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=-np.inf)
+    shifted = [padded[:, i : i + 5, j : j + 5] for i in range(3) for j in range(3)]
+    expected = [
+        layer(x, "conv1x1"),
+        layer(layer(x, "reduce3x3"), "conv3x3"),
+        layer(layer(x, "reduce5x5"), "conv5x5"),
+        layer(np.max(shifted, axis=0), "pool1x1"),
+    ]
+    np.testing.assert_allclose(
+        numpy(module(x)), np.concatenate(expected, axis=-1), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_depthwise_separable_block():
+    block = DepthwiseSeparableBlock(4, activation="relu6")
+    x = 5 * batch((2, 4, 4, 3))
+    block.build(x.shape)
+    parts = {}
+    for weight in block.weights:
+        weight.assign(np.abs(batch(weight.shape)) + 0.5)
+        layer, name = weight.path.split("/")[-2:]
+        parts.setdefault(layer, {})[name] = numpy(weight).astype("float64")
+
+    def norm(y, name):
+        p = parts[f"{name}_norm"]
+        scaled = (y - p["moving_mean"]) / np.sqrt(p["moving_variance"] + 1e-3)
+        return np.clip(scaled * p["gamma"] + p["beta"], 0, 6)
+
+    kernel = parts["depthwise"]["kernel"]
+    y = [conv(x[..., c : c + 1], kernel[:, :, c : c + 1]) for c in range(3)]
+    y = norm(np.concatenate(y, axis=-1), "depthwise")
+    y = norm(conv(y, parts["pointwise"]["kernel"]), "pointwise")
+    assert 0 < np.mean(y == 6) < 1
+    np.testing.assert_allclose(numpy(block(x)), y, rtol=1e-4, atol=1e-4)
+
+
+def test_local_response_normalization():
+    x = batch((2, 3, 4, 6))
+    squares = np.pad(x, [(0, 0), (0, 0), (0, 0), (2, 2)]).astype("float64") ** 2
+    mean = sum(squares[..., i : i + 6] for i in range(5)) / 5
+    expected = x / (2 + 0.3 * mean) ** 0.75
+    layer = LocalResponseNormalization(alpha=0.3, k=2.0)
+    np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-5)
+    first = LocalResponseNormalization(alpha=0.3, k=2.0, data_format="channels_first")
+    found = numpy(first(np.moveaxis(x, -1, 1)))
+    np.testing.assert_allclose(np.moveaxis(found, 1, -1), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda f: FireModule(2, 3, bypass="convolution", data_format=f),
+        lambda f: InceptionModule(2, (3, 4), (1, 2), 3, data_format=f),
+        lambda f: DepthwiseSeparableBlock(6, strides=2, data_format=f),
+        lambda f: ShuffleUnit(24, strides=2, data_format=f),
+    ],
+)
+def test_channels_first(make):
+    """Shapes alone: TensorFlow convolves no such images on a CPU."""
+    shapes = [
+        make(name).compute_output_shape(shape)
+        for name, shape in (("channels_last", (2, 8, 4, 12)), ("channels_first", (2, 12, 8, 4)))
+    ]
+    assert shapes[0] == tuple(shapes[1][i] for i in (0, 2, 3, 1))
+
+
+def test_channels_inside_a_shuffle_unit_are_a_multiple_of_its_groups():
+    """A quarter of 68 channels are 17, and so 16 for four groups; 25 of 100 are 26 for two."""
+    for filters, groups, expected in ((68, 4, 16), (100, 2, 26), (12, 3, 3), (8, 8, 8), (10, 1, 2)):
+        unit = ShuffleUnit(filters, groups=groups)
+        unit.build((None, 4, 4, filters))
+        assert unit.weights[0].shape[-1] == expected
+
+
 def grouped(x, kernel, groups):
     parts = zip(np.split(x, groups, axis=-1), np.split(kernel, groups, axis=-1))
     return np.concatenate([conv(part, k) for part, k in parts], axis=-1)
@@ -193,6 +326,12 @@ def test_shuffle_unit_trains():
         (lambda: FireModule(0, 3), "squeeze"),
         (lambda: FireModule(2, (3, 0)), "expand"),
         (lambda: FireModule(2, (3, 4, 5)), "expand"),
+        (lambda: FireModule(2, 3, bypass="complex"), "bypass"),
+        (lambda: InceptionModule(2, 3, (1, 2), 3), "conv3x3"),
+        (lambda: InceptionModule(2, (3, 3), (1, 0), 3), "conv5x5"),
+        (lambda: LocalResponseNormalization(4), "size"),
+        (lambda: LocalResponseNormalization(k=0), "k"),
+        (lambda: LocalResponseNormalization(data_format="last"), "data_format"),
         (lambda: FireModule(2, 3, bypass=True)(keras.Input((4, 4, 5))), "bypass"),
         (lambda: ShuffleUnit(24, groups=5), "groups"),
         (lambda: ShuffleUnit(24, groups=3)(keras.Input((4, 4, 12))), "filters"),

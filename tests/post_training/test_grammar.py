@@ -20,6 +20,7 @@ CALLS = {
     "quantize_activations": (4,),
     "factorize": (2,),
     "product_quantize": (2, 2),
+    "decompose": (0.9, 1),
 }
 
 

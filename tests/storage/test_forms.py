@@ -1,5 +1,7 @@
 """Every form gives back every bit under every coder, in the bytes that are expected of it."""
 
+import zlib
+
 import hypothesis
 import keras
 import ml_dtypes
@@ -14,6 +16,7 @@ from tfcomp.storage import choose, record, stream
 from tfcomp.storage.coders import CODERS
 from tfcomp.storage.coders import named as coder_named
 from tfcomp.storage.forms import Bitmap, Gaps, Palette, Raw, RelativeIndex
+from tfcomp.storage.patterns import bit_patterns, sorted_distinct
 
 POSITIONS = {
     "all": None,
@@ -332,3 +335,46 @@ def test_a_deflate_bomb_stays_small():
 
 def test_float8_name_is_known():
     assert np.dtype("float8_e4m3fn") == ml_dtypes.float8_e4m3fn
+
+
+@pytest.mark.parametrize(("dtype", "nearly"), [("float32", 1.01), ("float64", 1.02)])
+def test_values_that_never_repeat_are_gone_through_few_times(monkeypatch, dtype, nearly):
+    """No search for matches, no palette: what a summary of a trained network is made of."""
+    passes, real = [], zlib.compressobj
+
+    def counting(level, method, bits, memory, strategy):
+        compressor = real(level, method, bits, memory, strategy)
+
+        class Counting:
+            def compress(self, data):
+                searches = strategy not in (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE) and level > 1
+                passes.append((searches, len(data)))
+                return compressor.compress(data)
+
+            flush = compressor.flush
+
+        return Counting()
+
+    array = np.random.default_rng(0).uniform(-0.1, 0.1, (250, 200)).astype(dtype)
+    with monkeypatch.context() as patch:
+        patch.setattr(zlib, "compressobj", counting)
+        described = storage.describe(array)
+    assert described.distinct == len({x.tobytes() for x in array.ravel()})
+    assert not any(searches for searches, _ in passes)
+    assert sum(size for _, size in passes) <= 4 * array.nbytes
+    # As small as zlib makes them by searching.
+    planes = bit_patterns(array).view("u1").reshape(array.size, -1).T.tobytes()
+    best = min(len(zlib.compress(planes, 9)), len(zlib.compress(array.tobytes(), 9)))
+    assert described.coded_bytes <= nearly * best
+
+
+def test_a_search_is_made_where_it_finds_something():
+    # All distinct, but in an order: whole planes repeat.
+    array = np.arange(1 << 16, dtype="int32")
+    assert storage.describe(array).coded_bytes < array.nbytes / 100
+
+
+def test_distinct_values_are_sorted():
+    found = sorted_distinct(np.array([5, 1, 5, 0, 1], "uint8"))
+    assert found.dtype == np.uint8 and found.tolist() == [0, 1, 5]
+    assert sorted_distinct(np.zeros(0, "uint8")).tolist() == []

@@ -5,7 +5,8 @@ import os
 import keras
 
 from tfcomp import keras_private
-from tfcomp.model.final_weights import FinalWeights
+from tfcomp.exporters.snapshot import Snapshot
+from tfcomp.storage.replace import replaced_files
 from tfcomp.validation import check_verbose, invalid
 
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
@@ -13,17 +14,35 @@ _BY_KERAS = ("litert", "onnx", "openvino", "torch")
 FORMATS = ("tf_saved_model", *_BY_KERAS)
 
 
-def export(model, path, format="tf_saved_model", verbose=1, input_signature=None, **kwargs):
+def export(
+    model,
+    path,
+    format="tf_saved_model",
+    verbose=1,
+    input_signature=None,
+    signatures=None,
+    verify=True,
+    data=None,
+    **kwargs,
+):
     """Exports the forward pass of a model, its weights in the smallest form that is still exact.
 
     With `format="tf_saved_model"` every weight is stored once, in whichever form is smallest for
-    the values it has (`tfcomp.storage`), and decoded once, on loading, by TensorFlow's own ops. The
-    folder needs nothing but TensorFlow: no Keras, no tfcomp, no custom op. It is loaded by
+    the values it has (`tfcomp.storage`), and decoded once, on loading, by TensorFlow's own ops.
+    The folder needs nothing but TensorFlow: no Keras, no tfcomp, no custom op. It is loaded by
     `tf.saved_model.load` and by everything that serves SavedModels, and has the endpoint `serve`
     and the signatures of the one that `model.export` writes. Training methods need not be named:
     pruned, clustered and quantized weights are recognized by their values. Weights that a layer
     quantizes in its forward pass are stored quantized. Optimizer state is not exported, and a
-    weight of -0.0 becomes 0.0.
+    weight of -0.0 becomes 0.0. The weights are variables, so that the
+    folder can be frozen, and converted by `tf.lite.TFLiteConverter.from_saved_model`. They get
+    their values on loading, which under `tf.distribute` has to be done outside the strategy's
+    scope.
+
+    Only inference is exported: layers are called with `training=False`, also those that train
+    unless they are told not to, such as the ones that augment images. Before it takes its place,
+    the folder is loaded and what it computes of a batch of two is compared with what the model
+    computes.
 
     The other formats are those of `keras.Model.export`, called with the final weights.
 
@@ -37,11 +56,26 @@ def export(model, path, format="tf_saved_model", verbose=1, input_signature=None
         input_signature: Optional structure of `keras.InputSpec`, `tf.TensorSpec` or
             `keras.KerasTensor`, as in `keras.Model.export`: a list with one entry for each
             positional argument of the model.
+        signatures: Optional dict from names to further endpoints of a SavedModel: a `tf.function`
+            with an `input_signature`, which calls the model among other things, or inputs of the
+            model in the form of `input_signature`. Each is a signature and an attribute of what is
+            loaded. `"serve"` is the model's forward pass unless it is given, and
+            `"serving_default"` the same as `"serve"` unless it is given.
+        verify: Whether to compare a SavedModel with the model. An endpoint that cannot be compared
+            is left out of the result, with a warning.
+        data: Optional inputs to compare on, as `model.predict` takes them, of which the first batch
+            is used. By default inputs are drawn: normal numbers, small integers, short strings.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
+
+    Returns:
+        For a SavedModel a `tfcomp.Result` with a row for each output that was compared, the
+        largest difference from the model's, and `path`, `weight_bytes` and `folder_bytes`.
 
     Raises:
         ValueError: If the model is not built, the format is unknown, the backend cannot write it,
-            or `path` is taken by something that is not a SavedModel.
+            or `path` is taken by something that is not a SavedModel; or if the SavedModel computes
+            something else than the model, which says how much and which output. Then nothing is
+            left at `path` but what was there before.
 
     Reference:
         - [Deep Compression](https://arxiv.org/abs/1510.00149) stores positions and shared values
@@ -65,16 +99,20 @@ def export(model, path, format="tf_saved_model", verbose=1, input_signature=None
         # TensorFlow is imported here and not with tfcomp.
         from tfcomp.exporters.saved_model import export_saved_model
 
-        export_saved_model(model, os.fspath(path), verbose, input_signature)
-        return
-    with FinalWeights(model).assigned():
-        model.export(
-            os.fspath(path),
-            format=format,
-            verbose=verbose,
-            input_signature=input_signature,
-            **kwargs,
+        return export_saved_model(
+            model, os.fspath(path), verbose, input_signature, signatures, verify, data
         )
+    if signatures is not None or data is not None:
+        raise invalid("format", format, "'tf_saved_model' with `signatures` or `data`")
+    if input_signature is None:
+        input_signature = keras_private.input_signature(model)
+    with replaced_files(path) as new:
+        Snapshot(model).export(
+            new, format=format, verbose=False, input_signature=input_signature, **kwargs
+        )
+    if verbose:
+        print(f"Saved artifact at {os.fspath(path)!r}.")
+    return None
 
 
 def _check(model, path, format, input_signature):

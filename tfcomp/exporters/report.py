@@ -18,20 +18,23 @@ def _specs(structure):
     return ", ".join(f"{spec.dtype.name}{list(spec.shape)}" for spec in leaves)
 
 
-def print_report(path, function, before, after):
+def print_report(path, functions, before, after):
     """Prints where the artifact is, what it computes and how small it became.
 
     Args:
         path: Path of the artifact.
-        function: Its concrete function.
+        functions: Dict from the name of an endpoint to its `tf.function`.
         before: Bytes of the weights.
         after: Bytes of the artifact.
     """
-    args, kwargs = function.structured_input_signature
-    rich.print(
-        f"Saved artifact at [bold]{escape(repr(path))}[/bold].\n"
-        f"  endpoint [bold]serve[/bold]: {escape(_specs([args, kwargs]))} -> "
-        f"{escape(_specs(function.structured_outputs))}\n"
-        f"  weights {_bytes(before)} -> folder {_bytes(after)}"
-        + (f" ({before / after:.1f} times smaller)" if before > after else "")
-    )
+    lines = [f"Saved artifact at [bold]{escape(repr(path))}[/bold]."]
+    for name, function in functions.items():
+        function = function.get_concrete_function()
+        inputs, outputs = function.structured_input_signature, function.structured_outputs
+        lines.append(
+            f"  endpoint [bold]{escape(name)}[/bold]: {escape(_specs(list(inputs)))} -> "
+            f"{escape(_specs(outputs))}"
+        )
+    smaller = f" ({before / after:.1f} times smaller)" if before > after else ""
+    lines.append(f"  weights {_bytes(before)} -> folder {_bytes(after)}{smaller}")
+    rich.print("\n".join(lines))

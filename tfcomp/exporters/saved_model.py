@@ -2,18 +2,23 @@
 
 import os
 import tempfile
+import warnings
 
 import keras
 import tensorflow as tf
 
 from tfcomp import keras_private
+from tfcomp.exporters.compact import compact
 from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.report import print_report
-from tfcomp.exporters.signature import input_specs
-from tfcomp.exporters.trace import substituted, variables_used
+from tfcomp.exporters.signature import DEFAULT, endpoints
+from tfcomp.exporters.trace import seen, substituted
+from tfcomp.exporters.verify import compare
 from tfcomp.exporters.weights import Weights
 from tfcomp.layers.base.decoded import decoded_layers
+from tfcomp.model.data import Batches
 from tfcomp.model.final_weights import FinalWeights
+from tfcomp.model.result import LeftOut, Result
 from tfcomp.storage.replace import replaced_folder
 
 # What a SavedModel may consist of, and consists of.
@@ -22,11 +27,14 @@ _PARTS = ("saved_model.pb", "assets", "assets.extra", "debug", "fingerprint.pb",
 _LONG = 1 << 25
 
 
+def _bytes(variables):
+    return sum(v.value.shape.num_elements() * v.value.dtype.size for v in variables)
+
+
 def _coded(variables, decoded, final, where, verbose):
     weights = Weights(where)
-    total = sum(v.value.shape.num_elements() * v.value.dtype.size for v in variables)
     bar = None
-    if verbose and total >= _LONG:
+    if verbose and _bytes(variables) >= _LONG:
         bar = keras.utils.Progbar(len(variables), unit_name="weight")
     for variable in variables:
         weights.add(variable, final.value(variable))
@@ -34,17 +42,17 @@ def _coded(variables, decoded, final, where, verbose):
             bar.add(1)
     for layer in decoded:
         weights.add_kernel(layer, [final.value(variable) for variable in layer.parts])
-    weights.finish()
     return weights
 
 
-def _captured(function, known):
-    """What the function captures besides the weights: other variables, lookup tables."""
-    found = list(function.graph.variables)
-    for tensor in function.captured_inputs:
-        owner = keras_private.owner_of(tensor)
-        if owner is not None and not any(owner is other for other in [*found, *known]):
-            found.append(owner)
+def _captured(functions, known):
+    """What functions capture besides the weights: other variables, lookup tables."""
+    found = []
+    for function in functions:
+        owners = [keras_private.owner_of(tensor) for tensor in function.captured_inputs]
+        for owner in [*function.graph.variables, *owners]:
+            if owner is not None and not any(owner is other for other in [*found, *known]):
+                found.append(owner)
     return found
 
 
@@ -54,33 +62,92 @@ def _size(folder):
     return sum(os.path.getsize(file) for file in files)
 
 
-def export_saved_model(model, path, verbose=True, input_signature=None):
+def _write(folder, functions, weights):
+    """Writes a SavedModel of functions by name."""
+    root = tf.Module()
+    root.decoding = weights.finish()
+    root.weights, root.assets = weights.variables, weights.assets
+    for name, function in functions.items():
+        setattr(root, name, function)
+    concrete = [function.get_concrete_function() for function in functions.values()]
+    root.captured = _captured(concrete, weights.variables)
+    options = tf.saved_model.SaveOptions(
+        experimental_debug_stripper=True,
+        # Without variables and tables there is nothing that a checkpoint would hold.
+        experimental_skip_saver=not root.captured,
+    )
+    default = functions.get(DEFAULT) or next(iter(functions.values()))
+    tf.saved_model.save(root, folder, signatures={**functions, DEFAULT: default}, options=options)
+    compact(folder)
+
+
+class Exported(Result):
+    """What `tfcomp.export` wrote; see `tfcomp.Result`.
+
+    Attributes:
+        rows: List of `Compared`, one for each output that was compared with the model's.
+        left_out: List of endpoints that were not compared, and why.
+        path: Where the folder is.
+        weight_bytes: Bytes of the weights before.
+        folder_bytes: Bytes of the folder.
+    """
+
+    def __init__(self, model, rows, left_out, path, weight_bytes, folder_bytes):
+        columns = {
+            "output": "{0.path}",
+            "largest value": "{0.largest:.4g}",
+            "largest difference": "{0.difference:.2g}",
+        }
+        super().__init__(model, rows, left_out, f"Exported to {path}", columns)
+        self.path, self.weight_bytes, self.folder_bytes = path, weight_bytes, folder_bytes
+
+
+def _verified(folder, wanted, functions, verify, data):
+    if not verify:
+        return [], [LeftOut(v.name, "not compared with the model: verify=False") for v in wanted]
+    rows, left_out = compare(folder, wanted, functions, data)
+    for left in left_out:
+        warnings.warn(
+            f"Endpoint {left.path!r} was {left.reason}. Pass a batch of inputs as `data`.",
+            stacklevel=4,
+        )
+    return rows, left_out
+
+
+def export_saved_model(
+    model,
+    path,
+    verbose=True,
+    input_signature=None,
+    signatures=None,
+    verify=True,
+    data=None,
+):
     """Writes the folder; see `tfcomp.export`."""
     final = FinalWeights(model)
-    specs = input_specs(model, input_signature)
+    wanted = endpoints(model, input_signature, signatures)
+    data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
-        constant, changed = variables_used(model, specs, final.scope, kernels)
+        uses = {endpoint.name: seen(endpoint, final.scope, kernels) for endpoint in wanted}
+        read = set().union(*(use.read for use in uses.values()))
+        changed = set().union(*(use.updated for use in uses.values()))
+        variables = {id(variable): variable for variable in model.variables}
         # The others stay variables, stored and restored as TensorFlow does.
+        constant = [v for key, v in variables.items() if key in read - changed]
         constant = [variable for variable in constant if is_decodable(variable.dtype)]
         weights = _coded(constant, decoded, final, files, verbose)
-        serve = substituted(model, specs, final.scope, weights.read)
-        function = serve.get_concrete_function()
-
-        root = tf.Module()
-        root.serve = serve
-        root.weights = weights.resources
-        root.assets = weights.assets
-        root.captured = _captured(function, weights.resources)
-        options = tf.saved_model.SaveOptions(
-            experimental_debug_stripper=True,
-            # Without variables and tables there is nothing that a checkpoint would hold.
-            experimental_skip_saver=not root.captured,
-        )
-        signatures = {"serve": serve, "serving_default": serve}
-        tf.saved_model.save(root, new, signatures=signatures, options=options)
+        functions = {}
+        for endpoint in wanted:
+            ids = uses[endpoint.name].read | kernels.keys()
+            functions[endpoint.name] = substituted(
+                endpoint, final.scope, lambda ids=ids: weights.read(ids)
+            )
+        _write(new, functions, weights)
         after = _size(new)
+        before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
+        rows, left_out = _verified(new, wanted, functions, verify, data)
     if verbose:
-        before = weights.before + sum(v.value.shape.num_elements() * 4 for v in changed)
-        print_report(path, function, before, after)
+        print_report(path, functions, before, after)
+    return Exported(model, rows, left_out, path, before, after)

@@ -31,36 +31,59 @@ class Substitution(keras.StatelessScope):
         assign_directly(variable, value)
 
 
-def variables_used(model, specs, scope, kernels):
-    """Finds which variables the forward pass reads, and which of them it changes.
+class Inference(keras.layers.Layer):
+    """Calls a function for inference.
+
+    Layers without an argument of their own, or with a default, take `training` from the layer
+    around them. In a model whose `call` does not pass it on, only a layer around the model tells
+    them that they are not trained.
 
     Args:
-        model: A built `keras.Model`.
-        specs: List of structures of `tf.TensorSpec`, one for each argument.
+        function: Callable of tensors.
+    """
+
+    def __init__(self, function):
+        # Inputs keep their dtypes.
+        super().__init__(name="inference", autocast=False)
+        self.function = function
+        self.built = True
+
+    def call(self, *args):
+        return self.function(*args)
+
+    @classmethod
+    def of(cls, function):
+        """The function for inference: with `training=False` for all layers that do not say else."""
+        layer = cls(function)
+        return lambda *args: layer(*args, training=False)
+
+
+def seen(endpoint, scope, kernels):
+    """Finds which variables an endpoint reads and which it changes.
+
+    Args:
+        endpoint: A `tfcomp.exporters.signature.Endpoint`.
         scope: Callable that opens the scope to call the model in.
         kernels: Dict from `id(layer)` to a kernel that the layer is not to compute.
 
     Returns:
-        Two lists of variables: those only read, those changed.
+        A `Substitution`, whose `read` and `updated` are sets of ids.
     """
-    seen = Substitution({})
+    substitution = Substitution({})
 
     def forward(*args):
-        with scope(), decoded_kernels(kernels), seen:
-            return model(*args)
+        with scope(), decoded_kernels(kernels), substitution:
+            return endpoint.traced(*args)
 
-    tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
-    variables = {id(variable): variable for variable in model.variables}
-    constant = [v for key, v in variables.items() if key in seen.read - seen.updated]
-    return constant, [v for key, v in variables.items() if key in seen.updated]
+    tf.function(forward, input_signature=endpoint.specs, autograph=False).get_concrete_function()
+    return substitution
 
 
-def substituted(model, specs, scope, values):
+def substituted(endpoint, scope, values):
     """Makes the function to export.
 
     Args:
-        model: A built `keras.Model`.
-        specs: List of structures of `tf.TensorSpec`, one for each argument.
+        endpoint: A `tfcomp.exporters.signature.Endpoint`.
         scope: Callable that opens the scope to call the model in.
         values: Callable that returns a dict from `id(variable)`, or the id of a layer that computes
             its kernel, to a tensor; called within the function.
@@ -73,6 +96,8 @@ def substituted(model, specs, scope, values):
         # Read before anything else: a value read inside a loop could not be used outside it.
         read = values()
         with scope(), decoded_kernels(read), Substitution(read):
-            return model(*args)
+            return endpoint.traced(*args)
 
-    return tf.function(serve, input_signature=specs, autograph=False)
+    if endpoint.python is not None:
+        serve.__signature__ = endpoint.python
+    return tf.function(serve, input_signature=endpoint.specs, autograph=False)

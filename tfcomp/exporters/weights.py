@@ -1,4 +1,4 @@
-"""The weights of a SavedModel: which of them share a resource, and where their bytes lie."""
+"""The weights of a SavedModel: variables that are decoded, and where their bytes lie."""
 
 import os
 
@@ -6,19 +6,63 @@ import numpy as np
 import tensorflow as tf
 
 from tfcomp.exporters.decode import decode
-from tfcomp.exporters.resource import DecodedWeight
 from tfcomp.exporters.trace import Substitution
+from tfcomp.keras_private import unsaved_variable
 from tfcomp.storage import streams
 
-# Weights of fewer bytes than this share one resource: each costs two kilobytes of graph.
+# Weights of fewer bytes than this share one variable: each costs half a kilobyte of graph.
 _SMALL = 4096
-# Longer strings are files. What lies in the graph stays in memory as long as the model, and a graph
-# may not exceed two gigabytes.
-_INLINE = 1 << 16
+# Longer strings are files of their own, read when their turn comes; shorter ones share one.
+_SHORT = 1 << 16
+
+
+class Decoding(tf.saved_model.experimental.TrackableResource):
+    """Something that both loaders of SavedModels run when they have made the variables.
+
+    Args:
+        run: Function without arguments or results.
+    """
+
+    def __init__(self, run):
+        super().__init__()
+        self._run = run
+
+    def _create_resource(self):
+        # Every resource has a handle. This one leads to nothing, and nothing asks for it.
+        return tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name="decoding")
+
+    def _initialize(self):
+        # Called as one op, which `compact` tells TensorFlow not to optimize: it runs once, and
+        # optimizing it takes ten times as long as running it.
+        tf.function(self._run, autograph=False, experimental_attributes={"_noinline": True})()
+
+
+class _Source:
+    """Bytes for `decode`, within the function that decodes.
+
+    Args:
+        files: Dict from long strings to assets, and from `None` to that of the short ones.
+        places: Dict from short strings to where they begin in it.
+    """
+
+    def __init__(self, files, places):
+        self._files, self._places = files, places
+        self._short = tf.io.read_file(files[None].asset_path) if places else None
+
+    def is_file(self, data):
+        return data not in self._places
+
+    def strings(self, parts):
+        if self.is_file(parts[0]):
+            return tf.stack([self._files[data].asset_path for data in parts])
+        begins = [self._places[data] for data in parts]
+        return tf.strings.substr(self._short, begins, [len(data) for data in parts])
 
 
 class Weights:
-    """Coded weights to be read within a traced function.
+    """Coded weights to be read within traced functions.
+
+    Each is a variable that no checkpoint holds: its value is decoded, and assigned, on loading.
 
     Args:
         folder: Folder for the files that will become assets.
@@ -26,44 +70,49 @@ class Weights:
 
     def __init__(self, folder):
         self._folder = folder
-        self._files = {}
-        self._single = []
-        self._shared = {}
-        self.resources, self.assets = [], []
+        self._files, self._short = {}, {}
+        self._small, self._places, self._packs, self._makes = {}, {}, [], []
+        self.variables, self.assets = [], []
         self.before = 0
 
-    def _source(self, data):
-        if len(data) <= _INLINE:
-            return tf.constant(data)
-        return tf.io.read_file(self._files[data].asset_path)
+    # ---- bytes
+
+    def _asset(self, data):
+        path = os.path.join(self._folder, f"weights_{len(self.assets)}")
+        with open(path, "wb") as file:
+            file.write(data)
+        self.assets.append(tf.saved_model.Asset(path))
+        return self.assets[-1]
 
     def _packed(self, array):
         packed = streams(array)
         for data in (stream.data for stream in packed.all()):
-            if len(data) > _INLINE and data not in self._files:
-                path = os.path.join(self._folder, f"weights_{len(self.assets)}")
-                with open(path, "wb") as file:
-                    file.write(data)
-                self._files[data] = tf.saved_model.Asset(path)
-                self.assets.append(self._files[data])
+            if len(data) <= _SHORT:
+                self._short.setdefault(data, sum(map(len, self._short)))
+            elif data not in self._files:
+                self._files[data] = self._asset(data)
+        self._packs.append(packed)
         return packed
 
-    def _resource(self, shape, dtype, make):
-        weight = DecodedWeight(f"weight_{len(self.resources)}", shape, dtype, make)
-        self.resources.append(weight)
-        return weight
+    # ---- what there is
 
-    def _store(self, array):
+    def _hold(self, name, shape, dtype, make):
+        variable = unsaved_variable(name, shape, dtype)
+        self.variables.append(variable)
+        self._makes.append(make)
+        return variable
+
+    def _store(self, name, array):
         packed = self._packed(array)
-        return self._resource(packed.shape, packed.dtype, lambda: decode(packed, self._source))
+        return self._hold(name, array.shape, array.dtype, lambda decoded: decoded[id(packed)])
 
     def add(self, variable, value):
         """Adds the value of a variable."""
         self.before += value.nbytes
         if value.nbytes < _SMALL:
-            self._shared.setdefault(value.dtype.name, []).append((variable, value))
+            self._small.setdefault(value.dtype, []).append((variable, value))
         else:
-            self._single.append((variable, self._store(value)))
+            self._places[id(variable)] = self._store(variable.path, value), None, None
 
     def add_kernel(self, layer, values):
         """Adds the kernel of a layer that computes it from other variables, which are stored.
@@ -76,26 +125,57 @@ class Weights:
         parts = [(variable, self._packed(value)) for variable, value in zip(layer.parts, values)]
         dtype = layer.parts[0].dtype
 
-        def make():
-            stored = {id(variable): decode(packed, self._source) for variable, packed in parts}
+        def make(decoded):
+            stored = {id(variable): decoded[id(packed)] for variable, packed in parts}
             with Substitution(stored):
                 return tf.cast(layer.decode(), dtype)
 
-        self._single.append((layer, self._resource(layer.kernel_shape, dtype, make)))
+        held = self._hold(f"{layer.path}/kernel", layer.kernel_shape, dtype, make)
+        self._places[id(layer)] = held, None, None
 
     def finish(self):
-        """Stores the small weights that were added."""
-        for dtype, pairs in self._shared.items():
-            flat = np.concatenate([value.reshape(-1) for _, value in pairs])
-            self._shared[dtype] = (self._store(flat), pairs)
+        """Stores the small weights that were added, and all short strings.
 
-    def read(self):
-        """Reads all weights: a dict to tensors from the ids of variables, and of layers."""
-        values = {id(owner): weight.read() for owner, weight in self._single}
-        for weight, pairs in self._shared.values():
-            parts = [weight.read()]
-            if len(pairs) > 1:
-                parts = tf.split(parts[0], [value.size for _, value in pairs])
-            for (variable, value), part in zip(pairs, parts):
-                values[id(variable)] = part if value.ndim == 1 else tf.reshape(part, value.shape)
+        Returns:
+            The `Decoding` to be run on loading.
+        """
+        for dtype, pairs in self._small.items():
+            flat = np.concatenate([value.reshape(-1) for _, value in pairs])
+            held = self._store(f"small_{dtype.name}", flat)
+            sizes = [value.size for _, value in pairs]
+            for index, (variable, value) in enumerate(pairs):
+                self._places[id(variable)] = held, (sizes, index), value.shape
+        if self._short:
+            self._files[None] = self._asset(b"".join(self._short))
+        return Decoding(self._decode_all)
+
+    # ---- within functions
+
+    def _decode_all(self):
+        tensors = decode(self._packs, _Source(self._files, self._short))
+        decoded = {id(packed): tensor for packed, tensor in zip(self._packs, tensors)}
+        for variable, make in zip(self.variables, self._makes):
+            variable.assign(make(decoded), read_value=False)
+
+    def read(self, wanted):
+        """Reads weights.
+
+        Args:
+            wanted: Set of ids of variables, and of layers whose kernels were added.
+
+        Returns:
+            Dict from these ids to tensors.
+        """
+        tensors, values = {}, {}
+        for key in self._places.keys() & wanted:
+            held, part, shape = self._places[key]
+            if id(held) not in tensors:
+                tensors[id(held)] = held.read_value()
+                if part is not None and len(part[0]) > 1:
+                    tensors[id(held)] = tf.split(tensors[id(held)], part[0])
+            value = tensors[id(held)]
+            if part is not None:
+                value = value[part[1]] if len(part[0]) > 1 else value
+                value = value if len(shape) == 1 else tf.reshape(value, shape)
+            values[key] = value
         return values

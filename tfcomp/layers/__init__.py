@@ -1,7 +1,10 @@
 """Layers that compress, and the blocks of small networks."""
 
 from tfcomp.layers.constraints import WeightClip
+from tfcomp.layers.depthwise_separable import DepthwiseSeparableBlock
 from tfcomp.layers.fire import FireModule
+from tfcomp.layers.inception import InceptionModule
+from tfcomp.layers.local_response import LocalResponseNormalization
 from tfcomp.layers.quantized import (
     QuantizedConv1D,
     QuantizedConv1DTranspose,
@@ -62,6 +65,7 @@ __all__ = [
     "BinaryDepthwiseConv2D",
     "BinarySeparableConv2D",
     "ChannelShuffle",
+    "DepthwiseSeparableBlock",
     "DoReFaConv1D",
     "DoReFaConv2D",
     "DoReFaConv3D",
@@ -81,6 +85,8 @@ __all__ = [
     "HashedConv2D",
     "HashedConv3D",
     "HashedDense",
+    "InceptionModule",
+    "LocalResponseNormalization",
     "ProductQuantizedConv1D",
     "ProductQuantizedConv2D",
     "ProductQuantizedConv3D",

@@ -3,6 +3,8 @@
 # fmt: off
 # ruff: noqa: B008, E501, I001
 
+import tfcomp.layers.fire
+import tfcomp.layers.inception
 import tfcomp.layers.quantized
 import tfcomp.methods.binary.layers
 import tfcomp.methods.binary.shift_normalization
@@ -14,8 +16,9 @@ import tfcomp.methods.horq.layers
 import tfcomp.methods.product_quantization.layers
 import tfcomp.methods.ternary.layers
 from tfcomp.layers.shuffle import ChannelShuffle as ChannelShuffle
-from tfcomp.layers.fire import FireModule as FireModule
+from tfcomp.layers.depthwise_separable import DepthwiseSeparableBlock as DepthwiseSeparableBlock
 from tfcomp.methods.dorefa.gradient import GradientQuantization as GradientQuantization
+from tfcomp.layers.local_response import LocalResponseNormalization as LocalResponseNormalization
 from tfcomp.layers.shuffle import ShuffleUnit as ShuffleUnit
 from tfcomp.layers.constraints import WeightClip as WeightClip
 from tfcomp.methods.binary.xnor_block import XNORBlock as XNORBlock
@@ -48,6 +51,8 @@ class FactorizedConv3D(tfcomp.methods.fixed_point_factorization.layers.Factorize
     def __init__(self, filters, kernel_size, rank, strides=1, padding='valid', data_format=None, dilation_rate=1, *, balance=0.6, activation=None, use_bias=True, bias_initializer='zeros', kernel_regularizer=None, bias_regularizer=None, activity_regularizer=None, bias_constraint=None, **kwargs): ...
 class FactorizedDense(tfcomp.methods.fixed_point_factorization.layers.FactorizedDense):
     def __init__(self, units, rank, *, balance=0.6, activation=None, use_bias=True, bias_initializer='zeros', kernel_regularizer=None, bias_regularizer=None, activity_regularizer=None, bias_constraint=None, **kwargs): ...
+class FireModule(tfcomp.layers.fire.FireModule):
+    def __init__(self, squeeze, expand, bypass=False, activation='relu', use_bias=True, kernel_initializer='glorot_uniform', kernel_regularizer=None, data_format=None, **kwargs): ...
 class HORQConv1D(tfcomp.methods.horq.layers.HORQConv1D):
     def __init__(self, filters, kernel_size, strides=1, padding='valid', data_format=None, dilation_rate=1, groups=1, activation=None, use_bias=True, kernel_initializer='glorot_uniform', bias_initializer='zeros', kernel_regularizer=None, bias_regularizer=None, activity_regularizer=None, *, kernel_constraint=WeightClip(clip_value=1.0), bias_constraint=None, kernel_quantizer='residual_binary', input_quantizer='residual_binary', pad_value=0, order=2, weight_order=1, **kwargs): ...
 class HORQConv2D(tfcomp.methods.horq.layers.HORQConv2D):
@@ -66,6 +71,8 @@ class HashedConv3D(tfcomp.methods.hashed.HashedConv3D):
     def __init__(self, filters, kernel_size, strides=(1, 1, 1), padding='valid', data_format=None, dilation_rate=(1, 1, 1), groups=1, activation=None, use_bias=True, kernel_initializer='glorot_uniform', bias_initializer='zeros', kernel_regularizer=None, bias_regularizer=None, activity_regularizer=None, kernel_constraint=None, bias_constraint=None, *, compression=0.125, buckets=None, seed=0, **kwargs): ...
 class HashedDense(tfcomp.methods.hashed.HashedDense):
     def __init__(self, units, activation=None, use_bias=True, kernel_initializer='glorot_uniform', bias_initializer='zeros', kernel_regularizer=None, bias_regularizer=None, activity_regularizer=None, kernel_constraint=None, bias_constraint=None, *, compression=0.125, buckets=None, seed=0, **kwargs): ...
+class InceptionModule(tfcomp.layers.inception.InceptionModule):
+    def __init__(self, conv1x1, conv3x3, conv5x5, pool, activation='relu', use_bias=True, kernel_initializer='glorot_uniform', kernel_regularizer=None, data_format=None, **kwargs): ...
 class ProductQuantizedConv1D(tfcomp.methods.product_quantization.layers.ProductQuantizedConv1D):
     def __init__(self, filters, kernel_size, strides=1, padding='valid', data_format=None, dilation_rate=1, groups=1, activation=None, use_bias=True, kernel_initializer='glorot_uniform', bias_initializer='zeros', kernel_regularizer=None, bias_regularizer=None, activity_regularizer=None, kernel_constraint=None, bias_constraint=None, *, subvector_size=4, codewords=32, lookup=False, seed=0, **kwargs): ...
 class ProductQuantizedConv2D(tfcomp.methods.product_quantization.layers.ProductQuantizedConv2D):

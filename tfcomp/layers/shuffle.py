@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfcomp.layers.base.composite import Composite
+from tfcomp.layers.base.data_format import checked_data_format
 from tfcomp.validation import check_integer, check_number, invalid
 
 
@@ -47,11 +48,8 @@ class ChannelShuffle(keras.layers.Layer):
 
     def __init__(self, groups, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        data_format = keras.config.image_data_format() if data_format is None else data_format
-        if data_format not in ("channels_first", "channels_last"):
-            raise invalid("data_format", data_format, "'channels_first' or 'channels_last'")
         self.groups = check_integer("groups", groups, 1)
-        self.data_format = data_format
+        self.data_format = checked_data_format(data_format)
 
     def build(self, input_shape):
         axis = -1 if self.data_format == "channels_last" else 1
@@ -87,7 +85,8 @@ class ShuffleUnit(Composite):
         filters: Channels of the output. Without strides it is the number of input channels.
         groups: Groups of the 1×1 convolutions.
         strides: 1 or 2.
-        bottleneck_ratio: Channels inside the unit as a fraction of `filters`; 1/4 in the paper.
+        bottleneck_ratio: Channels inside the unit as a fraction of `filters`, rounded to a multiple
+            of `groups`; 1/4 in the paper.
         first_grouped: Whether the first convolution is grouped; not so in the first unit of the
             paper's stage 2, whose input has few channels.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
@@ -133,27 +132,14 @@ class ShuffleUnit(Composite):
         self.strides = check_integer("strides", strides, 1, 2)
         self.bottleneck_ratio = bottleneck_ratio
         self.first_grouped = bool(first_grouped)
-        _check_groups(self.groups, self._inside, "channels inside the unit")
+        if self.strides == 1:
+            _check_groups(self.groups, self.filters, "channels of the output")
 
     @property
     def _inside(self):
-        return max(1, round(self.filters * self.bottleneck_ratio))
-
-    def _pointwise(self, filters, groups, name):
-        return keras.layers.Conv2D(
-            filters,
-            1,
-            groups=groups,
-            use_bias=False,
-            data_format=self.data_format,
-            dtype=self.dtype_policy,
-            name=name,
-        )
-
-    def _norm(self, name):
-        return keras.layers.BatchNormalization(
-            axis=self.channel_axis, dtype=self.dtype_policy, name=name
-        )
+        # The paper has channels that their groups do not divide: at half its width for example.
+        whole = round(self.filters * self.bottleneck_ratio) / self.groups
+        return self.groups * max(1, int(whole + 0.5))
 
     def connect(self, inputs):
         channels = inputs.shape[self.channel_axis]
@@ -168,25 +154,20 @@ class ShuffleUnit(Composite):
         first = self.groups if self.first_grouped else 1
         _check_groups(first, channels, "input channels")
         _check_groups(self.groups, branch, "channels that the branch makes")
-        common = {"data_format": self.data_format, "dtype": self.dtype_policy}
 
-        x = self._pointwise(self._inside, first, "compress")(inputs)
-        x = self._norm("compress_norm")(x)
+        x = self.pointwise(self._inside, "compress", first)(inputs)
+        x = self.norm("compress_norm")(x)
         x = keras.layers.ReLU(dtype=self.dtype_policy, name="compress_relu")(x)
-        x = ChannelShuffle(self.groups, name="shuffle", **common)(x)
-        x = keras.layers.DepthwiseConv2D(
-            3, self.strides, padding="same", use_bias=False, name="depthwise", **common
-        )(x)
-        x = self._norm("depthwise_norm")(x)
-        x = self._pointwise(branch, self.groups, "expand")(x)
-        x = self._norm("expand_norm")(x)
+        x = ChannelShuffle(self.groups, name="shuffle", **self.of_images)(x)
+        x = self.depthwise(3, self.strides, "depthwise")(x)
+        x = self.norm("depthwise_norm")(x)
+        x = self.pointwise(branch, "expand", self.groups)(x)
+        x = self.norm("expand_norm")(x)
         if self.strides == 2:
             shortcut = keras.layers.AveragePooling2D(
-                3, 2, padding="same", name="shortcut", **common
+                3, 2, padding="same", name="shortcut", **self.of_images
             )(inputs)
-            x = keras.layers.Concatenate(
-                axis=self.channel_axis, dtype=self.dtype_policy, name="concat"
-            )([shortcut, x])
+            x = self.concatenation()([shortcut, x])
         else:
             x = keras.layers.Add(dtype=self.dtype_policy, name="add")([inputs, x])
         return keras.layers.ReLU(dtype=self.dtype_policy, name="relu")(x)

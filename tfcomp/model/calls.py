@@ -8,8 +8,8 @@ import keras
 
 from tfcomp import keras_private, targets
 from tfcomp.model import macs
-from tfcomp.model.data import batches
-from tfcomp.model.holding import holding
+from tfcomp.model.data import Batches
+from tfcomp.model.holding import holding, method_of
 from tfcomp.model.operations import own_operations, symbolic_tensors
 from tfcomp.validation import invalid
 
@@ -127,7 +127,7 @@ class _Recorder:
         names = ("call", "quantized_call")
         with contextlib.ExitStack() as stack:
             for layer in self.watched:
-                recorded = {name: self._recorded(layer, getattr(layer, name)) for name in names}
+                recorded = {name: self._recorded(layer, method_of(layer, name)) for name in names}
                 stack.enter_context(holding(layer, **recorded))
             yield
 
@@ -169,13 +169,12 @@ def _specs(model, input_shape):
     return [keras.tree.map_shape_structure(spec, input_shape)]
 
 
-def _specs_of(data):
+def _specs_of(model, data):
     def spec(array):
         dtype = keras.backend.standardize_dtype(array.dtype)
         return keras.InputSpec(shape=tuple(array.shape), dtype=dtype)
 
-    inputs, _ = next(iter(batches(data, batch_size=1)))
-    return [keras.tree.map_structure(spec, inputs)]
+    return [keras.tree.map_structure(spec, Batches(model, data, batch_size=1).first())]
 
 
 def layer_calls(model, input_shape=None, data=None):
@@ -185,7 +184,7 @@ def layer_calls(model, input_shape=None, data=None):
         model: A built `keras.Model`.
         input_shape: Shape of the input with its batch axis, or a structure of shapes; needed only
             for a subclassed model that was never called, or to fix axes of unknown size.
-        data: Data to take the shapes of all inputs from instead, as `batches` takes them.
+        data: Data to take the shapes of all inputs from instead, as `Batches` takes them.
 
     Returns:
         A list of pairs of `Call`, which differ where a shape depends on an axis of unknown size,
@@ -196,7 +195,7 @@ def layer_calls(model, input_shape=None, data=None):
     """
     if data is not None and input_shape is not None:
         raise invalid("input_shape", input_shape, "no shape beside `data`")
-    known = None if data is None else _specs_of(data)
+    known = None if data is None else _specs_of(model, data)
     try:
         specs = known or _specs(model, input_shape)
         first = _trace(model, specs, _PROBES[0])

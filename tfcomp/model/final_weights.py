@@ -7,13 +7,33 @@ weights as they are.
 
 import collections
 import contextlib
+import contextvars
 import warnings
 
 import keras
 import numpy as np
 
 from tfcomp import targets
-from tfcomp.quantizers.base import weights_as_stored
+from tfcomp.quantizers.base import weights_as_stored, without_gradients
+
+# What a layer without latent weights has in a file besides its weights.
+MARK = "quantized"
+_AS_LATENT = contextvars.ContextVar("tfcomp_quantized_as_latent", default=False)
+
+
+@contextlib.contextmanager
+def quantized_as_latent():
+    """Context in which layers take quantized weights out of a file for latent ones."""
+    token = _AS_LATENT.set(True)
+    try:
+        yield
+    finally:
+        _AS_LATENT.reset(token)
+
+
+def takes_as_latent():
+    """Whether the caller is inside `quantized_as_latent`."""
+    return _AS_LATENT.get()
 
 
 class FinalWeights:
@@ -52,10 +72,19 @@ class FinalWeights:
                 return {}
         return {key: pairs[0] for key, pairs in found.items()}
 
+    @property
+    def quantized(self):
+        """The ids of the variables that layers quantize."""
+        return set(self._quantizers)
+
+    def is_quantized(self, variable):
+        """Whether a layer quantizes a variable, so that its final value is another than its own."""
+        return id(variable) in self._quantizers
+
     def value(self, variable):
         """The final value of a variable, as a numpy array in which no zero has a sign."""
         value = variable.value
-        if id(variable) in self._quantizers:
+        if self.is_quantized(variable):
             _, quantizer = self._quantizers[id(variable)]
             value = keras.ops.cast(quantizer(keras.ops.convert_to_tensor(value)), variable.dtype)
         value = np.asarray(keras.ops.convert_to_numpy(value))
@@ -64,21 +93,9 @@ class FinalWeights:
             value = np.where(value == 0, np.zeros((), value.dtype), value)
         return value
 
+    @contextlib.contextmanager
     def scope(self):
         """The scope in which the model computes with final values in its variables."""
-        return weights_as_stored() if self._quantizers else contextlib.nullcontext()
-
-    @contextlib.contextmanager
-    def assigned(self):
-        """Puts the final values into the variables of quantized layers, and the latent back."""
-        pairs = [variable for variable, _ in self._quantizers.values()]
-        latent = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in pairs]
-        final = [self.value(variable) for variable in pairs]
-        try:
-            for variable, value in zip(pairs, final):
-                variable.assign(value)
-            with self.scope():
-                yield
-        finally:
-            for variable, value in zip(pairs, latent):
-                variable.assign(value)
+        as_stored = weights_as_stored() if self._quantizers else contextlib.nullcontext()
+        with without_gradients(), as_stored:
+            yield

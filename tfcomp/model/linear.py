@@ -7,6 +7,20 @@ from tfcomp.model.choice import Unsuited
 
 # Numbers that patches taken out of images may hold at a time.
 _CHUNK = 1 << 23
+# Rows of a matrix of squares that are brought up to date together.
+_ROWS = 512
+
+
+def add_squares(total, samples):
+    """Adds `samples.T @ samples` to `total`, both for every group, in little more memory.
+
+    Args:
+        total: Array `(groups, inputs, inputs)`.
+        samples: Array `(groups, samples, inputs)`.
+    """
+    for begin in range(0, total.shape[1], _ROWS):
+        rows = slice(begin, begin + _ROWS)
+        total[:, rows] += np.matmul(samples[:, :, rows].swapaxes(1, 2), samples)
 
 
 class LinearMap:

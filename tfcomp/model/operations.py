@@ -2,11 +2,15 @@
 
 import contextlib
 import functools
+import threading
 
 import keras
 
 from tfcomp import keras_private
-from tfcomp.model.holding import holding
+from tfcomp.model.holding import holding, method_of
+
+# Of two threads that call a layer symbolically, neither could forget its own calls alone.
+_ALONE = threading.RLock()
 
 
 def own_operations(layers, call, args, kwargs):
@@ -26,7 +30,7 @@ def own_operations(layers, call, args, kwargs):
         A list of `(operation, args, kwargs, output)`, or `None` where it cannot be called so.
     """
     try:
-        with keras_private.forgetting_calls(layers), _shapes_of_calls(layers):
+        with _ALONE, keras_private.forgetting_calls(layers), _shapes_of_calls(layers):
             outputs = call(*_symbolic(args), **_symbolic(kwargs))
             known = {id(layer) for layer in layers}
             return [made for made in _made(outputs) if id(made[0]) not in known]
@@ -51,7 +55,7 @@ def _shapes_of_calls(layers):
     """
     with contextlib.ExitStack() as stack:
         for layer in layers:
-            spec = functools.partial(_spec, layer, layer.compute_output_spec)
+            spec = functools.partial(_spec, layer, method_of(layer, "compute_output_spec"))
             stack.enter_context(holding(layer, compute_output_spec=spec))
         yield
 

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 
-from tfcomp.model.holding import holding
+from tfcomp.model.holding import holding, method_of
 from tfcomp.targets import layer_sites
 
 
@@ -12,7 +12,7 @@ def replacing_call(layer, instead):
 
     The inputs are `args[0]`, also where the call names them.
     """
-    call = layer.call
+    call = method_of(layer, "call")
 
     def replaced(*args, **kwargs):
         return instead(call, *_inputs_first(call, args, kwargs))

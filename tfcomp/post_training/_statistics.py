@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from tfcomp import targets as targets_lib
-from tfcomp.model.data import batches
 from tfcomp.model.watching import replacing_call
 from tfcomp.validation import invalid
 
@@ -71,7 +70,7 @@ def normalizations(model):
     return [Statistics(s) for s in sites if isinstance(s.layer, keras.layers.BatchNormalization)]
 
 
-def estimate(model, found, data, batch_size, progress):
+def estimate(model, found, batches, progress):
     """Estimates statistics on data and puts them in force.
 
     Each normalization runs as in training, by the batch at hand, so that those after it see what
@@ -81,7 +80,7 @@ def estimate(model, found, data, batch_size, progress):
         for each in found:
             stack.enter_context(_by_the_batch(each.layer))
             stack.enter_context(replacing_call(each.layer, each.call))
-        for x, _ in batches(data, batch_size):
+        for x in batches:
             model(x, training=False)
             progress.step()
     for each in found:
@@ -101,13 +100,12 @@ def _by_the_batch(layer):
         layer.trainable, layer.momentum = kept
 
 
-def output_errors(model, data, batch_size, states):
+def output_errors(model, batches, states):
     """How far the outputs of a model in several states are from those in the first one.
 
     Args:
         model: A `keras.Model`.
-        data: Inputs.
-        batch_size: Samples in a batch.
+        batches: `tfcomp.model.data.Batches`.
         states: Functions that put the model into a state.
 
     Returns:
@@ -115,7 +113,7 @@ def output_errors(model, data, batch_size, states):
         first, the mean of all outputs.
     """
     errors, whole = 0.0, 0.0
-    for x, _ in batches(data, batch_size):
+    for x in batches:
         outputs = []
         for put in states:
             put()

@@ -10,7 +10,7 @@ import numpy as np
 from tfcomp.core.projection import check_weights
 from tfcomp.model.axes import output_axes
 from tfcomp.model.choice import choose
-from tfcomp.model.data import batches
+from tfcomp.model.data import Batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.post_training import _statistics
@@ -96,6 +96,7 @@ def quantize(model, quantizer, data=None, targets=None, *, batch_size=32, verbos
     2
     """
     progress = Progress(None, check_verbose(verbose), "batch")
+    batches = None if data is None else Batches(model, data, batch_size)
     chosen, left_out = choose(model, targets, functools.partial(_plan, quantizer), ["quantizer"])
     with _all_or_nothing(model) as kept:
         rows = []
@@ -103,9 +104,9 @@ def quantize(model, quantizer, data=None, targets=None, *, batch_size=32, verbos
             rows.append(QuantizedTarget(target.path, _assign(target.variable, function)))
             progress.line(f"{target.path}: squared error {rows[-1].error:.3%}")
         statistics, errors = {}, None
-        if data is not None:
+        if batches is not None:
             variables = [target.variable for target, _ in chosen]
-            statistics, errors = _estimated(model, variables, kept, data, batch_size, progress)
+            statistics, errors = _estimated(model, variables, kept, batches, progress)
     progress.left_out(left_out)
     return Quantized(model, rows, left_out, statistics, errors)
 
@@ -145,14 +146,14 @@ def _all_or_nothing(model):
         raise
 
 
-def _estimated(model, quantized, kept, data, batch_size, progress):
+def _estimated(model, quantized, kept, batches, progress):
     """Which statistics each normalization has got, and the errors with either."""
     found = _statistics.normalizations(model)
     if not found:
         # One batch, to say what is wrong with data that are not needed.
-        model(next(batches(data, batch_size))[0], training=False)
+        model(batches.first(), training=False)
         return {}, None
-    _statistics.estimate(model, found, data, batch_size, progress)
+    _statistics.estimate(model, found, batches, progress)
     changed = {id(variable) for variable in quantized}
     weights = {
         "before": [(variable, value) for variable, value in kept if id(variable) in changed],
@@ -170,7 +171,7 @@ def _estimated(model, quantized, kept, data, batch_size, progress):
     if any(each.after and not each.untrained for each in found):
         pairs = [("before", "before"), ("data", "before"), ("data", "data")]
         states = [functools.partial(put, *pair) for pair in pairs]
-        old, new = _statistics.output_errors(model, data, batch_size, states)
+        old, new = _statistics.output_errors(model, batches, states)
         errors, better = {"data": new, "before": old}, "data" if new < old else "before"
         put("data", better)
     _put_back(model, kept, changed | {id(v) for each in found for v in each.variables})

@@ -12,7 +12,7 @@ from tfcomp import targets as targets_lib
 from tfcomp.layers import quantized as quantized_layers
 from tfcomp.layers.base.quantized import QuantizedMixin
 from tfcomp.model.choice import Unsuited, choose
-from tfcomp.model.data import batches
+from tfcomp.model.data import Batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
@@ -98,14 +98,15 @@ def quantize_activations(
         raise invalid("bits", bits, "an integer from 2 to 16, or a quantizer")
     verbose = check_verbose(verbose)
     targets_lib.check_built(model)
-    order = call_order(model, next(batches(data, batch_size))[0])
+    batches = Batches(model, data, batch_size)
+    order = call_order(model, batches.first())
     prepare = functools.partial(_plan, order, bits)
     find = functools.partial(targets_lib.find_layers, suits=_takes_numbers)
     plans, left_out = choose(model, targets, prepare, ["bits"], find)
     plans.sort(key=lambda plan: order[id(plan[0].layer)])
 
     progress = Progress(None, verbose, "batch")
-    ranges = _ranges(model, data, [target.layer for target, _ in plans], batch_size, progress)
+    ranges = _ranges(model, batches, [target.layer for target, _ in plans], progress)
     called = [t.layer for t in find(model, None) if id(t.layer) in order]
     first = min(called, key=lambda layer: order[id(layer)])
     rows, rules = [], {}
@@ -161,7 +162,7 @@ def _plan(order, bits, target):
     return target, _check(choice, "bits")
 
 
-def _ranges(model, data, layers, batch_size, progress):
+def _ranges(model, batches, layers, progress):
     """Dict from `id(layer)` to the smallest and largest input."""
     found = {}
 
@@ -173,8 +174,8 @@ def _ranges(model, data, layers, batch_size, progress):
     with contextlib.ExitStack() as stack:
         for layer in layers:
             stack.enter_context(watching(layer, functools.partial(see, layer=layer)))
-        for batch, _ in batches(data, batch_size):
-            model(batch, training=False)
+        for x in batches:
+            model(x, training=False)
             progress.step()
     for layer in layers:
         if not np.isfinite(found[id(layer)]).all():

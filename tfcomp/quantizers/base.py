@@ -74,6 +74,22 @@ class Quantizer(Configured):
         return None
 
 
+class AsStored(Quantizer):
+    """Leaves weights as they are, which another quantizer has quantized.
+
+    Args:
+        quantizer: The other one, any callable.
+    """
+
+    def __init__(self, quantizer):
+        self.bits = getattr(quantizer, "bits", None)
+        self.levels = getattr(quantizer, "levels", None)
+        self.axis = getattr(quantizer, "axis", None)
+
+    def quantize(self, inputs):
+        return inputs
+
+
 def with_gradient(inputs, levels, gradient):
     """Returns `levels(inputs)`, differentiated as `gradient` says.
 
@@ -85,6 +101,8 @@ def with_gradient(inputs, levels, gradient):
         levels: Function from a tensor to its quantized values, exact to the last bit.
         gradient: Function of inputs and upstream gradient to the gradient of the inputs.
     """
+    if _WITHOUT_GRADIENTS.get():
+        return keras.ops.cast(levels(widened(inputs)), inputs.dtype)
 
     @keras.ops.custom_gradient
     def quantized(x):
@@ -182,6 +200,23 @@ def serialize(quantizer):
 def deserialize(config, custom_objects=None):
     """Makes the quantizer from what `serialize` returned."""
     return keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
+
+
+_WITHOUT_GRADIENTS = contextvars.ContextVar("tfcomp_without_gradients", default=False)
+
+
+@contextlib.contextmanager
+def without_gradients():
+    """Context in which quantizers compute their levels alone, by plain operations.
+
+    For code that traces a model for inference: tracers of PyTorch refuse functions whose gradients
+    are their own, and what others make of them is a function in the graph for every call.
+    """
+    token = _WITHOUT_GRADIENTS.set(True)
+    try:
+        yield
+    finally:
+        _WITHOUT_GRADIENTS.reset(token)
 
 
 _AS_STORED = contextvars.ContextVar("tfcomp_weights_as_stored", default=False)

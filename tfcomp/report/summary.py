@@ -1,5 +1,7 @@
 """A table of what each layer weighs and costs."""
 
+import concurrent.futures
+import os
 from typing import NamedTuple
 
 import keras
@@ -12,7 +14,7 @@ from tfcomp.model import macs
 from tfcomp.model.calls import layer_calls
 from tfcomp.model.final_weights import FinalWeights
 from tfcomp.storage import describe
-from tfcomp.storage.patterns import bit_patterns
+from tfcomp.storage.patterns import bit_patterns, sorted_distinct
 
 
 class LayerSummary(NamedTuple):
@@ -238,20 +240,27 @@ def _macs_by_layer(model, input_shape, data):
     return found
 
 
-def _weigh(variables, final):
-    """Weights, coded bytes, sparsity and distinct values of a row."""
+def _described(variables, final):
+    """Maps the `id` of each weight to its `Description`."""
+    # Sorting and zlib let other threads run.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        described = pool.map(lambda variable: describe(final.value(variable)), variables)
+        return dict(zip(map(id, variables), described))
+
+
+def _weigh(variables, final, descriptions):
+    """Coded bytes, sparsity and distinct values of a row."""
     kernels = [v for v in variables if targets.is_kernel(v)] or variables
-    coded = size = zeros = 0
-    patterns = []
+    coded = size = zeros = distinct = 0
     for variable in variables:
-        value = final.value(variable)
-        described = describe(value)
-        coded += described.coded_bytes
-        if any(variable is kernel for kernel in kernels):
-            size += described.size
-            zeros += described.size - described.nonzeros
-            patterns.append(np.unique(bit_patterns(value)))
-    distinct = len(np.unique(np.concatenate(patterns))) if patterns else 0
+        coded += descriptions[id(variable)].coded_bytes
+    for described in (descriptions[id(kernel)] for kernel in kernels):
+        size += described.size
+        zeros += described.size - described.nonzeros
+        distinct = described.distinct
+    if len(kernels) > 1:
+        patterns = [bit_patterns(final.value(kernel)) for kernel in kernels]
+        distinct = len(sorted_distinct(np.concatenate(patterns)))
     return coded, zeros / size if size else 0.0, distinct
 
 
@@ -263,6 +272,7 @@ def summarize(model, input_shape=None, data=None):
     whole = targets.Site(model.name, (model,))
     owned = _owned(model, [*sites, whole])
     counted = _macs_by_layer(model, input_shape, data)
+    descriptions = _described([v for part in owned.values() for v in part], final)
     layers = {id(site.layer) for site in [*sites, whole]}
     operations = [
         targets.Site(operation.name, (operation,))
@@ -281,7 +291,7 @@ def summarize(model, input_shape=None, data=None):
             known = None if kernels or layer is model else {}
         if not variables and known == {}:
             continue
-        coded, sparsity, distinct = _weigh(variables, final)
+        coded, sparsity, distinct = _weigh(variables, final, descriptions)
         size = sum(int(np.prod(variable.shape)) for variable in variables)
         rows.append(
             LayerSummary(

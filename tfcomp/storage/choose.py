@@ -21,6 +21,8 @@ _FEW_ELEMENTS = 0.02
 _TOLERANCE, _MODEL, _FEW = 1.003, 512, 1 << 13
 # Where values repeat so often, a palette is smaller than the values.
 _OFTEN = 256
+# A longer table of nearly as many values as there are elements is no smaller than these.
+_SHORT_TABLE, _REPEATING = 256, 7 / 8
 
 
 class Coded(NamedTuple):
@@ -71,8 +73,9 @@ def in_form(array, coder, positions=None, values=None):
 
 
 def _smaller_values(parts, coder):
-    palette = Palette.of(parts, coder)
-    often = palette is not None and _OFTEN * len(palette.table) < sum(map(len, parts))
+    size = sum(map(len, parts))
+    palette = Palette.of(parts, coder, most=max(_SHORT_TABLE, int(_REPEATING * size)))
+    often = palette is not None and _OFTEN * len(palette.table) < size
     if often and parts[0].dtype.itemsize > 1:
         return palette
     raw = Raw.of(parts, coder)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfcomp.storage.patterns import sorted_distinct
+
 # Elements sorted to begin with. Others are looked up; only what is not found is sorted, too.
 _SAMPLE = 1 << 14
 _SLOTS = 16
@@ -33,7 +35,7 @@ class Lookup:
         kind = self.table.dtype.type
         for _ in range(64):
             self._factor = kind(int(rng.integers(1 << 63)) * 2 + 1 & np.iinfo(kind).max)
-            if len(np.unique(self._hash(self.table))) == len(self.table):
+            if len(sorted_distinct(self._hash(self.table))) == len(self.table):
                 return self._factor
         return None
 
@@ -48,28 +50,30 @@ class Lookup:
 def distinct(parts, most):
     """Finds the distinct integers of several arrays.
 
-    Args:
-        parts: Iterable of arrays of one unsigned dtype.
-        most: How many there may be, at most 65536.
+        Args:
+            parts: Iterable of arrays of one unsigned dtype.
+            most: How many there may be, at most 65536.
 
-    Returns:
-        A `Lookup` of them, or `None` if there are too many, or none at all.
+        Returns:
+            A `Lookup` of them, or `None` if there are too many, or none at all.
 
-    Example:
+        Example:
 
-    >>> import numpy as np
-    >>> from tfcomp.storage.distinct import distinct
-    >>> parts = [np.array([7, 3, 7], "uint8"), np.array([3, 4], "uint8")]
-    >>> distinct(parts, most=10).table.tolist()
-    [3, 4, 7]
+        >>> import numpy as np
+
+    from tfcomp.storage.patterns import sorted_distinct
+        >>> from tfcomp.storage.distinct import distinct
+        >>> parts = [np.array([7, 3, 7], "uint8"), np.array([3, 4], "uint8")]
+        >>> distinct(parts, most=10).table.tolist()
+        [3, 4, 7]
     """
     lookup, sample = None, max(_SAMPLE, 2 * most)
     for part in parts:
         rest = part
         while len(rest):
-            new = np.unique(rest[:sample])
+            new = sorted_distinct(rest[:sample])
             if lookup is not None:
-                new = np.union1d(lookup.table, new)
+                new = sorted_distinct(np.concatenate([lookup.table, new]))
             if len(new) > most:
                 return None
             if lookup is None or len(new) > len(lookup.table):

@@ -7,7 +7,7 @@ import numpy as np
 from tfcomp.storage.choose import numbers, smallest
 from tfcomp.storage.coders import deflate
 from tfcomp.storage.forms import Palette
-from tfcomp.storage.patterns import bit_patterns
+from tfcomp.storage.patterns import bit_patterns, sorted_distinct
 
 
 class Streams(NamedTuple):
@@ -38,11 +38,14 @@ class Streams(NamedTuple):
         parts = (self.scales and "scaled", self.where, self.values and what)
         return "/".join(part for part in parts if part) or "empty"
 
+    def own(self):
+        """List of the streams of positions, palette and values that there are."""
+        streams = (self.positions, self.table, self.values)
+        return [stream for stream in streams if stream is not None]
+
     def all(self):
         """List of every `Stream`."""
-        scales = [] if self.scales is None else self.scales.all()
-        own = (self.positions, self.table, self.values)
-        return scales + [stream for stream in own if stream is not None]
+        return ([] if self.scales is None else self.scales.all()) + self.own()
 
 
 def in_streams(coded):
@@ -125,7 +128,7 @@ def describe(array):
     return Description(
         array.size,
         int(np.count_nonzero(array)),
-        len(np.unique(bit_patterns(array))),
+        len(sorted_distinct(bit_patterns(array))),
         sum(len(stream.data) for stream in packed.all()),
         packed.form,
     )

@@ -13,6 +13,17 @@ def bit_patterns(array):
     return array.view(np.dtype(f"<u{array.dtype.itemsize}"))
 
 
+def sorted_distinct(values):
+    """The distinct values of a flat array, sorted.
+
+    Some versions of `np.unique` hash, which takes 300 times as long where hardly any value repeats.
+    """
+    values = np.sort(values)
+    first = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
+
+
 def from_bit_patterns(integers, shape, dtype):
     """The inverse of `bit_patterns`."""
     dtype = np.dtype(dtype)

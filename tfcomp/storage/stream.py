@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfcomp.storage.patterns import sorted_distinct
 from tfcomp.storage.reader import varint
 
 LAYOUTS = ("words", "planes", "bits")
@@ -23,17 +24,18 @@ HEADER = 5
 
 # Integers looked at to choose a layout and a compressor for a long stream.
 _SAMPLE = 1 << 15
-# Slowest first. Indices without repetition gain nothing from a search for matches, which makes
-# level 9 take a hundred times as long as its Huffman coder alone.
-_COMPRESSORS = (
-    (9, zlib.Z_DEFAULT_STRATEGY),
-    (6, zlib.Z_DEFAULT_STRATEGY),
-    (9, zlib.Z_FILTERED),
-    (9, zlib.Z_RLE),
-    (9, zlib.Z_HUFFMAN_ONLY),
-)
-_SPEED = (*_COMPRESSORS, None)
-_TOLERANCE = 1.01
+# Where the share of distinct integers is larger, whole ones are not looked for.
+_REPEATING = 7 / 8
+# Fastest first, each a level and a strategy of zlib. Indices without repetition gain nothing from a
+# search for matches, which takes up to a hundred times as long as the Huffman coder alone.
+_WITHOUT_SEARCH = ((9, zlib.Z_HUFFMAN_ONLY), (9, zlib.Z_RLE))
+_GLANCE, _SEARCH = (1, zlib.Z_DEFAULT_STRATEGY), (6, zlib.Z_DEFAULT_STRATEGY)
+_THOROUGH = ((9, zlib.Z_FILTERED), (9, zlib.Z_DEFAULT_STRATEGY))
+_SPEED = (None, *_WITHOUT_SEARCH, _GLANCE, _SEARCH, *_THOROUGH)
+# A search is worth a try, or a longer one, where a shorter one came as near to the smallest.
+_NEAR, _NEARER = 1.2, 1.04
+# Of ways that differ by less the fastest is taken: where all integers were looked at, and else.
+_TOLERANCE, _SAMPLE_TOLERANCE = 1.002, 1.01
 
 
 class Stream(NamedTuple):
@@ -115,26 +117,45 @@ class Way(NamedTuple):
     bytes: float
 
 
+def _tried(data, repeats):
+    """Yields compressors and what they make of bytes, none that has no chance to be smallest."""
+    yield None, len(data)
+    least = len(data)
+    for compressor in (*_WITHOUT_SEARCH, _GLANCE):
+        size = len(_compressed(data, compressor))
+        least = min(least, size)
+        yield compressor, size
+    for compressors, near in (((_SEARCH,), _NEAR), (_THOROUGH, _NEARER)):
+        # Where no value comes again, a longer search finds what a shorter one finds, or nothing.
+        if size > (near if repeats else 1) * least:
+            return
+        for compressor in compressors:
+            size = len(_compressed(data, compressor))
+            least = min(least, size)
+            yield compressor, size
+
+
 def best_way(integers, layouts=None):
     """The `Way` in which integers become smallest; arguments as those of `pack`.
 
-    Short arrays are packed in every way. For long ones the way is chosen on a sample, and of two
-    that differ by one percent the faster is taken.
+    For long arrays the way is chosen on a sample. Of ways that hardly differ the fastest is taken.
     """
-    sample, tolerance = integers, 1
-    if len(integers) > 2 * _SAMPLE:
+    sample, tolerance = integers, _TOLERANCE
+    if len(integers) > _SAMPLE:
         middle = len(integers) // 2
         sample = np.concatenate([integers[: _SAMPLE // 2], integers[middle:][: _SAMPLE // 2]])
-        tolerance = _TOLERANCE
-    ways = []
-    for layout, width in _layouts(integers) if layouts is None else layouts:
-        data = _laid_out(sample, layout, width)
-        for compressor in (None, *_COMPRESSORS):
-            size = len(_compressed(data, compressor))
-            ways.append(Way(layout, width, compressor, size))
+        tolerance = _SAMPLE_TOLERANCE
+    layouts = _layouts(integers) if layouts is None else layouts
+    planes = [layout for layout in layouts if layout[0] == "planes"]
+    repeats = not planes or len(sorted_distinct(sample)) < _REPEATING * len(sample)
+    ways = [
+        Way(layout, width, compressor, size)
+        for layout, width in (layouts if repeats else planes)
+        for compressor, size in _tried(_laid_out(sample, layout, width), repeats)
+    ]
     least = tolerance * min(way.bytes for way in ways)
     good = [way for way in ways if way.bytes <= least]
-    way = good[0] if tolerance == 1 else max(good, key=lambda way: _SPEED.index(way.compressor))
+    way = min(good, key=lambda way: _SPEED.index(way.compressor))
     return way._replace(bytes=way.bytes * len(integers) / max(len(sample), 1))
 
 

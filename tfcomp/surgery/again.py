@@ -52,6 +52,11 @@ class _Remembers:
 def _unbuilt(config):
     """The layer of a config, to be built by the code that built the one in its place."""
     config = {name: value for name, value in config.items() if name != "build_config"}
+    inner = config["config"]
+    if "build_input_shape" in inner:
+        # A Sequential model knows its inputs twice.
+        layers = [each for each in inner["layers"] if each["class_name"] != "InputLayer"]
+        config["config"] = {**inner, "layers": layers, "build_input_shape": None}
     return keras.saving.deserialize_keras_object(config)
 
 

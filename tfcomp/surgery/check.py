@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tfcomp import keras_private
-from tfcomp.model.holding import holding
+from tfcomp.model.holding import holding, method_of
 
 # Axes of unknown size are tried with these; most networks take one of them.
 _SIZES = (16, 64, 224)
@@ -89,7 +89,7 @@ def _calls(layer, see):
         return wrapped
 
     names = ("call", "quantized_call")
-    return holding(layer, **{name: seen(name, getattr(layer, name)) for name in names})
+    return holding(layer, **{name: seen(name, method_of(layer, name)) for name in names})
 
 
 def _run(model, data):

@@ -1,9 +1,12 @@
 """Optimal brain surgeon on linear maps, against brute force."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from tfcomp.methods.optimal_brain_surgeon import obs
+from tfcomp.methods.optimal_brain_surgeon import obs, triangles
+from tfcomp.model.linear import add_squares
 
 
 def problem(inputs, outputs, seed=0):
@@ -158,3 +161,76 @@ def test_inputs_that_are_never_active_go_first(method):
         assert not kept[[2, 5]].any()
         assert obs.error(weight, new, hessian) < 1e-12
     assert np.isfinite(new).all()
+
+
+@pytest.fixture(params=[7, 64])
+def narrow(request, monkeypatch):
+    """Blocks so narrow that a small matrix has many, the last one of another size."""
+    monkeypatch.setattr(triangles, "_WIDTH", request.param)
+    monkeypatch.setattr(obs, "_ROWS", request.param)
+
+
+def test_factors_in_place(narrow):
+    _, hessian = problem(150, 1)
+    before, inverse = hessian.copy(), np.linalg.inv(hessian)
+    with triangles.inverse_factor(hessian) as found:
+        factor = np.triu(found)
+    np.testing.assert_allclose(factor, np.linalg.cholesky(inverse).T, atol=1e-9 * inverse.max())
+    np.testing.assert_array_equal(hessian, before)
+    triangles.factorize(hessian)
+    upper = np.triu(hessian)
+    np.testing.assert_allclose(upper @ upper.T, before, rtol=1e-12, atol=1e-12 * before.max())
+
+
+def test_what_cannot_be_factorized_is_left_as_it_was(narrow):
+    hessian = -np.eye(150) + 0.5
+    before = hessian.copy()
+    with pytest.raises(np.linalg.LinAlgError), triangles.inverse_factor(hessian):
+        pass
+    np.testing.assert_array_equal(hessian, before)
+
+
+def test_solving_in_blocks(narrow):
+    weight, hessian = problem(150, 1)
+    found = triangles.solve(hessian.copy(), hessian @ weight[:, 0])
+    np.testing.assert_allclose(found, weight[:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.5])
+def test_blocks_change_no_result(narrow, sparsity, monkeypatch):
+    """Pruned in blocks and as a whole, the latter by explicit inverses in double precision."""
+    weight, hessian = problem(150, 5)
+    weight, before = weight.astype("float32"), hessian.copy()
+    new, kept = obs.prune(weight, hessian, sparsity, "sweep")
+    np.testing.assert_array_equal(hessian, before)
+    whole = before + 0.01 * np.diag(before).mean() * np.eye(150)
+    with monkeypatch.context() as patch:
+        patch.setattr(triangles, "_WIDTH", 1000)
+        _, same = obs.sweep(weight, whole.copy(), weight != 0, round(sparsity * weight.size))
+    np.testing.assert_array_equal(kept, same)
+    for column in range(5):
+        gone = np.flatnonzero(~kept[:, column])
+        best = best_without(weight.astype("float64"), whole, gone)[:, column]
+        np.testing.assert_allclose(new[:, column], best, rtol=1e-4, atol=1e-4)
+    change, old = (new - weight).astype("float64"), weight.astype("float64")
+    wanted = np.sum(change * (before @ change)) / np.sum(old * (before @ old))
+    assert obs.error(weight, new, before) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(("outputs", "sparsity"), [(8, 0.7), (8, 0.05)])
+def test_no_more_memory_than_two_hessians(outputs, sparsity):
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(1, 64, 1600)).astype("float32")
+    weight = rng.normal(size=(1600, outputs)).astype("float32")
+    tracemalloc.start()
+    hessian = np.zeros((1, 1600, 1600))
+    add_squares(hessian, samples)
+    (hessian,) = hessian
+    new, _ = obs.prune(weight, hessian, sparsity, "sweep")
+    obs.error(weight, new, hessian)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Blocks of 512 are large beside a matrix of 1600.
+    blocks = 3 * 512 * 1600 * 8
+    assert peak <= obs.needed_bytes(1, 1600, outputs, sparsity, "sweep") + blocks
+    assert peak <= 2 * hessian.nbytes + blocks

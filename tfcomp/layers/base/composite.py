@@ -2,7 +2,7 @@
 
 import keras
 
-from tfcomp.validation import invalid
+from tfcomp.layers.base.data_format import checked_data_format
 
 
 class Composite(keras.layers.Layer):
@@ -17,15 +17,45 @@ class Composite(keras.layers.Layer):
 
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        data_format = keras.config.image_data_format() if data_format is None else data_format
-        if data_format not in ("channels_first", "channels_last"):
-            raise invalid("data_format", data_format, "'channels_first' or 'channels_last'")
-        self.data_format = data_format
+        self.data_format = checked_data_format(data_format)
 
     @property
     def channel_axis(self):
         """Axis of the channels in a batch of images."""
         return 3 if self.data_format == "channels_last" else 1
+
+    @property
+    def of_images(self):
+        """Arguments of a sublayer that works on images."""
+        return {"data_format": self.data_format, "dtype": self.dtype_policy}
+
+    def concatenation(self, name="concat"):
+        """A sublayer that joins the channels of several tensors."""
+        return keras.layers.Concatenate(axis=self.channel_axis, dtype=self.dtype_policy, name=name)
+
+    def norm(self, name):
+        """A sublayer that normalizes each channel over a batch."""
+        return keras.layers.BatchNormalization(
+            axis=self.channel_axis, dtype=self.dtype_policy, name=name
+        )
+
+    def pointwise(self, filters, name, groups=1):
+        """A convolution 1×1 without bias, which a norm follows."""
+        return keras.layers.Conv2D(
+            filters, 1, groups=groups, use_bias=False, name=name, **self.of_images
+        )
+
+    def depthwise(self, size, strides, name, depth_multiplier=1):
+        """A depthwise convolution without bias, which a norm follows."""
+        return keras.layers.DepthwiseConv2D(
+            size,
+            strides,
+            padding="same",
+            depth_multiplier=depth_multiplier,
+            use_bias=False,
+            name=name,
+            **self.of_images,
+        )
 
     def connect(self, inputs):
         """Returns the symbolic outputs of the block for symbolic inputs."""

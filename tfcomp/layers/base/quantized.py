@@ -10,11 +10,15 @@ from tfcomp.layers.base.in_call import ReadInCall, apply_as_stored, in_call, tra
 from tfcomp.layers.base.padding import pad_widths
 from tfcomp.layers.base.quantized_weight import QuantizedWeight
 from tfcomp.layers.base.random_source import RandomSource
+from tfcomp.layers.base.without_latent import WithoutLatent
 from tfcomp.quantizers.base import Quantizer, are_weights_as_stored, get, serialize
 from tfcomp.validation import check_number
 
 
 def _quantized(layer, name, stored):
+    if layer.is_quantized:
+        layer.check_frozen(stored())
+        return stored()
     quantizer = layer.quantizer_of(name)
     if quantizer is None or (are_weights_as_stored() and not layer.has_lora):
         return stored()
@@ -38,7 +42,7 @@ def by_name(layer, argument, name, made):
     return name if same else serialize(quantizer)
 
 
-class QuantizedMixin(NamedArguments):
+class QuantizedMixin(WithoutLatent, NamedArguments):
     """Quantizes the weights and inputs of the Keras layer it is mixed into.
 
     Subclasses name their weights in `quantized_weights`, a dict from attribute to the name of the
@@ -116,7 +120,7 @@ class QuantizedMixin(NamedArguments):
         if not self.built or self.has_lora:
             return []
         pairs = [(getattr(self, name), self.quantizer_of(name)) for name in self.quantized_weights]
-        return [(variable, quantizer) for variable, quantizer in pairs if quantizer is not None]
+        return [(v, self.quantizer_or_as_stored(q)) for v, q in pairs if q is not None]
 
     def quantized_weight(self, name):
         """The weight called `name` as inference uses it, LoRA's part included."""

@@ -35,11 +35,13 @@ def patch_means(layer, inputs, groups=1):
 
     magnitude = ops.abs(inputs)
     if layer.data_format == "channels_first":
-        magnitude = ops.moveaxis(magnitude, 1, -1)
+        magnitude = ops.moveaxis(magnitude, 1, len(magnitude.shape) - 1)
     *outer, channels = ops.shape(magnitude)
     magnitude = ops.mean(ops.reshape(magnitude, [*outer, groups, channels // groups]), axis=-1)
     # Each group is an image of its own; a convolution of many groups would be slow or missing.
-    magnitude = ops.moveaxis(ops.pad(magnitude, [[0, 0], *widths, [0, 0]]), -1, 1)
+    magnitude = ops.pad(magnitude, [[0, 0], *widths, [0, 0]])
+    # Axes from the front: some exporters of PyTorch write the others as they are.
+    magnitude = ops.moveaxis(magnitude, len(magnitude.shape) - 1, 1)
     images = ops.reshape(magnitude, [-1, *ops.shape(magnitude)[2:], 1])
 
     window = ops.full((*layer.kernel_size, 1, 1), 1 / math.prod(layer.kernel_size), images.dtype)
@@ -52,7 +54,7 @@ def patch_means(layer, inputs, groups=1):
         data_format="channels_last",
     )
     means = ops.reshape(means, [-1, groups, *ops.shape(means)[1:-1]])
-    return ops.moveaxis(means, 1, -1)
+    return ops.moveaxis(means, 1, len(means.shape) - 1)
 
 
 def _unless_scaled(value):

@@ -109,20 +109,15 @@ class XNORBlock(Composite):
             use_bias=self.use_bias,
             kernel_initializer=self.kernel_initializer,
             kernel_regularizer=self.kernel_regularizer,
-            data_format=self.data_format,
-            dtype=self.dtype_policy,
             name="conv",
+            **self.of_images,
         )
 
     def _pool(self):
         if self.pool_size is None:
             return lambda x: x
         return keras.layers.MaxPooling2D(
-            self.pool_size,
-            self.pool_strides,
-            data_format=self.data_format,
-            dtype=self.dtype_policy,
-            name="pool",
+            self.pool_size, self.pool_strides, name="pool", **self.of_images
         )
 
     def connect(self, inputs):

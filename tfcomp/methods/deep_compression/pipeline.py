@@ -4,17 +4,17 @@ import contextlib
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.entry import as_numpy
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
 from tfcomp.methods.magnitude_pruning.magnitude_pruning import MagnitudePruning
 from tfcomp.model.choice import choose
-from tfcomp.model.data import batches, keywords
+from tfcomp.model.data import Batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.storage import describe
+from tfcomp.storage.patterns import sorted_distinct
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 _CONVOLUTIONS = (
@@ -142,7 +142,8 @@ def deep_compression(
     if not isinstance(epochs, (tuple, list)) or len(epochs) != 2:
         raise invalid("epochs", epochs, "two positive integers, of pruning and of sharing")
     epochs = [check_integer("epochs", number, 1) for number in epochs]
-    next(batches(data, batch_size))
+    data = Batches(model, data, batch_size)
+    data.first()
     found, left_out = choose(model, targets, options=("bits", "clusters", "init"))
     sharing = WeightSharing(bits=5, init=init, targets=_with_bits(found))
     for target in found:
@@ -157,7 +158,7 @@ def deep_compression(
 
     def fit(callback, number):
         model.fit(
-            **keywords(data, batch_size),
+            **data.keywords(),
             epochs=number,
             validation_data=validation_data,
             callbacks=[callback, note],
@@ -205,5 +206,5 @@ def _row(target):
     value = as_numpy(target.variable)
     alive = value[value != 0]
     coded = describe(value).coded_bytes
-    values = len(np.unique(alive))
+    values = len(sorted_distinct(alive))
     return CompressedTarget(target.path, alive.size / value.size, values, value.nbytes, coded)

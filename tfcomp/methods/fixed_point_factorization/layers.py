@@ -11,6 +11,7 @@ from keras import ops
 from tfcomp.layers.base.arguments import NamedArguments
 from tfcomp.layers.base.in_call import apply_as_stored
 from tfcomp.layers.base.quantized_weight import QuantizedWeight
+from tfcomp.layers.base.without_latent import WithoutLatent
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.fixed_point_factorization.quantizer import RoundedTernary
 from tfcomp.model.macs import positions
@@ -21,7 +22,7 @@ from tfcomp.validation import check_integer, check_number
 _BOUND = 1.5
 
 
-class Factorized(NamedArguments, keras.layers.Layer):
+class Factorized(WithoutLatent, NamedArguments, keras.layers.Layer):
     """The base of layers whose kernel is `X diag(d) Yᵀ`, with ternary `X` and `Y`.
 
     Three weights: `input_factor`, which is `X` in the shape of the kernel it replaces, with
@@ -105,7 +106,10 @@ class Factorized(NamedArguments, keras.layers.Layer):
     @property
     def weight_quantizers(self):
         """The `(variable, quantizer)` pairs of the weights this layer quantizes in `call`."""
-        return [(getattr(self, name), quantizer) for name, quantizer in self.quantizers.items()]
+        return [
+            (getattr(self, name), self.quantizer_or_as_stored(quantizer))
+            for name, quantizer in self.quantizers.items()
+        ]
 
     def count_macs(self, call):
         """Multiplications by the scale, and the additions of the two ternary factors."""
@@ -134,7 +138,9 @@ class Factorized(NamedArguments, keras.layers.Layer):
     def quantized_weight(self, name):
         """The factor called `name` as inference uses it."""
         factor = getattr(self, name)
-        if are_weights_as_stored():
+        if self.is_quantized:
+            self.check_frozen(factor)
+        if self.is_quantized or are_weights_as_stored():
             return ops.convert_to_tensor(factor)
         return apply_as_stored(self.quantizers[name], lambda: factor)
 

@@ -11,7 +11,7 @@ from tfcomp.core.mask import magnitude
 from tfcomp.methods.gradual_pruning import choose_masks
 from tfcomp.model import patterns
 from tfcomp.model.choice import choose
-from tfcomp.model.data import batches, keywords
+from tfcomp.model.data import Batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.validation import check_number, check_verbose, invalid
@@ -196,9 +196,10 @@ def sensitivity(
     found, left_out = choose(model, targets)
     for target in found:
         magnitude(target.path, _numpy(target.variable))
-    next(iter(batches(data, batch_size)))
+    data = Batches(model, data, batch_size)
+    data.first()
 
-    names, baseline = _evaluate(model, data, batch_size)
+    names, baseline = _evaluate(model, data)
     if metric is None:
         metric = next((name for name in names if name != "loss"), "loss")
     if metric not in names:
@@ -211,7 +212,7 @@ def sensitivity(
             for amount in sparsities:
                 value, threshold = _pruned(target.path, before, amount)
                 target.variable.assign(value)
-                _, measured = _evaluate(model, data, batch_size)
+                _, measured = _evaluate(model, data)
                 deviation = float(np.std(before.astype(np.float64))) or 1.0
                 zeros = float(np.mean(value == 0))
                 rows.append(Scanned(target.path, zeros, threshold / deviation, measured[metric]))
@@ -236,6 +237,6 @@ def _pruned(path, value, amount):
     return value * mask, float(size[mask].min() + size[~mask].max(initial=0)) / 2
 
 
-def _evaluate(model, data, batch_size):
-    measured = model.evaluate(**keywords(data, batch_size), verbose=0, return_dict=True)
+def _evaluate(model, data):
+    measured = model.evaluate(**data.keywords(), verbose=0, return_dict=True)
     return list(measured), measured

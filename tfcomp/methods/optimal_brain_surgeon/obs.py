@@ -9,12 +9,17 @@ arXiv:2208.11580 (all columns of a layer ranked together). Elias Frantar, Dan Al
 arXiv:2301.00774 (one order of inputs for all columns).
 """
 
+import contextlib
+
 import numpy as np
 
+from tfcomp.methods.optimal_brain_surgeon import triangles
 from tfcomp.model.patterns import count
 
 # Numbers that a batch of inverse Hessians may hold at a time.
 _BATCH = 1 << 24
+# Rows or columns of weights that are worked on together.
+_ROWS = 256
 
 
 def remove(weight, inverse, index):
@@ -39,18 +44,22 @@ def remove(weight, inverse, index):
     return weight, inverse
 
 
+@contextlib.contextmanager
 def damped(hessian, damping):
-    """Adds a fraction of the mean of the diagonal to the diagonal.
+    """Context in which a fraction of the mean of the diagonal is added to the diagonal.
 
     Args:
         hessian: Array `(inputs, inputs)`.
         damping: The fraction.
     """
-    hessian = np.array(hessian, np.float64)
     diagonal = np.einsum("ii->i", hessian)
+    before = diagonal.copy()
     # Inputs that are always zero leave the weights on them without any effect.
     diagonal += damping * diagonal.mean() or 1.0
-    return hessian
+    try:
+        yield hessian
+    finally:
+        diagonal[...] = before
 
 
 def greedy(weight, hessian, alive, pruned):
@@ -112,7 +121,8 @@ def sweep(weight, hessian, alive, pruned, block=128, m_by_n=None):
 
     Args:
         weight: Array `(inputs, outputs)`.
-        hessian: Positive definite array `(inputs, inputs)`.
+        hessian: Positive definite array of doubles `(inputs, inputs)`; what repeats in it is used
+            to compute in, and is there again afterwards.
         alive: Boolean array like `weight`; what is dead stays dead.
         pruned: How many weights are to be zero, the dead ones included.
         block: Inputs in a block.
@@ -121,11 +131,13 @@ def sweep(weight, hessian, alive, pruned, block=128, m_by_n=None):
     Returns:
         The new weights, and a boolean array, true where a weight is kept.
     """
-    weight = weight.astype(np.float64)
-    inputs = len(weight)
-    # Row i holds the i-th row of the inverse Hessian over the inputs from i on, over a root.
-    factor = np.linalg.cholesky(np.linalg.inv(hessian)).T
-    roots = np.diagonal(factor)
+    with triangles.inverse_factor(hessian) as factor:
+        return _swept(weight.astype(np.float64), factor, alive, pruned, block, m_by_n)
+
+
+def _swept(weight, factor, alive, pruned, block, m_by_n):
+    # From i on, row i of the factor is that of the inverse Hessian over these inputs, over a root.
+    inputs, roots = len(weight), np.diagonal(factor).copy()
     kept = np.array(alive)
     # Spread over the blocks by the weights that are still alive, exact in total.
     done = np.concatenate([[0], np.cumsum(alive.sum(axis=1))])
@@ -147,8 +159,13 @@ def sweep(weight, hessian, alive, pruned, block=128, m_by_n=None):
             weight[row:end] -= np.outer(factor[row, row:end], error)
             weight[row, ~kept[row]] = 0
             errors[row - begin] = error
-        weight[end:] -= factor[begin:end, end:].T @ errors
+        for part in _chunks(end, inputs):
+            weight[part] -= factor[begin:end, part].T @ errors
     return weight, kept
+
+
+def _chunks(begin, end):
+    return [slice(at, min(at + _ROWS, end)) for at in range(begin, end, _ROWS)]
 
 
 def _drop_smallest(scores, kept, number):
@@ -178,9 +195,27 @@ def refit(weight, hessian, kept):
         on = kept[:, column]
         w = weight[:, column].astype(np.float64)
         if on.any():
-            moved = hessian[np.ix_(on, ~on)] @ w[~on]
-            result[on, column] = w[on] + np.linalg.solve(hessian[np.ix_(on, on)], moved)
+            moved = hessian @ np.where(on, 0, w)
+            result[on, column] = w[on] + triangles.solve(hessian[np.ix_(on, on)], moved[on])
     return result
+
+
+def _is_small(inputs, outputs):
+    return outputs * inputs**3 <= 2e9
+
+
+def _is_refitted(kept, outputs):
+    return outputs * kept**3 <= 1e12
+
+
+def needed_bytes(groups, inputs, outputs, sparsity, method="auto"):
+    """Bytes that `prune` takes for a layer of several groups, with all of their Hessians."""
+    hessian, kept = inputs**2, inputs * (1 - sparsity)
+    if method == "greedy" or (method == "auto" and _is_small(inputs, outputs)):
+        work = 4 * hessian * min(outputs, max(1, _BATCH // hessian))
+    else:
+        work = int(kept**2) if _is_refitted(kept, outputs) else 0
+    return 8 * (groups * hessian + work + 4 * groups * inputs * outputs)
 
 
 def prune(weight, hessian, sparsity, method="auto", damping=0.01, block=128, m_by_n=None):
@@ -199,23 +234,28 @@ def prune(weight, hessian, sparsity, method="auto", damping=0.01, block=128, m_b
         The new weights, of the same dtype, and a boolean array, true where a weight is kept.
     """
     inputs, outputs = weight.shape
-    hessian = damped(hessian, damping)
+    hessian = np.asarray(hessian, np.float64)
     alive = weight != 0
     pruned = count(sparsity, weight.size)
     if method == "auto":
-        small = outputs * inputs**3 <= 2e9 and m_by_n is None
-        method = "greedy" if small else "sweep"
-    if method == "greedy":
-        kept, new = greedy(weight, hessian, alive, max(pruned, np.count_nonzero(~alive))), None
-    else:
-        new, kept = sweep(weight, hessian, alive, pruned, block, m_by_n)
-    if new is None or outputs * kept.sum(axis=0).mean() ** 3 <= 1e12:
-        new = refit(weight, hessian, kept)
-    return (new * kept).astype(weight.dtype), kept
+        method = "greedy" if _is_small(inputs, outputs) and m_by_n is None else "sweep"
+    with damped(hessian, damping):
+        if method == "greedy":
+            kept, new = greedy(weight, hessian, alive, max(pruned, np.count_nonzero(~alive))), None
+        else:
+            new, kept = sweep(weight, hessian, alive, pruned, block, m_by_n)
+        if new is None or _is_refitted(kept.sum(axis=0).mean(), outputs):
+            new = refit(weight, hessian, kept)
+    new *= kept
+    return new.astype(weight.dtype), kept
 
 
 def error(before, after, hessian):
     """`|X w - X w'|**2 / |X w|**2`."""
-    before, change = before.astype(np.float64), (after - before).astype(np.float64)
-    whole = np.sum(before * (hessian @ before))
-    return float(np.sum(change * (hessian @ change)) / whole) if whole > 0 else 0.0
+    error = whole = 0.0
+    for part in _chunks(0, before.shape[1]):
+        weight = before[:, part].astype(np.float64)
+        change = after[:, part] - weight
+        whole += np.sum(weight * (hessian @ weight))
+        error += np.sum(change * (hessian @ change))
+    return float(error / whole) if whole > 0 else 0.0

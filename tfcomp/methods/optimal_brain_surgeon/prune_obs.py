@@ -12,8 +12,9 @@ from tfcomp.core.step import Projected
 from tfcomp.methods.optimal_brain_surgeon import obs
 from tfcomp.model import patterns
 from tfcomp.model.choice import Unsuited, choose
-from tfcomp.model.data import batches
-from tfcomp.model.linear import linear_map
+from tfcomp.model.data import Batches
+from tfcomp.model.linear import add_squares, linear_map
+from tfcomp.model.memory import available_bytes
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
 from tfcomp.model.watching import call_order, watching
@@ -98,6 +99,8 @@ def prune_obs(
     Raises:
         ValueError: For an argument that cannot be used, before anything is changed; if the method
             is not defined for a weight that `targets` names, or its layer is never called.
+        MemoryError: Before anything is changed, where a layer has more inputs than there is memory
+            for: the square of their number in doubles, and once more to fit few weights anew.
 
     Reference:
         Babak Hassibi, David G. Stork, "Second order derivatives for network pruning: Optimal Brain
@@ -128,14 +131,17 @@ def prune_obs(
         if method == "greedy":
             raise invalid("method", method, "'auto' or 'sweep' together with `m_by_n`")
     targets_lib.check_built(model)
-    order = call_order(model, next(iter(batches(data, batch_size)))[0])
+    batches = Batches(model, data, batch_size)
+    order = call_order(model, batches.first())
     prepare = functools.partial(_plan, targets_lib.layer_sites(model), order, sparsity, m_by_n)
     plans, left_out = choose(model, targets, prepare, ["sparsity"])
     plans.sort(key=lambda plan: order[id(plan[0].layer)])
 
+    _check_memory(plans, method)
+
     rows, progress = [], Progress(len(plans), verbose, "weight")
     for linear, amount in plans:
-        hessians = _hessians(model, data, linear, batch_size)
+        hessians = _hessians(model, batches, linear)
         rows.append(_prune(linear, hessians, amount, method, damping, block, m_by_n))
         progress.step()
         progress.line(f"{rows[-1].path}: {amount:.1%} pruned, error {rows[-1].error:.3%}")
@@ -171,19 +177,40 @@ def _check_free(target):
             )
 
 
-def _hessians(model, data, linear, batch_size):
+def _shape(linear):
+    return linear.matrices(keras.ops.convert_to_numpy(linear.target.variable.value)).shape
+
+
+def _check_memory(plans, method):
+    """Raises where there is no memory for one of the plans, before any of them is carried out."""
+    available = available_bytes()
+    for linear, amount in plans if available is not None else ():
+        groups, inputs, outputs = _shape(linear)
+        needed = obs.needed_bytes(groups, inputs, outputs, amount, method)
+        if needed > available:
+            path = linear.target.path
+            raise MemoryError(
+                f"Pruning {path} takes {needed:,} bytes, {8 * groups * inputs**2:,} of them for "
+                f"the {groups} x {inputs:,} x {inputs:,} second derivatives, and {available:,} are "
+                f"available. Leave it out by `targets={{..., {path!r}: None}}`, or prune it by "
+                "magnitude."
+            )
+
+
+def _hessians(model, batches, linear):
     """`X.T @ X` of every group of a linear map, over all of the data."""
-    shape = linear.matrices(keras.ops.convert_to_numpy(linear.target.variable.value)).shape
-    total = np.zeros((shape[0], shape[1], shape[1]))
+    groups, inputs, _ = _shape(linear)
+    total = np.zeros((groups, inputs, inputs))
 
     def see(args, kwargs):
         for samples in linear.samples(args, kwargs):
-            total[...] += np.matmul(samples.swapaxes(1, 2), samples)
+            add_squares(total, samples)
 
     with watching(linear.layer, see):
-        for x, _ in batches(data, batch_size):
+        for x in batches:
             model(x, training=False)
-    if not np.isfinite(total).all():
+    # No number in it is larger than two on the diagonal.
+    if not np.isfinite(np.einsum("gii->gi", total)).all():
         raise ValueError(f"The inputs of {linear.target.path} contain NaN or infinity on `data`.")
     return total
 

@@ -19,11 +19,12 @@ from tfcomp.methods.product_quantization.layers import (
     code_dtype,
 )
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
-from tfcomp.model.data import batches
+from tfcomp.model.data import Batches
 from tfcomp.model.linear import linear_map
+from tfcomp.model.moments import moments
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import Result
-from tfcomp.model.watching import call_order, watching
+from tfcomp.model.watching import call_order
 from tfcomp.validation import check_integer, check_verbose
 
 _CLASSES = {
@@ -150,7 +151,8 @@ def product_quantize(
     verbose = check_verbose(verbose)
     targets_lib.check_built(model)
     options = {"subvector_size": subvector_size, "codewords": codewords, "lookup": lookup}
-    order = None if data is None else call_order(model, next(batches(data, batch_size))[0])
+    batches = None if data is None else Batches(model, data, batch_size)
+    order = None if batches is None else call_order(model, batches.first())
     prepare = functools.partial(_plan, order, options)
     plans, left_out = choose(model, targets, prepare, _OPTIONS)
     # A copy, in which quantized kernels take the place of the original ones one by one.
@@ -160,7 +162,7 @@ def product_quantize(
 
     found, rows, progress = {}, [], Progress(len(plans), verbose, "weight")
     for plan in plans:
-        books, codes, errors = _quantized(model, work, plan, data, sweeps, seed, batch_size)
+        books, codes, errors = _quantized(model, work, plan, batches, sweeps, seed)
         found[plan.target.path] = books, codes
         sizes = plan.options["subvector_size"], plan.options["codewords"]
         rows.append(ProductQuantizedTarget(plan.target.path, *sizes, *errors))
@@ -207,7 +209,7 @@ def _linear(model, plan):
     return linear_map(target, targets_lib.layer_sites(model))
 
 
-def _quantized(model, work, plan, data, sweeps, seed, batch_size):
+def _quantized(model, work, plan, batches, sweeps, seed):
     """Codebooks and codes of one weight, and its errors before and after the correction."""
     groups, positions, channels, outputs, size, spaces = plan.blocks
     original, current = _linear(model, plan), _linear(work, plan)
@@ -219,12 +221,13 @@ def _quantized(model, work, plan, data, sweeps, seed, batch_size):
     padded = padded.reshape(groups, positions, spaces, size, outputs)
     books, codes, errors = [], [], np.zeros(3)
     statistics = None
-    if data is not None:
-        statistics = _statistics(model, work, original, current, matrices, data, batch_size)
+    if batches is not None:
+        runs = [functools.partial(whole, training=False) for whole in (model, work)]
+        statistics = moments(runs, (original, current), matrices, batches)
     for group, weight in enumerate(padded):
         book, code = pq.cluster(weight, plan.options["codewords"], seed)
         if statistics is not None:
-            gram, cross, energy = (part[group] for part in statistics)
+            gram, cross, energy = (part[group] for part in statistics[:3])
             gram, cross = _padded(gram, cross, positions, channels, missing)
             before = pq.error(pq.decode(book, code), gram, cross, energy)
             book, code = pq.correct(book, code, gram, cross, sweeps)
@@ -235,7 +238,7 @@ def _quantized(model, work, plan, data, sweeps, seed, batch_size):
     decoded = decoded.reshape(groups, positions, spaces * size, outputs)[:, :, :channels]
     decoded = decoded.reshape(groups, positions * channels, outputs)
     current.target.variable.assign(current.assemble(decoded))
-    relative = (None, None) if data is None else tuple(errors[1:] / (errors[0] or 1.0))
+    relative = (None, None) if batches is None else tuple(errors[1:] / (errors[0] or 1.0))
     return np.concatenate(books), np.concatenate(codes, axis=-1), relative
 
 
@@ -248,36 +251,6 @@ def _padded(gram, cross, positions, channels, missing):
     size = positions * (channels + missing)
     cross = np.pad(cross.reshape(*shape, -1), [*pad, (0, 0)])
     return gram.reshape(size, size), cross.reshape(size, -1)
-
-
-def _statistics(model, work, original, current, matrices, data, batch_size):
-    """`X.T @ X`, `X.T @ Y` and `|Y|**2` of every group.
-
-    `X` are the layer's inputs in the model as quantized so far, and `Y` its outputs in the original
-    model, without the bias.
-    """
-    groups, size, outputs = matrices.shape
-    gram, cross = np.zeros((groups, size, size)), np.zeros((groups, size, outputs))
-    energy = np.zeros(groups)
-    for x, _ in batches(data, batch_size):
-        calls = []
-        for whole, linear in ((model, original), (work, current)):
-            seen = []
-            with watching(
-                linear.layer, lambda args, kwargs, seen=seen: seen.append((args, kwargs))
-            ):
-                whole(x, training=False)
-            calls.append(seen)
-        for (args, kwargs), (new_args, new_kwargs) in zip(*calls, strict=True):
-            before = original.samples(args, kwargs)
-            for old, new in zip(before, current.samples(new_args, new_kwargs), strict=True):
-                wanted = np.matmul(old, matrices)
-                gram += np.matmul(new.swapaxes(1, 2), new)
-                cross += np.matmul(new.swapaxes(1, 2), wanted)
-                energy += np.sum(wanted**2, axis=(1, 2))
-    if not np.isfinite(gram).all() or not np.isfinite(energy).all():
-        raise ValueError(f"The inputs of {original.target.path} contain NaN or infinity on `data`.")
-    return gram, cross, energy
 
 
 def _swapped(model, plans, found, seed):

@@ -12,6 +12,7 @@ from keras import ops
 
 from tfcomp.keras_private import without_autocast
 from tfcomp.layers.base.quantized_weight import QuantizedWeight
+from tfcomp.layers.base.without_latent import WithoutLatent
 from tfcomp.layers.constraints import WeightClip
 from tfcomp.methods.binary.quantizer import Binary
 from tfcomp.methods.yodann import datapath as yodann
@@ -29,7 +30,7 @@ def straight_through(exact, smooth, format):
 
 
 @keras.saving.register_keras_serializable("tfcomp")
-class YodaConv2D(keras.layers.Layer):
+class YodaConv2D(WithoutLatent, keras.layers.Layer):
     """A convolution as the YodaNN chip computes it: binary weights, fixed-point numbers.
 
     Inputs are rounded to 12 bits (Q2.9) and multiplied by `sign(kernel)`. Sums over input channels
@@ -172,8 +173,10 @@ class YodaConv2D(keras.layers.Layer):
         """The `(variable, quantizer)` pairs of the weights this layer quantizes in `call`."""
         if not self.built:
             return []
-        biases = [(self.bias, self.scale_quantizer)] if self.use_bias else []
-        return [(self.kernel, self.kernel_quantizer), (self.scale, self.scale_quantizer), *biases]
+        pairs = [(self.kernel, self.kernel_quantizer), (self.scale, self.scale_quantizer)]
+        if self.use_bias:
+            pairs.append((self.bias, self.scale_quantizer))
+        return [(variable, self.quantizer_or_as_stored(q)) for variable, q in pairs]
 
     def count_macs(self, call):
         """Those of a convolution."""
@@ -185,10 +188,12 @@ class YodaConv2D(keras.layers.Layer):
         variable = getattr(self, name)
         if variable is None:
             return ops.zeros((self.filters,))
+        if self.is_quantized:
+            self.check_frozen(variable)
         with without_autocast():
             value = ops.cast(ops.convert_to_tensor(variable), "float32")
         quantizer = self.kernel_quantizer if name == "kernel" else self.scale_quantizer
-        return value if are_weights_as_stored() else quantizer(value)
+        return value if self.is_quantized or are_weights_as_stored() else quantizer(value)
 
     def call(self, inputs):
         step = self.data_path.activations.step

@@ -5,6 +5,7 @@ saves, under the same paths, and what a layer does in `save_own_variables` and `
 respected.
 """
 
+import contextlib
 import json
 import os
 
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 
 from tfcomp import keras_private
+from tfcomp.model.final_weights import MARK, FinalWeights, quantized_as_latent
 from tfcomp.storage.archive.container import ArchiveError, Contents
 
 
@@ -90,8 +92,24 @@ def renumbered(config):
     return walk(config)
 
 
-def contents_of(model, include_optimizer):
-    """Returns the `Contents` of a built model."""
+def _quantized(state, final):
+    """Puts final weights in the place of latent ones; their groups say that they are quantized."""
+    left = final.quantized
+    for group in state.values():
+        own = {name: value for name, value in group.items() if id(value) in left}
+        group.update((name, final.value(value)) for name, value in own.items())
+        if own:
+            group[MARK] = np.ones(1, np.uint8)
+        left = left - {id(value) for value in own.values()}
+    for variable in (variable for variable in final.model.variables if id(variable) in left):
+        raise ValueError(
+            f"The latent weight {variable.path!r} cannot be left out: its layer does not save it "
+            "as a variable in `save_own_variables`."
+        )
+
+
+def contents_of(model, include_optimizer, latent=True):
+    """Returns the `Contents` of a built model; `latent` says whether latent weights are kept."""
     groups = {}
     store = keras_private.AssetStore("assets", mode="w")
     try:
@@ -100,6 +118,8 @@ def contents_of(model, include_optimizer):
         assets = _files(store.working_dir)
     finally:
         store.close()
+    if not latent:
+        _quantized(groups, FinalWeights(model))
     state = {
         path: {name: np.asarray(keras.ops.convert_to_numpy(value)) for name, value in group.items()}
         for path, group in groups.items()
@@ -159,19 +179,33 @@ def _load_state(model, archive, include_optimizer):
         raise ValueError(f"{getattr(owner, 'name', owner)}: {error}") from error
 
 
-def model_of(archive, custom_objects, compile, safe_mode):
-    """Builds the model of an `Archive`.
+def _compile(model, archive, custom_objects, safe_mode):
+    config = archive.header["config"].get("compile_config")
+    trusting = contextlib.nullcontext() if safe_mode else keras_private.trusting()
+    if config:
+        with keras.saving.custom_object_scope(custom_objects or {}), trusting:
+            model.compile_from_config(config)
+
+
+def model_of(archive, custom_objects, compile, safe_mode, train_on=False):
+    """Builds the model of an `Archive`; arguments as those of `tfcomp.load`.
 
     Raises:
         ArchiveError: If Keras cannot.
     """
     include_optimizer = any(path.split("/")[0] == "optimizer" for path in archive.header["state"])
     try:
+        # An optimizer is made for what is trained, once that is known.
+        later = compile and not train_on and any(entry.name == MARK for entry in archive.entries)
+        compile = compile and not later
         model = keras_private.model_from_json(archive.config, custom_objects, compile, safe_mode)
         if not isinstance(model, keras.Model):
             raise TypeError(f"the config is one of {type(model).__name__}, not of a model.")
         _check_shapes(model, archive, include_optimizer)
-        _load_state(model, archive, include_optimizer)
+        with quantized_as_latent() if train_on else contextlib.nullcontext():
+            _load_state(model, archive, include_optimizer)
+        if later:
+            _compile(model, archive, custom_objects, safe_mode)
     except ArchiveError:
         raise
     except Exception as error:

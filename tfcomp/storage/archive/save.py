@@ -15,14 +15,14 @@ def _check_path(path):
     return os.fspath(path)
 
 
-def save(model, path, coding="ans", include_optimizer=False):
+def save(model, path, coding="ans", include_optimizer=False, latent=True):
     """Saves a Keras model with every weight in its smallest exact form, entropy coded.
 
     The file holds what `model.save` would: the config, with that of `compile` where the model is
     compiled, all variables and the files of layers that have some. Training methods need not be
     named: zeros, few distinct values and scales per channel are found by looking. Layers that
-    quantize in their forward pass keep their latent weights, to be trained on. Weights come back
-    bit for bit: -0.0 and every NaN are values of their own.
+    quantize in their forward pass keep their latent weights, to be trained on, unless `latent` is
+    false. Weights come back bit for bit: -0.0 and every NaN are values of their own.
 
     If it fails, whatever was at `path` is still there, whole.
 
@@ -34,6 +34,14 @@ def save(model, path, coding="ans", include_optimizer=False):
             and a Huffman code of each.
         include_optimizer: Whether to save the optimizer's variables, too. They are two floats for
             each weight, with Adam, and hardly become smaller.
+        latent: Whether layers that quantize in their forward pass keep their latent weights.
+            Without them the file is as small as what `tfcomp.export` writes. `tfcomp.load` makes a
+            model of it that predicts the same, bit for bit; its quantized weights are frozen, and
+            all others can be trained. With `tfcomp.load(path, train_on=True)` the quantized values
+            are the new latent weights: all of these are then at a level, and training has to move
+            them far before one changes to another. A quantizer with scales of its own finds them
+            anew, so that predictions may differ in the last bit, or more where a quantizer does not
+            give its own levels back, as DoReFa-Net's.
 
     Raises:
         ValueError: If the model is not built, or an argument is none of these.
@@ -62,15 +70,24 @@ def save(model, path, coding="ans", include_optimizer=False):
         )
     if coding not in CODINGS:
         raise invalid("coding", coding, f"one of {list(CODINGS)}")
+    if include_optimizer and not latent:
+        raise invalid("latent", latent, "True with `include_optimizer`, which belongs to them")
     # Imported here because Keras loads a storage library for it.
     from tfcomp.storage.archive import keras_state
 
-    data = to_bytes(keras_state.contents_of(model, include_optimizer), coding)
     with replaced_file(path) as file:
-        file.write(data)
+        contents = keras_state.contents_of(model, include_optimizer, latent)
+        file.write(to_bytes(contents, coding))
 
 
-def load(path, custom_objects=None, compile=True, safe_mode=True, max_bytes=MAX_BYTES):
+def load(
+    path,
+    custom_objects=None,
+    compile=True,
+    safe_mode=True,
+    max_bytes=MAX_BYTES,
+    train_on=False,
+):
     """Loads a model that `tfcomp.save` wrote.
 
     Nothing in the file is executed: as in `keras.saving.load_model`, a config that holds a
@@ -83,6 +100,8 @@ def load(path, custom_objects=None, compile=True, safe_mode=True, max_bytes=MAX_
         compile: Whether to compile the model as it was.
         safe_mode: Whether to refuse Python code in the file.
         max_bytes: Refuse files whose weights would take more than this in memory.
+        train_on: Whether quantized weights of a file without latent ones become latent weights. By
+            default they are used as they are, and frozen.
 
     Returns:
         A `keras.Model`.
@@ -95,4 +114,4 @@ def load(path, custom_objects=None, compile=True, safe_mode=True, max_bytes=MAX_
 
     with open(_check_path(path), "rb") as file:
         archive = Archive(file.read(), max_bytes)
-    return keras_state.model_of(archive, custom_objects, compile, safe_mode)
+    return keras_state.model_of(archive, custom_objects, compile, safe_mode, train_on)

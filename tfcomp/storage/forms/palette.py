@@ -26,9 +26,9 @@ class Palette:
         self.bits = 8 * (len(packed.data) + stream.HEADER) + model.bits
 
     @classmethod
-    def of(cls, parts, coder):
-        """The palette of the values in several arrays, or `None` where they are too many."""
-        lookup = distinct(parts, coder.PALETTE)
+    def of(cls, parts, coder, most=1 << 16):
+        """The palette of the values of arrays, or `None` where they are more than `most`."""
+        lookup = distinct(parts, min(most, coder.PALETTE))
         if lookup is None:
             return None
         table = lookup.table

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from tfcomp.storage.distinct import distinct
-from tfcomp.storage.patterns import bit_patterns
+from tfcomp.storage.patterns import bit_patterns, sorted_distinct
 
 _MAX_UNITS = 256
 # Weights that a channel needs for its scale to be worth storing.
@@ -83,7 +83,7 @@ def _differ(channels):
     fullest = kept.sum(1).argmax()
     one, every = channels[fullest][kept[fullest]], channels[kept]
     some = every[:: max(len(every) // max(len(one), 1), 1)][: len(one)]
-    return len(np.unique(some)) > _MORE * len(np.unique(one))
+    return len(sorted_distinct(some)) > _MORE * len(sorted_distinct(one))
 
 
 def _ways(array, axes, repeat):
