@@ -287,8 +287,9 @@ def quantized_weights():
         "TWN": "`QuantizedTraining(Ternary())` (TWN; its paper's LeNet-5: 0.65)",
         "TTQ": f"`TrainedTernary*`, threshold 0.15 (float of LeNet-300-100 in this run: {base})",
         "FGQ, N=4, 8-bit inputs, not trained": "`FineGrainedTernary(4)`, 8-bit inputs, not trained",
-        "BinaryRelax, ternary": "`BinaryRelax`, ternary",
-        "BinaryRelax, binary": "`BinaryRelax`, binary with scales",
+        # Measured before growth was derived from the run.
+        "BinaryRelax, ternary": "`BinaryRelax(growth=1.2)`, ternary",
+        "BinaryRelax, binary": "`BinaryRelax(growth=1.2)`, binary with scales",
         "BWN (binary weights, scaled)": "`QuantizedTraining`, binary with scales",
         "DoReFa weights, 3 bits": "`QuantizedTraining(DoReFa(3))`",
         "FFN, rank 1.0": "`factorize(rank=1.0)`",

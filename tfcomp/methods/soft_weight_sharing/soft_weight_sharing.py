@@ -132,7 +132,7 @@ class SoftWeightSharing(ProjectionCallback):
     exactly zero for the component at zero. A later `fit` keeps this, and trains the values that are
     shared, as `WeightSharing` does, each tensor by itself.
 
-    Start from a trained model, and train for some 50 to 100 epochs. Weights that are exactly zero
+    Start from a trained model, and train for some 30 to 100 epochs. Weights that are exactly zero
     stay so in the end and take no part in the mixture; with a pruning callback they stay so at all
     times. `logs` gets `sparsity` and `sparsity/<path>`, the fraction of weights that would become
     zero if `fit` ended here.
