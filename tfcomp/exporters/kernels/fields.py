@@ -16,6 +16,8 @@ LANES = 256
 # Inputs that are written out, in so many sums.
 _UNROLLED = 64
 _SUMS = 8
+# What 4 bits can tell apart.
+_LEVELS = 16
 # Two units in the last place of single precision.
 _ROUNDING = 2.0**-22
 
@@ -38,7 +40,11 @@ class Fields(NamedTuple):
 
 def _grid(column):
     """Scale, zero and codes of values on a grid of at most 16 steps, or `None`."""
-    levels = np.unique(column)
+    # Sorted: `np.unique` hashes, which takes far longer.
+    ordered = np.sort(column)
+    levels = ordered[np.append(True, np.diff(ordered) > 0)]
+    if len(levels) > _LEVELS:
+        return None
     if len(levels) == 1:
         scale = np.abs(levels[0]) or np.float32(1)
         return scale, np.float32(-np.sign(levels[0])), np.zeros(len(column), np.uint32)
@@ -49,7 +55,7 @@ def _grid(column):
     largest = np.argmax(np.abs(levels))
     scale = np.float32(levels[largest] / codes[largest])
     off = np.abs(codes * np.float64(scale) - levels)
-    if np.any(off > _ROUNDING * np.abs(levels)) or codes[-1] - codes[0] > 15:
+    if np.any(off > _ROUNDING * np.abs(levels)) or codes[-1] - codes[0] >= _LEVELS:
         return None
     first = codes[0]
     return scale, np.float32(-first), (np.rint(column / scale) - first).astype(np.uint32)
@@ -64,9 +70,11 @@ def fields(matrix):
     Returns:
         `Fields`, or `None` if the values are others, or need more than 4 bits.
     """
-    found = [_grid(column) for column in matrix.T]
-    if any(one is None for one in found):
-        return None
+    found = []
+    for column in matrix.T:
+        found.append(_grid(column))
+        if found[-1] is None:
+            return None
     scale, zero, codes = (np.stack(part) for part in zip(*found))
     codes = codes.T
     bits = 2 if codes.max(initial=0) < 4 else 4
