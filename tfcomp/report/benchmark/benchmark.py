@@ -10,7 +10,7 @@ import numpy as np
 from tfcomp.console import show
 from tfcomp.model.result import Result
 from tfcomp.model.timing import interleaved, ratios
-from tfcomp.report.benchmark.engines import engine
+from tfcomp.exporters.engines import engine
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 
