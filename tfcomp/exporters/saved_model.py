@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfcomp import keras_private
 from tfcomp.exporters.compact import compact
+from tfcomp.exporters.compared import Exported
 from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import DEFAULT, endpoints
@@ -18,7 +19,7 @@ from tfcomp.exporters.weights import Weights
 from tfcomp.layers.base.decoded import decoded_layers
 from tfcomp.model.data import Batches
 from tfcomp.model.final_weights import FinalWeights
-from tfcomp.model.result import LeftOut, Result
+from tfcomp.model.result import LeftOut
 from tfcomp.storage.replace import replaced_folder
 
 # What a SavedModel may consist of, and consists of.
@@ -79,27 +80,6 @@ def _write(folder, functions, weights):
     default = functions.get(DEFAULT) or next(iter(functions.values()))
     tf.saved_model.save(root, folder, signatures={**functions, DEFAULT: default}, options=options)
     compact(folder)
-
-
-class Exported(Result):
-    """What `tfcomp.export` wrote; see `tfcomp.Result`.
-
-    Attributes:
-        rows: List of `Compared`, one for each output that was compared with the model's.
-        left_out: List of endpoints that were not compared, and why.
-        path: Where the folder is.
-        weight_bytes: Bytes of the weights before.
-        folder_bytes: Bytes of the folder.
-    """
-
-    def __init__(self, model, rows, left_out, path, weight_bytes, folder_bytes):
-        columns = {
-            "output": "{0.path}",
-            "largest value": "{0.largest:.4g}",
-            "largest difference": "{0.difference:.2g}",
-        }
-        super().__init__(model, rows, left_out, f"Exported to {path}", columns)
-        self.path, self.weight_bytes, self.folder_bytes = path, weight_bytes, folder_bytes
 
 
 def _verified(folder, wanted, functions, verify, data):
