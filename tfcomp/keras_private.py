@@ -508,3 +508,10 @@ def retraced(function):
     A trace holds the variables it was made with, and options cannot be asked for.
     """
     return function._clone(None)
+
+
+def frozen(function):
+    """A concrete function without variables, or anything else that its outputs do not need."""
+    from tensorflow.python.framework import convert_to_constants
+
+    return convert_to_constants.convert_variables_to_constants_v2(function)

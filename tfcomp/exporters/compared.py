@@ -1,12 +1,13 @@
 """What a comparison of an export with its model is made of: inputs, differences, results."""
 
+import os
 from typing import NamedTuple
 
 import keras
 import ml_dtypes
 import numpy as np
 
-from tfcomp.model.result import Result
+from tfcomp.model.result import LeftOut, Result
 
 # Samples in a batch; no other axis gets this length, so that mixed up axes show.
 BATCH = 2
@@ -59,6 +60,17 @@ class Exported(Result):
         }
         super().__init__(model, rows, left_out, f"Exported to {path}", columns)
         self.path, self.weight_bytes, self.file_bytes = path, weight_bytes, file_bytes
+
+
+def unverified(names):
+    """`LeftOut` for what the user did not want to be compared."""
+    return [LeftOut(name, "not compared with the model: verify=False") for name in names]
+
+
+def size_of(folder):
+    """Bytes of all files in a folder."""
+    files = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
+    return sum(os.path.getsize(file) for file in files)
 
 
 # ---- inputs
@@ -132,7 +144,8 @@ def tried(compute, arguments):
 # ---- outputs
 
 
-def _name(path):
+def output_name(path):
+    """The name of an output, by its path in the structure of all outputs."""
     parts = [f"output_{part}" if isinstance(part, int) else str(part) for part in path]
     return "/".join(parts) or "output_0"
 
@@ -140,7 +153,7 @@ def _name(path):
 def outputs(result):
     """Dict from the name of an output to its array."""
     flat = keras.tree.flatten_with_path(result)
-    return {_name(path): keras.ops.convert_to_numpy(leaf) for path, leaf in flat}
+    return {output_name(path): keras.ops.convert_to_numpy(leaf) for path, leaf in flat}
 
 
 def difference(actual, expected):

@@ -3,10 +3,11 @@
 Each is made of a source and a number of threads, `None` for as many as the engine chooses. Its
 `specs` say what it takes, as `(name, shape, dtype)` for each input with `None` for a size that is
 free. `prepare(arrays)` returns a callable without arguments that computes once and returns NumPy
-arrays.
+arrays, which those that run a file call by the names in `outputs`.
 """
 
 import importlib
+import importlib.util
 import os
 
 import keras
@@ -138,15 +139,43 @@ class SavedModelEngine:
         return lambda: _arrays(self._call(*args, **kwargs))
 
 
+def _in_order(names):
+    """Names of outputs in the order of the structure they were made of, which is that of Keras."""
+    numbers = [name.removeprefix("output_") for name in names]
+    numbered = all(number.isdecimal() for number in numbers)
+    return sorted(names, key=lambda name: int(name.removeprefix("output_")) if numbered else name)
+
+
+def _interpreter(path, threads):
+    """That of LiteRT, or TensorFlow's, which has TensorFlow's own operations as well."""
+    try:
+        module = _module("ai_edge_litert.interpreter", LiteRTEngine.package, path)
+        interpreter = module.Interpreter(model_path=path, num_threads=threads)
+        interpreter.allocate_tensors()
+        return interpreter
+    except (ImportError, RuntimeError):
+        if importlib.util.find_spec("tensorflow") is None:
+            raise
+    return _module("tensorflow.lite", "tensorflow", path).Interpreter(path, num_threads=threads)
+
+
 class LiteRTEngine:
     """A LiteRT file, under its XNNPACK kernels."""
 
     name = "LiteRT"
+    package = "ai-edge-litert"
 
     def __init__(self, path, threads):
-        module = _module("ai_edge_litert.interpreter", "ai-edge-litert", path)
-        self._interpreter = module.Interpreter(model_path=path, num_threads=threads)
-        self._inputs = self._interpreter.get_input_details()
+        self._interpreter = interpreter = _interpreter(path, threads)
+        self._inputs = interpreter.get_input_details()
+        found = interpreter.get_output_details()
+        self.outputs = [detail["name"] for detail in found]
+        self._indices = [detail["index"] for detail in found]
+        if interpreter.get_signature_list():
+            # Outputs of a file stand in no order.
+            found = interpreter.get_signature_runner().get_output_details()
+            self.outputs = _in_order(found)
+            self._indices = [found[name]["index"] for name in self.outputs]
         self.specs = [
             (
                 detail["name"],
@@ -162,13 +191,12 @@ class LiteRTEngine:
         for detail, array in zip(self._inputs, arrays):
             interpreter.resize_tensor_input(detail["index"], array.shape)
         interpreter.allocate_tensors()
-        outputs = [detail["index"] for detail in interpreter.get_output_details()]
 
         def call():
             for detail, array in zip(self._inputs, arrays):
                 interpreter.set_tensor(detail["index"], array)
             interpreter.invoke()
-            return [interpreter.get_tensor(index) for index in outputs]
+            return [interpreter.get_tensor(index) for index in self._indices]
 
         return call
 
@@ -177,14 +205,16 @@ class ONNXEngine:
     """An ONNX file in ONNX Runtime."""
 
     name = "ONNX Runtime"
+    package = "onnxruntime"
 
     def __init__(self, path, threads):
-        runtime = _module("onnxruntime", "onnxruntime", path)
+        runtime = _module("onnxruntime", self.package, path)
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
         self._session = runtime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        self.outputs = [one.name for one in self._session.get_outputs()]
         self.specs = [
             (
                 one.name,
@@ -207,15 +237,17 @@ class OpenVINOEngine:
     """An OpenVINO model, compiled for latency."""
 
     name = "OpenVINO"
+    package = "openvino"
 
     def __init__(self, path, threads):
-        openvino = _module("openvino", "openvino", path)
+        openvino = _module("openvino", self.package, path)
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         compiled = openvino.Core().compile_model(path, "CPU", settings)
         self._request = compiled.create_infer_request()
-        self._outputs = compiled.outputs
+        self._ports = compiled.outputs
+        self.outputs = [_output_name(port.get_names()) for port in self._ports]
         self.specs = [
             (
                 next(iter(port.get_names()), ""),
@@ -230,9 +262,14 @@ class OpenVINOEngine:
 
         def call():
             answer = self._request.infer(feed)
-            return [np.array(answer[port]) for port in self._outputs]
+            return [np.array(answer[port]) for port in self._ports]
 
         return call
+
+
+def _output_name(names):
+    """Of all names of a tensor the one that is an output's."""
+    return min(names, key=lambda name: (":" in name or "/" in name, name), default="")
 
 
 def _by_name(inputs, specs):
@@ -248,6 +285,8 @@ def _by_name(inputs, specs):
 
 
 _FILES = {".tflite": LiteRTEngine, ".onnx": ONNXEngine, ".xml": OpenVINOEngine}
+# What runs the formats of `tfcomp.export`.
+RUNTIMES = {"litert": LiteRTEngine, "onnx": ONNXEngine, "openvino": OpenVINOEngine}
 
 
 def engine(source, threads):

@@ -1,15 +1,13 @@
 """A SavedModel in which every weight is stored once, coded, and decoded once, on loading."""
 
-import os
 import tempfile
-import warnings
 
 import keras
 import tensorflow as tf
 
 from tfcomp import keras_private
 from tfcomp.exporters.compact import compact
-from tfcomp.exporters.compared import Exported
+from tfcomp.exporters.compared import Exported, size_of, unverified
 from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import DEFAULT, endpoints
@@ -19,7 +17,6 @@ from tfcomp.exporters.weights import Weights
 from tfcomp.layers.base.decoded import decoded_layers
 from tfcomp.model.data import Batches
 from tfcomp.model.final_weights import FinalWeights
-from tfcomp.model.result import LeftOut
 from tfcomp.storage.replace import replaced_folder
 
 # What a SavedModel may consist of, and consists of.
@@ -57,12 +54,6 @@ def _captured(functions, known):
     return found
 
 
-def _size(folder):
-    """Bytes of all files in a folder."""
-    files = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
-    return sum(os.path.getsize(file) for file in files)
-
-
 def _write(folder, functions, weights):
     """Writes a SavedModel of functions by name."""
     root = tf.Module()
@@ -80,18 +71,6 @@ def _write(folder, functions, weights):
     default = functions.get(DEFAULT) or next(iter(functions.values()))
     tf.saved_model.save(root, folder, signatures={**functions, DEFAULT: default}, options=options)
     compact(folder)
-
-
-def _verified(folder, wanted, functions, verify, data):
-    if not verify:
-        return [], [LeftOut(v.name, "not compared with the model: verify=False") for v in wanted]
-    rows, left_out = compare(folder, wanted, functions, data)
-    for left in left_out:
-        warnings.warn(
-            f"Endpoint {left.path!r} was {left.reason}. Pass a batch of inputs as `data`.",
-            stacklevel=4,
-        )
-    return rows, left_out
 
 
 def export_saved_model(
@@ -125,9 +104,12 @@ def export_saved_model(
                 endpoint, final.scope, lambda ids=ids: weights.read(ids)
             )
         _write(new, functions, weights)
-        after = _size(new)
+        after = size_of(new)
         before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
-        rows, left_out = _verified(new, wanted, functions, verify, data)
+        if verify:
+            rows, left_out = compare(new, wanted, functions, data)
+        else:
+            rows, left_out = [], unverified(endpoint.name for endpoint in wanted)
     if verbose:
         print_report(path, functions, before, after)
     return Exported(model, rows, left_out, path, before, after)
