@@ -9,6 +9,7 @@ arrays, which those that run a file call by the names in `outputs`.
 import importlib
 import importlib.util
 import os
+import warnings
 
 import keras
 import numpy as np
@@ -147,16 +148,16 @@ def _in_order(names):
 
 
 def _interpreter(path, threads):
-    """That of LiteRT, or TensorFlow's, which has TensorFlow's own operations as well."""
+    """That of LiteRT, or the one that TensorFlow still has."""
     try:
         module = _module("ai_edge_litert.interpreter", LiteRTEngine.package, path)
-        interpreter = module.Interpreter(model_path=path, num_threads=threads)
-        interpreter.allocate_tensors()
-        return interpreter
-    except (ImportError, RuntimeError):
+    except ImportError:
         if importlib.util.find_spec("tensorflow") is None:
             raise
-    return _module("tensorflow.lite", "tensorflow", path).Interpreter(path, num_threads=threads)
+        module = _module("tensorflow", "tensorflow", path).lite
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s).*tf\.lite\.Interpreter is deprecated")
+        return module.Interpreter(model_path=path, num_threads=threads)
 
 
 class LiteRTEngine:
@@ -247,10 +248,10 @@ class OpenVINOEngine:
         compiled = openvino.Core().compile_model(path, "CPU", settings)
         self._request = compiled.create_infer_request()
         self._ports = compiled.outputs
-        self.outputs = [_output_name(port.get_names()) for port in self._ports]
+        self.outputs = [_own_name(port.get_names()) for port in self._ports]
         self.specs = [
             (
-                next(iter(port.get_names()), ""),
+                _own_name(port.get_names()),
                 tuple(size.get_length() if size.is_static else None for size in port.partial_shape),
                 port.element_type.to_dtype().name,
             )
@@ -267,17 +268,20 @@ class OpenVINOEngine:
         return call
 
 
-def _output_name(names):
-    """Of all names of a tensor the one that is an output's."""
+def _own_name(names):
+    """Of all names of a tensor the one that is none of a graph."""
     return min(names, key=lambda name: (":" in name or "/" in name, name), default="")
+
+
+def input_names(specs):
+    """The names of a model's inputs, by the `specs` of an engine."""
+    return [name.split(":")[0].removeprefix("serving_default_") for name, _, _ in specs]
 
 
 def _by_name(inputs, specs):
     """The leaves of a structure in the order of an engine, by name where they have the same."""
-    if isinstance(inputs, dict):
-        names = [name.split(":")[0].removeprefix("serving_default_") for name, _, _ in specs]
-        if set(names) == set(inputs):
-            return [inputs[name] for name in names]
+    if isinstance(inputs, dict) and set(names := input_names(specs)) == set(inputs):
+        return [inputs[name] for name in names]
     leaves = keras.tree.flatten(inputs)
     if len(leaves) != len(specs):
         raise invalid("inputs", len(leaves), f"as many arrays as the model has inputs, {specs}")

@@ -51,11 +51,6 @@ def _multiply_wide(made):
     made.validate_nodes_and_infer_types()
 
 
-def _in_order(ports, tensors):
-    """Of all inputs or outputs those of a function, in its order."""
-    return [next(port for port in ports if t.name in port.get_names()) for t in tensors]
-
-
 def write_openvino(model, path, specs):
     """Writes `path`, an `.xml` file, and the `.bin` file beside it.
 
@@ -69,14 +64,15 @@ def write_openvino(model, path, specs):
     function, output_names = _graph(model, specs)
     made = openvino.convert_model(function.graph)
     _multiply_wide(made)
-    inputs = _in_order(made.inputs, function.inputs)
-    outputs = _in_order(made.outputs, function.outputs)
+    by_name = {name: port.get_node() for port in made.inputs for name in port.get_names()}
+    parameters = [by_name[tensor.name] for tensor in function.inputs]
+    by_name = {result.get_friendly_name(): result for result in made.get_results()}
+    results = [by_name[tensor.name] for tensor in function.outputs]
     input_names = _input_names(specs)
-    for port, name in zip(inputs, input_names):
-        port.get_node().set_friendly_name(name)
-        port.get_tensor().add_names({name})
-    for port, name in zip(outputs, output_names):
+    for node, name in zip(parameters, input_names):
+        node.set_friendly_name(name)
+        node.output(0).get_tensor().set_names({name})
+    for node, name in zip(results, output_names):
         if name not in input_names:
-            port.get_tensor().add_names({name})
-    results, parameters = [[port.get_node() for port in ports] for ports in (outputs, inputs)]
+            node.output(0).get_tensor().add_names({name})
     openvino.serialize(openvino.Model(results, parameters, model.name), path)

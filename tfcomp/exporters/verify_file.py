@@ -1,6 +1,7 @@
 """Compares what a file computes, run by its format's runtime, with what the model does."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -14,13 +15,14 @@ from tfcomp.exporters.compared import (
     NotComparable,
     draws,
     dtype_of,
+    is_free,
     outputs,
     rows,
     tried,
     unlike,
     wrong,
 )
-from tfcomp.exporters.engines import RUNTIMES
+from tfcomp.exporters.engines import RUNTIMES, input_names
 from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.model.result import LeftOut
 from tfcomp.targets import layer_sites
@@ -38,10 +40,16 @@ def _computed(call, args):
     """What a model computes, which is left as it was: seeds and states, too."""
     args = keras.tree.map_structure(_tensor, args)
     with keras.StatelessScope():
-        found = outputs(call(*args))
-    if any(value.size == 0 for value in found.values()):
-        raise ValueError("its outputs are empty")
-    return found
+        return outputs(call(*args))
+
+
+def _traced(call):
+    """A function of a model's where it notices lengths that are too small for a convolution."""
+    if keras.backend.backend() != "tensorflow":
+        return call
+    import tensorflow as tf
+
+    return tf.function(call, autograph=False)
 
 
 def _tensor(leaf):
@@ -90,7 +98,7 @@ def _run(engine, specs, args):
     """A callable that computes a dict of outputs from a file."""
     leaves = keras.tree.flatten(args)
     names = [getattr(spec, "name", None) for spec in keras.tree.flatten(specs)]
-    named = None not in names and len(set(names)) == len(names)
+    named = len(set(names)) == len(names) and set(names) == set(input_names(engine.specs))
     call = engine.prepare(dict(zip(names, leaves)) if named else leaves)
 
     def run(expected):
@@ -112,6 +120,10 @@ def _said(format):
     except ImportError:
         raise
     except Exception as error:
+        if "Select TensorFlow op" in str(error):
+            raise NotComparable(
+                "it has operations of TensorFlow (Flex), which the interpreters for Python have not"
+            ) from error
         text = str(error).strip().split("\n")[0][:300]
         raise ValueError(
             f"The exported {format} file fails where the model does not: {text}. Nothing was "
@@ -180,7 +192,8 @@ def _prepared(engine, format, model, specs, data):
     """Arguments, what the model computes of them, and what runs the file on them."""
 
     def compute(args):
-        return _computed(lambda *args: model(*args, training=False), args)
+        call = functools.partial(model, training=False)
+        return _computed(_traced(call) if is_free(specs) else call, args)
 
     if data is not None:
         args = _given(specs, data)
