@@ -67,8 +67,8 @@ def export(
             loaded. `"serve"` is the model's forward pass unless it is given, and
             `"serving_default"` the same as `"serve"` unless it is given.
         verify: Whether to compare what is written with the model. An endpoint or file that cannot
-            be compared is left out of the result, with a warning; a file whose runtime is not
-            installed is left out of it, with the name of the package.
+            be compared, a file whose runtime is not installed for example, is left out of the
+            result, with a warning that says why.
         data: Optional inputs to compare on, as `model.predict` takes them, of which the first batch
             is used. By default inputs are drawn: normal numbers, small integers, short strings.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
