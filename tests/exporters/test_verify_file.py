@@ -93,6 +93,19 @@ def test_several_inputs_and_outputs(tmp_path, format, name, kind):
         np.testing.assert_array_equal(found, np.full((4, 3), value))
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="needs the PyTorch backend")
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_a_program_of_torch(tmp_path, kind):
+    model = by_name(kind)
+    result = export(model, tmp_path / "model.pt2", format="torch", verbose=0)
+    assert len(result) == len(model.outputs) and all(row.difference < 1e-6 for row in result)
+    model = several_steps()
+    data = np.ones((5, 6, 16), "float32")
+    for inputs in (None, data):
+        result = export(model, tmp_path / "model.pt2", format="torch", verbose=0, data=inputs)
+        assert result[0].difference < 1e-5 * result[0].largest
+
+
 @tensorflow_only
 @needs("openvino")
 @pytest.mark.parametrize("kind", ["int8", "augment"])

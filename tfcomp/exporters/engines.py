@@ -268,6 +268,34 @@ class OpenVINOEngine:
         return call
 
 
+class TorchEngine:
+    """A program that `torch.export` saved, on the PyTorch backend."""
+
+    name = "PyTorch"
+    package = "torch"
+
+    def __init__(self, path, threads):
+        torch = _module("torch", self.package, path)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        program = torch.export.load(path)
+        self._call, self._without_gradients = program.module(), torch.no_grad
+        self._args = program.example_inputs[0]
+        leaves = keras.tree.flatten(self._args)
+        self.specs = [("", tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in leaves]
+        self.outputs = []
+
+    def prepare(self, inputs):
+        tensors = map(keras.ops.convert_to_tensor, _by_name(inputs, self.specs))
+        args = keras.tree.pack_sequence_as(self._args, list(tensors))
+
+        def call():
+            with self._without_gradients():
+                return _numpy(self._call(*args))
+
+        return call
+
+
 def _own_name(names):
     """Of all names of a tensor the one that is none of a graph."""
     return min(names, key=lambda name: (":" in name or "/" in name, name), default="")
@@ -290,7 +318,12 @@ def _by_name(inputs, specs):
 
 _FILES = {".tflite": LiteRTEngine, ".onnx": ONNXEngine, ".xml": OpenVINOEngine}
 # What runs the formats of `tfcomp.export`.
-RUNTIMES = {"litert": LiteRTEngine, "onnx": ONNXEngine, "openvino": OpenVINOEngine}
+RUNTIMES = {
+    "litert": LiteRTEngine,
+    "onnx": ONNXEngine,
+    "openvino": OpenVINOEngine,
+    "torch": TorchEngine,
+}
 
 
 def engine(source, threads):

@@ -46,8 +46,8 @@ def export(
     Only inference is exported: layers are called with `training=False`, also those that train
     unless they are told not to, such as the ones that augment images. Before it takes its place,
     the folder or file is loaded and what it computes of a batch of two is compared with what the
-    model computes. A file is run by LiteRT or TensorFlow Lite, ONNX Runtime or OpenVINO, where
-    they are installed.
+    model computes. A file is run by LiteRT or TensorFlow Lite, ONNX Runtime, OpenVINO or PyTorch,
+    where they are installed.
 
     The other formats are those of `keras.Model.export`, made of the final weights.
 

@@ -57,8 +57,8 @@ def _tensor(leaf):
     return leaf if words else keras.ops.convert_to_tensor(leaf)
 
 
-def _given(specs, data):
-    """Arguments from a user's data."""
+def _given(specs, data, batch):
+    """Arguments from a user's data, of which a file may take only so many at a time."""
     x = data.first()
     args = [x] if len(specs) == 1 else list(x)
     leaves, wanted = keras.tree.flatten(args), keras.tree.flatten(specs)
@@ -67,8 +67,7 @@ def _given(specs, data):
     arrays = []
     for leaf, spec in zip(leaves, wanted):
         array = keras.ops.convert_to_numpy(leaf)
-        size = next(iter(tuple(spec.shape)), None)
-        array = array if size is None else array[:size]
+        array = array[: next(iter(tuple(spec.shape)), None) or batch] if array.ndim else array
         arrays.append(array if dtype_of(spec) == "string" else array.astype(dtype_of(spec)))
     return keras.tree.pack_sequence_as(specs, arrays)
 
@@ -84,8 +83,6 @@ def _tolerance(model):
 
 
 def _opened(path, format):
-    if format not in RUNTIMES:
-        raise NotComparable(f"tfcomp has nothing that runs the format {format!r}")
     runtime = RUNTIMES[format]
     try:
         with _said(format):
@@ -195,13 +192,13 @@ def _prepared(engine, format, model, specs, data):
         call = functools.partial(model, training=False)
         return _computed(_traced(call) if is_free(specs) else call, args)
 
+    sizes = {shape[0] for _, shape, _ in engine.specs if shape} - {None}
+    batch = sizes.pop() if len(sizes) == 1 else None
     if data is not None:
-        args = _given(specs, data)
+        args = _given(specs, data, batch)
         expected = compute(args)
     else:
-        sizes = {shape[0] for _, shape, _ in engine.specs if shape} - {None}
-        batch = sizes.pop() if len(sizes) == 1 else BATCH
-        args, expected = tried(compute, draws(specs, batch))
+        args, expected = tried(compute, draws(specs, batch or BATCH))
     with _said(format):
         return args, expected, _run(engine, specs, args)
 
