@@ -43,6 +43,14 @@ SAID = {
         "Keras 3.13.2 with TensorFlow 2.20.0",
     ],
     "docs/layers.md": [
+        # Counts, which the tests of the networks hold.
+        "| 6,998,552, 1,583 |",
+        "| 1,235,496, 388 (1.0: 1,248,424, 833) |",
+        "| 4,253,864, 569 |",
+        "| 1,890,208, 137 |",
+        "(fewer filters, then 1×1)",
+        "(3×1, then 1×3)",
+        "(1×1, 3×3, 1×1)",
         "threshold 0.7 of the mean magnitude",
         "threshold 0.05",
         "integers to ±127 times a scale",

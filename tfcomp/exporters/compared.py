@@ -50,9 +50,11 @@ class Exported(Result):
         path: Where the folder or file is.
         weight_bytes: Bytes of the weights before.
         file_bytes: Bytes of the folder, or of all files.
+        kernels: Dict from endpoints to `tfcomp.Result`, which kernels compute their layers, and how
+            fast; empty where none were chosen.
     """
 
-    def __init__(self, model, rows, left_out, path, weight_bytes, file_bytes):
+    def __init__(self, model, rows, left_out, path, weight_bytes, file_bytes, kernels=None):
         columns = {
             "output": "{0.path}",
             "largest value": "{0.largest:.4g}",
@@ -60,6 +62,7 @@ class Exported(Result):
         }
         super().__init__(model, rows, left_out, f"Exported to {path}", columns)
         self.path, self.weight_bytes, self.file_bytes = path, weight_bytes, file_bytes
+        self.kernels = kernels or {}
 
 
 def unverified(names):

@@ -1,14 +1,18 @@
 """A SavedModel in which every weight is stored once, coded, and decoded once, on loading."""
 
+import json
+import os
 import tempfile
 
 import keras
 import tensorflow as tf
 
 from tfcomp import keras_private
+from tfcomp.console import show
 from tfcomp.exporters.compact import compact
 from tfcomp.exporters.compared import Exported, size_of, unverified
 from tfcomp.exporters.decode import is_decodable
+from tfcomp.exporters.latency.plan import make_plan
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import DEFAULT, endpoints
 from tfcomp.exporters.trace import seen, substituted
@@ -73,6 +77,26 @@ def _write(folder, functions, weights):
     compact(folder)
 
 
+def _write_tables(folder, plans):
+    """Says which kernels were chosen, where a SavedModel keeps what is not read on loading."""
+    if plans:
+        extra = os.path.join(folder, "assets.extra")
+        os.makedirs(extra, exist_ok=True)
+        tables = {name: [row._asdict() for row in plan.result] for name, plan in plans.items()}
+        with open(os.path.join(extra, "kernels.json"), "w", encoding="utf-8") as file:
+            json.dump(tables, file, indent=1)
+
+
+def _plans(wanted, final, batch_sizes, verbose):
+    """Chooses kernels for each endpoint; returns a dict of plans by name."""
+    plans = {}
+    for endpoint in wanted:
+        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, verbose)
+        if verbose:
+            show(plans[endpoint.name].result.table())
+    return plans
+
+
 def export_saved_model(
     model,
     path,
@@ -81,17 +105,21 @@ def export_saved_model(
     signatures=None,
     verify=True,
     data=None,
+    batch_sizes=None,
 ):
-    """Writes the folder; see `tfcomp.export`."""
+    """Writes the folder; see `tfcomp.export`. Kernels are timed for `batch_sizes`, if any."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
+    plans = _plans(wanted, final, batch_sizes, verbose) if batch_sizes else {}
     data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
         uses = {endpoint.name: seen(endpoint, final.scope, kernels) for endpoint in wanted}
-        read = set().union(*(use.read for use in uses.values()))
         changed = set().union(*(use.updated for use in uses.values()))
+        reads = {name: use.read for name, use in uses.items()}
+        reads |= {name: plan.variables_read() for name, plan in plans.items()}
+        read = set().union(*reads.values())
         variables = {id(variable): variable for variable in model.variables}
         # The others stay variables, stored and restored as TensorFlow does.
         constant = [v for key, v in variables.items() if key in read - changed]
@@ -99,11 +127,15 @@ def export_saved_model(
         weights = _coded(constant, decoded, final, files, verbose)
         functions = {}
         for endpoint in wanted:
-            ids = uses[endpoint.name].read | kernels.keys()
+            plan, keys = plans.get(endpoint.name), reads[endpoint.name] | kernels.keys()
+            if plan is not None:
+                plan.add_to(weights)
+                keys |= plan.keys
             functions[endpoint.name] = substituted(
-                endpoint, final.scope, lambda ids=ids: weights.read(ids)
+                endpoint, final.scope, lambda keys=keys: weights.read(keys), plan
             )
         _write(new, functions, weights)
+        _write_tables(new, plans)
         after = size_of(new)
         before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
         if verify:
@@ -112,4 +144,5 @@ def export_saved_model(
             rows, left_out = [], unverified(endpoint.name for endpoint in wanted)
     if verbose:
         print_report(path, functions, before, after)
-    return Exported(model, rows, left_out, path, before, after)
+    kernels = {name: plan.result for name, plan in plans.items()}
+    return Exported(model, rows, left_out, path, before, after, kernels)

@@ -36,6 +36,16 @@ def _tensors(specs, args):
     return keras.tree.pack_sequence_as(specs, list(leaves))
 
 
+def drawn_inputs(specs, size):
+    """Arguments for a batch of a size, normal numbers and small integers.
+
+    Args:
+        specs: List of structures of `tf.TensorSpec` in which only the batch size is free.
+        size: Samples.
+    """
+    return _tensors(specs, next(draws(specs, size)))
+
+
 def _given(specs, data):
     """Arguments from a user's data."""
     sizes = [leaf.shape[0] for leaf in keras.tree.flatten(specs) if leaf.shape.rank]
