@@ -502,6 +502,13 @@ def retraced():
     assert other.function_spec.jit_compile
 
 
+def array_batches():
+    x = np.arange(5)
+    found = list(keras_private.array_batches({"a": x, "b": x[:, None]}, 3))
+    assert [batch["b"].shape for batch in found] == [(3, 1), (2, 1)]
+    np.testing.assert_array_equal(np.concatenate([batch["a"] for batch in found]), x)
+
+
 def frozen():
     import tensorflow as tf
 
