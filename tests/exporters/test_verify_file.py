@@ -179,6 +179,21 @@ def test_data_of_the_user(tmp_path):
 
 @tensorflow_only
 @needs("tensorflow")
+def test_a_difference_that_was_asked_for_is_listed(tmp_path):
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64), layers.Dense(4)])
+    arguments = {"optimizations": [tf.lite.Optimize.DEFAULT]}
+    result = export(model, tmp_path / "m.tflite", format="litert", verbose=0, **arguments)
+    assert 1e-4 < result[0].difference / result[0].largest < 0.1
+    arguments["inference_input_type"] = tf.int8
+    arguments["representative_dataset"] = lambda: [[np.ones((1, 64), "float32")]]
+    with pytest.warns(UserWarning, match=r"not compared.*takes \['int8'\]"):
+        export(model, tmp_path / "m.tflite", format="litert", verbose=0, **arguments)
+
+
+@tensorflow_only
+@needs("tensorflow")
 def test_binary_networks(tmp_path):
     """Trained ones have no sums that lie on a threshold."""
     binary = [tfcomp.layers.BinaryDense(units) for units in (32, 3)]

@@ -138,9 +138,14 @@ def tried(compute, arguments):
         found = found or (args, expected)
     if found is None:
         text = str(error).strip().split("\n")[0][:200]
-        raise NotComparable(f"it takes no inputs that were drawn: {type(error).__name__}: {text}")
+        raise NotComparable(
+            "it takes no inputs that were drawn, pass a batch as `data`: "
+            f"{type(error).__name__}: {text}"
+        )
     if all(np.all(np.isnan(v)) for v in found[1].values() if v.dtype.kind in "fc"):
-        raise NotComparable("its outputs are NaN for all inputs that were drawn")
+        raise NotComparable(
+            "its outputs are NaN for all inputs that were drawn; pass a batch as `data`"
+        )
     return found
 
 

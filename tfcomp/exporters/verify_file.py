@@ -162,11 +162,11 @@ def _noise(model, args, expected):
 # ---- comparison
 
 
-def _compared(model, format, run, args, expected):
+def _compared(model, format, run, args, expected, exact=True):
     with _said(format):
         actual = run(expected)
     found, tolerance = rows(actual, expected), _tolerance(model)
-    if not wrong(found, tolerance):
+    if not exact or not wrong(found, tolerance):
         return found
     if wrong(rows(run(expected), actual), tolerance):
         raise NotComparable("its outputs differ from call to call")
@@ -203,7 +203,14 @@ def _prepared(engine, format, model, specs, data):
         return args, expected, _run(engine, specs, args)
 
 
-def compare_file(model, path, format, specs, data=None):
+def _check_dtypes(engine, specs):
+    takes = sorted(dtype for _, _, dtype in engine.specs)
+    wanted = sorted(dtype_of(spec) for spec in keras.tree.flatten(specs))
+    if takes != wanted:
+        raise NotComparable(f"it takes {takes}, where the model takes {wanted}")
+
+
+def compare_file(model, path, format, specs, data=None, exact=True):
     """Compares a file with the model that was exported to it.
 
     Args:
@@ -213,6 +220,7 @@ def compare_file(model, path, format, specs, data=None):
         specs: List of structures of specs, one for each argument of the model.
         data: Optional `tfcomp.model.data.Batches`; by default a batch of two is drawn, or of as
             many as the file takes.
+        exact: Whether a difference is an error. One that a user has asked for is not.
 
     Returns:
         List of `Compared`, one for each output, and list of `LeftOut`.
@@ -222,8 +230,10 @@ def compare_file(model, path, format, specs, data=None):
     """
     try:
         engine = _opened(path, format)
+        if not exact:
+            _check_dtypes(engine, specs)
         args, expected, run = _prepared(engine, format, model, specs, data)
-        found = _compared(model, format, run, args, expected)
+        found = _compared(model, format, run, args, expected, exact)
     except NotComparable as reason:
         return [], [LeftOut(format, f"not compared with the model: {reason}")]
     return [row._replace(path=f"{format}/{row.path}") for row in found], []
