@@ -564,6 +564,30 @@ def retraced():
     assert other.function_spec.jit_compile
 
 
+def array_batches():
+    x = np.arange(5)
+    found = list(keras_private.array_batches({"a": x, "b": x[:, None]}, 3))
+    assert [batch["b"].shape for batch in found] == [(3, 1), (2, 1)]
+    np.testing.assert_array_equal(np.concatenate([batch["a"] for batch in found]), x)
+
+
+def frozen():
+    import tensorflow as tf
+
+    variable = tf.Variable([2.0, 3.0])
+
+    @tf.function(input_signature=[tf.TensorSpec([])])
+    def function(x):
+        tf.sin(x)
+        return x * variable
+
+    found = keras_private.frozen(function.get_concrete_function())
+    assert not found.captured_inputs
+    assert "Sin" not in [op.type for op in found.graph.get_operations()]
+    assert [t.name for t in found.outputs] == ["Identity:0"]
+    np.testing.assert_array_equal(found(tf.constant(2.0))[0], [4, 6])
+
+
 ALL = [
     name
     for name, thing in vars(keras_private).items()
@@ -577,7 +601,7 @@ ALL = [
 @pytest.mark.parametrize("name", ALL)
 def test_private_name(name):
     needs_tensorflow = ("tensor_spec", "is_op_determinism_enabled", "owner_of")
-    needs_tensorflow += ("unsaved_variable", "write_fingerprint", "retraced")
+    needs_tensorflow += ("unsaved_variable", "write_fingerprint", "retraced", "frozen")
     if name in needs_tensorflow and keras.backend.backend() != "tensorflow":
         pytest.skip("needs the TensorFlow backend")
     assert name in globals(), f"`keras_private.{name}` is not tried: write a function for it here"

@@ -585,3 +585,15 @@ def retraced(function):
     A trace holds the variables it was made with, and options cannot be asked for.
     """
     return function._clone(None)
+
+
+def frozen(function):
+    """A concrete function without variables, or anything else that its outputs do not need.
+
+    TensorFlow's pages show this function, but its public modules do not have it.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    return convert_to_constants.convert_variables_to_constants_v2(
+        function, lower_control_flow=False
+    )
