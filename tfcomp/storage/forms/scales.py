@@ -31,9 +31,11 @@ def _channel_axes(rank):
 def _glance(array, axes):
     """Some channels along `axes`, cut short, as the rows of a matrix."""
     channels = np.moveaxis(array, axes, range(len(axes)))
-    count = int(np.prod(channels.shape[: len(axes)]))
-    channels = channels.reshape(count, -1)
-    return channels[:: -(-count // _CHANNELS), :_GLANCE]
+    shape = channels.shape[: len(axes)]
+    count = math.prod(shape)
+    chosen = np.unravel_index(np.arange(0, count, -(-count // _CHANNELS)), shape)
+    # Before a reshape, which may copy all of them.
+    return channels[chosen].reshape(len(chosen[0]), -1)[:, :_GLANCE]
 
 
 def _largest(size, others):
@@ -98,6 +100,19 @@ def _ways(array, axes, repeat):
             yield way
 
 
+def _all_axes(array):
+    """The axes along which an array may have channels, counted from the end."""
+    for axes in _channel_axes(array.ndim):
+        yield tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
+
+
+def has_scales(array):
+    """Whether a glance at some channels tells that `split` may help."""
+    if array.dtype != np.float32:
+        return False
+    return any(any(_ways(array, axes, False)) for axes in _all_axes(array))
+
+
 def _fragile(array):
     # TensorFlow's kernels may flush numbers this small to zero when they multiply.
     size = np.abs(array)
@@ -120,8 +135,7 @@ def split(array, bits, repeat):
         return None
     array = np.ascontiguousarray(array)
     best, smallest = None, np.inf
-    for axes in _channel_axes(array.ndim):
-        axes = tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
+    for axes in _all_axes(array):
         channels = math.prod(array.shape[axis] for axis in axes)
         if channels > array.size // _FEWEST or 32 * channels >= bits:
             continue
