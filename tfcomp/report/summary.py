@@ -33,7 +33,7 @@ class LayerSummary(NamedTuple):
         macs: Dict from `(weight bits, input bits)` to multiply-accumulate operations for one
             sample, or `None` where they are not known: a total is then more than what it says.
         is_estimate: Whether `bytes_coded`, `bits_per_weight` and `distinct` are estimates, from a
-            16th of a large weight whose values hardly repeat. Elsewhere they are exact.
+            part of a large weight whose values hardly repeat. Elsewhere they are exact.
     """
 
     name: str

@@ -13,43 +13,51 @@ from tfcomp.storage.forms.scales import has_scales
 from tfcomp.storage.packed import Description, describe, in_streams
 from tfcomp.storage.patterns import bit_patterns, sorted_distinct
 
-# Smaller tensors are looked at whole; of others so many elements or a share of all, in blocks.
-LARGE, _LEAST, SHARE, _BLOCK = 1 << 20, 1 << 18, 16, 1 << 12
-# So many elements that are not zero are looked at for values that repeat, which is more than zlib's
-# window, and this share of them may have come before. There have to be twice as many.
-_LOOKED_AT, _REPEATING = 1 << 15, 1 / 16
+# Smaller tensors are looked at whole. Of others a share is enough that falls to a 16th.
+LARGE, _SHARES, _ENOUGH = 1 << 18, (4, 16), 1 << 18
+# zlib makes a code for so many symbols, here of as many blocks of elements: a part that is no
+# multiple would have more codes that fit nothing well than the whole.
+_CODE, _BLOCKS = (1 << 15) - 1, 7
+# Of all bit patterns there may be, those of one in so many are counted.
+_PATTERNS = 16
+# This share of the elements may have come before, among so many as a code is made for. Zeros do not
+# count. There have to be more codes of the others; where there are zeros, which cut codes, four.
+_REPEATING, _CODES, _CODES_BETWEEN_ZEROS = 1 / 16, 2, 4
 # The golden ratio times 2 to the bits of an element: its odd multiples spread evenly.
 _FACTORS = {4: 0x9E3779B9, 8: 0x9E3779B97F4A7C15}
 
 
 def _pieces(flat):
-    return (flat[start : start + _LOOKED_AT] for start in range(0, len(flat), _LOOKED_AT))
+    return (flat[start : start + _CODE] for start in range(0, len(flat), _CODE))
 
 
 def _sample(flat):
     """Blocks spread evenly, each at a random place in its part, for no pattern to be in step."""
-    count = max(_LEAST, len(flat) // SHARE) // _BLOCK
-    part = len(flat) // count
+    most, least = (len(flat) // share for share in _SHARES)
+    count = max(min(most, _ENOUGH), least) // _CODE * _BLOCKS
+    part, block = len(flat) // count, _CODE // _BLOCKS
     rng = np.random.default_rng(0)
-    places = part * np.arange(count) + rng.integers(0, part - _BLOCK + 1, count)
-    return np.concatenate([flat[place : place + _BLOCK] for place in places])
+    places = part * np.arange(count) + rng.integers(0, part - block + 1, count)
+    return np.concatenate([flat[place : place + block] for place in places])
 
 
 def _repeats(patterns):
     """Whether values but zero repeat, near each other or all over, or are too few to tell."""
     values = patterns[patterns != 0]
-    if len(values) < 2 * _LOOKED_AT:
+    codes = _CODES if len(values) == len(patterns) else _CODES_BETWEEN_ZEROS
+    if len(values) < codes * _CODE:
         return True
-    least = (1 - _REPEATING) * _LOOKED_AT
-    near, spread = values[:_LOOKED_AT], values[:: len(values) // _LOOKED_AT][:_LOOKED_AT]
+    near, spread = values[:_CODE], values[:: len(values) // _CODE][:_CODE]
+    least = (1 - _REPEATING) * _CODE
     return any(len(sorted_distinct(part)) < least for part in (near, spread))
 
 
 def some_distinct(array):
-    """The distinct bit patterns of one `SHARE` of all patterns there may be, sorted."""
+    """The distinct bit patterns of a 16th of all patterns there may be, sorted."""
     patterns = bit_patterns(array)
     wide = np.promote_types(patterns.dtype, np.uint32)
-    factor, limit = (wide.type(n) for n in (_FACTORS[wide.itemsize], (1 << 8 * wide.itemsize) // SHARE))
+    factor = wide.type(_FACTORS[wide.itemsize])
+    limit = wide.type((1 << 8 * wide.itemsize) // _PATTERNS)
     pieces = (piece.astype(wide, copy=False) for piece in _pieces(patterns))
     chosen = [piece[piece * factor < limit] for piece in pieces]
     return sorted_distinct(np.concatenate(chosen))
@@ -57,7 +65,9 @@ def some_distinct(array):
 
 def about_distinct(arrays):
     """About how many distinct values arrays have together."""
-    return SHARE * len(sorted_distinct(np.concatenate([some_distinct(array) for array in arrays])))
+    return _PATTERNS * len(
+        sorted_distinct(np.concatenate([some_distinct(array) for array in arrays]))
+    )
 
 
 def _is_entropy(coded):
@@ -81,7 +91,7 @@ def estimate(array):
 
     Returns:
         A `Description`. Where it `is_estimate`, `distinct` and `coded_bytes` are estimates, from
-        a 16th of all bit patterns and of the elements; the others are exact.
+        a part of all bit patterns and of the elements; the others are exact.
     """
     array = np.asarray(array)
     if array.size < LARGE or array.dtype.kind != "f" or array.dtype.itemsize not in _FACTORS:

@@ -100,17 +100,20 @@ def _ways(array, axes, repeat):
             yield way
 
 
-def _all_axes(array):
-    """The axes along which an array may have channels, counted from the end."""
+def _candidates(array):
+    """Axes along which an array may have channels, counted from the end, and how many channels."""
     for axes in _channel_axes(array.ndim):
-        yield tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
+        axes = tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
+        channels = math.prod(array.shape[axis] for axis in axes)
+        if channels <= array.size // _FEWEST:
+            yield axes, channels
 
 
 def has_scales(array):
     """Whether a glance at some channels tells that `split` may help."""
     if array.dtype != np.float32:
         return False
-    return any(any(_ways(array, axes, False)) for axes in _all_axes(array))
+    return any(any(_ways(array, axes, False)) for axes, _ in _candidates(array))
 
 
 def _fragile(array):
@@ -135,9 +138,8 @@ def split(array, bits, repeat):
         return None
     array = np.ascontiguousarray(array)
     best, smallest = None, np.inf
-    for axes in _all_axes(array):
-        channels = math.prod(array.shape[axis] for axis in axes)
-        if channels > array.size // _FEWEST or 32 * channels >= bits:
+    for axes, channels in _candidates(array):
+        if 32 * channels >= bits:
             continue
         for way in _ways(array, axes, repeat):
             found = _split(array, axes, way)
