@@ -94,6 +94,9 @@ def _ways(array, axes, repeat):
     if repeat and not _differ(channels):
         return
     limit = np.count_nonzero(channels) // 2 + 1
+    # A channel's units are as many as its values, whatever the scale.
+    if len(sorted_distinct(bit_patterns(channels[0]))) > min(limit, _MAX_UNITS):
+        return
     for way in _WAYS:
         split = _split(channels, (-2,), way)
         if split is not None and split[2] <= limit:
