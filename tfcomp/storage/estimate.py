@@ -21,8 +21,8 @@ _CODE, _BLOCKS = (1 << 15) - 1, 7
 # Of all bit patterns there may be, those of one in so many are counted.
 _PATTERNS = 16
 # This share of the elements may have come before, among so many as a code is made for. Zeros do not
-# count. There have to be more codes of the others; where there are zeros, which cut codes, four.
-_REPEATING, _CODES, _CODES_BETWEEN_ZEROS = 1 / 16, 2, 4
+# count. There have to be two codes of the others; where zeros lie between them, three.
+_REPEATING, _CODES, _CODES_BETWEEN_ZEROS = 1 / 16, 2, 3
 # The golden ratio times 2 to the bits of an element: its odd multiples spread evenly.
 _FACTORS = {4: 0x9E3779B9, 8: 0x9E3779B97F4A7C15}
 
