@@ -266,8 +266,8 @@ def test_a_summary_costs_what_looking_at_the_weights_costs():
     spent = time.process_time() - began
     distinct = len(set(value.ravel().tolist()))
     assert summed.is_estimate and abs(summed.layers[0].distinct - distinct) < 0.02 * distinct
-    # Less than half of one thorough compression of all weights, both of processor time: a hundredth
-    # of it is what looking at a part takes, the rest is for processors that others use, too.
+    # Half of one thorough compression of all weights, by processor time of both. A sixth is what it
+    # takes: the rest is for processors that others use, too.
     assert spent < 2 * yardstick
 
 
