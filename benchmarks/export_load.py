@@ -7,7 +7,6 @@ processor seconds. Graph bytes are those of `saved_model.pb`.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -19,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from record import write
 
 import tfcomp
 
@@ -90,9 +90,7 @@ def main():
                 for value in row.values()
             ]
             print(f"{name:18} {side:8}", *cells, file=sys.stdout, flush=True)
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+    write(arguments.json, results)
 
 
 if __name__ == "__main__":

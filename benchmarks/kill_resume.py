@@ -1,6 +1,6 @@
 """Kills runs with `kill -9` at random steps, resumes them, and compares each with an unbroken one.
 
-    python benchmarks/kill_resume.py --kills 100
+    python benchmarks/kill_resume.py --kills 100 [--json FILE]
 
 Each run is a process of its own, with `keras.callbacks.BackupAndRestore`; a resumed one may be
 killed again. It prints a line for each callback and ends with an error unless every resumed run
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 
+from record import write
+
 EPOCHS, STEPS = 4, 8
 
 CALLBACKS = {
@@ -28,6 +30,8 @@ CALLBACKS = {
     "BinaryRelax": lambda c, s: c.BinaryRelax("ternary"),
     "WeightSharing": lambda c, s: c.WeightSharing(3),
     "SoftWeightSharing": lambda c, s: c.SoftWeightSharing(64, 3),
+    "PreserveSparsity": lambda c, s: c.PreserveSparsity(),
+    "HashContinuation": lambda c, s: c.HashContinuation(0.1),
 }
 
 
@@ -55,9 +59,12 @@ def train(name, folder, dies_at):
             keras.layers.Conv2D(8, 3, activation="relu"),
             keras.layers.BatchNormalization(),
             keras.layers.Flatten(),
-            keras.layers.Dense(6),
+            tfcomp.layers.HashCode(6) if name == "HashContinuation" else keras.layers.Dense(6),
         ]
     )
+    if name == "PreserveSparsity":
+        kernel = model.layers[0].kernel
+        kernel.assign(keras.ops.where(kernel > 0, kernel, 0.0))
     model.compile(keras.optimizers.Adam(0.01), "mse")
     callbacks = [
         keras.callbacks.BackupAndRestore(folder / "backup"),
@@ -93,12 +100,13 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--callbacks", nargs="+", default=list(CALLBACKS), choices=CALLBACKS)
+    parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--train", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
         name, folder, dies_at = options.train
         return train(name, pathlib.Path(folder), int(dies_at))
-    chance, wrong, total = random.Random(options.seed), [], 0
+    chance, rows = random.Random(options.seed), {}
     for place, name in enumerate(options.callbacks):
         wanted = len(range(place, options.kills, len(options.callbacks)))
         with tempfile.TemporaryDirectory() as folder:
@@ -114,9 +122,10 @@ def main():
                 runs += 1
                 same += bits(killed) == bits(folder / "unbroken")
         print(f"{name:26}{kills:4} kills, {same} of {runs} resumed runs bit-identical", flush=True)
-        total += kills
-        wrong += [name] * (same < runs)
-    print(f"{total} kills")
+        rows[name] = {"kills": kills, "resumed": runs, "identical": same}
+        write(options.json, {"seed": options.seed, "callbacks": rows})
+    print(f"{sum(row['kills'] for row in rows.values())} kills")
+    wrong = [name for name, row in rows.items() if row["identical"] < row["resumed"]]
     return f"Not the same: {', '.join(wrong)}" if wrong else 0
 
 

@@ -26,10 +26,26 @@ SHARING = {
     "lenet300": {"bits": dense(4, 4, 4), "rate": 5e-4, "epochs": 10},
     "lenet5": {"bits": {"conv1": 5, "conv2": 5, **dense(4, 4)}, "rate": 5e-4, "epochs": 6},
 }
+# The first mixture spreads to the zeros, the second draws the others closely to their means.
+FIRST = {"zero_precision_prior": (3e5, 2.0), "precision_prior": (250.0, 0.01)}
+SECOND = {"zero_precision_prior": (3e5, 2.0), "precision_prior": (5000.0, 0.1)}
 SOFT = {
-    "lenet300": {"rate": 5e-4, "epochs": 40},
-    "lenet5": {"rate": 5e-4, "epochs": 30},
+    "lenet300": {
+        "mixtures": [
+            (20, {"tau": 0.02, "variance_rate": 2.5e-3, **FIRST}),
+            (8, {"tau": 0.01, "variance_rate": 1e-2, **SECOND}),
+        ],
+        "tuned": 15,
+    },
+    "lenet5": {
+        "mixtures": [
+            (16, {"tau": 0.03, "variance_rate": 2.5e-3, **FIRST}),
+            (6, {"tau": 0.01, "variance_rate": 1e-2, **SECOND}),
+        ],
+        "tuned": 6,
+    },
 }
+SOFT_BATCH, SOFT_RATE = 256, 5e-4
 PAPERS = {
     "lenet300": {"careful": "(paper: 1.58 %, 40x)", "soft": "(paper: 1.94 %, 64x)"},
     "lenet5": {"careful": "(paper: 0.74 %, 39x)", "soft": "(paper: 0.97 %, 162x)"},
@@ -46,10 +62,26 @@ def shared(bench, net, pruning="scheduled"):
     return model
 
 
+class Before(keras.callbacks.Callback):
+    """The weights as they are before they take the values of a mixture."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights = self.model.get_weights()
+
+
 def soft(bench, net):
-    own = SOFT[net]
-    model = bench.compiled(bench.start(), adam, own["rate"], own["epochs"])
-    bench.fit(model, own["epochs"], SoftWeightSharing(samples=len(bench.train[0])))
+    """One mixture after the other trained along with the weights; then the shared values."""
+    own, before, model = SOFT[net], Before(), bench.start()
+    for number, (epochs, given) in enumerate(own["mixtures"]):
+        if number:
+            model = bench.start()
+            model.set_weights(before.weights)
+        bench.compiled(model, adam, SOFT_RATE, epochs, SOFT_BATCH)
+        samples = len(bench.train[0])
+        sharing = SoftWeightSharing(samples=samples, zero_proportion=0.999, **given)
+        bench.fit(model, epochs, sharing, before, batch=SOFT_BATCH)
+    bench.compiled(model, adam, SOFT_RATE, own["tuned"], SOFT_BATCH)
+    bench.fit(model, own["tuned"], batch=SOFT_BATCH)
     return model
 
 

@@ -1,6 +1,6 @@
 """Four threads in each of two processes load, export, save and predict on the same paths.
 
-    python benchmarks/threads.py [--rounds 100]
+    python benchmarks/threads.py [--rounds 100] [--json FILE]
 
 Every round of every thread predicts with the model that all threads of its process share, saves it,
 exports it, and loads what lies at the path, whoever wrote it last: all of them have the same
@@ -19,6 +19,7 @@ import time
 
 import keras
 import numpy as np
+from record import write
 
 import tfcomp
 
@@ -109,7 +110,7 @@ def _worker(folder, rounds):
     return 1 if wrong else 0
 
 
-def _all(rounds):
+def _all(rounds, json):
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--rounds", str(rounds), "--folder", folder]
@@ -117,23 +118,26 @@ def _all(rounds):
         failed = [worker.wait() for worker in workers]
         left = sorted(os.listdir(folder))
     expected = ["modèle", "modèle.tfc", "modèle.tflite"]
+    seconds, lost = time.perf_counter() - began, any(failed) or left != expected
     print(
-        f"{PROCESSES} processes of {THREADS} threads, {rounds} rounds each, "
-        f"{time.perf_counter() - began:.0f} s: {'nothing lost' if not any(failed) else 'failed'}; "
-        f"left: {', '.join(left)}"
+        f"{PROCESSES} processes of {THREADS} threads, {rounds} rounds each, {seconds:.0f} s: "
+        f"{'failed' if lost else 'nothing lost'}; left: {', '.join(left)}"
     )
-    return 1 if any(failed) or left != expected else 0
+    counts = {"processes": PROCESSES, "threads": THREADS, "rounds": rounds}
+    write(json, {**counts, "seconds": seconds, "left": left, "lost": lost})
+    return int(lost)
 
 
 def main():
     """Runs all processes, or, with a folder, one of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--json")
     parser.add_argument("--folder", help="internal: be one of the processes, in this folder")
     arguments = parser.parse_args()
     if arguments.folder:
         return _worker(arguments.folder, arguments.rounds)
-    return _all(arguments.rounds)
+    return _all(arguments.rounds, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,230 +1,150 @@
 """Every architecture of `keras.applications` and of a few of keras-hub, through tfcomp.
 
-    python benchmarks/zoo.py [--only NAME ...] [--quick] [--checks CHECK ...] [--json FILE]
+    python benchmarks/zoo.py methods [--json FILE] [--only NAME ...] [--quick] [--checks CHECK ...]
+    python benchmarks/zoo.py files ...
 
-Each network is made at the smallest size it takes, with random weights and perturbed statistics of
-batch normalization, and goes through every check:
+Each network has random weights and perturbed statistics of batch normalization, and goes through
+every check in a process of its own, one after the other. The methods, at the smallest size that a
+network takes:
 
     identity    `swap_layers` with a rule that keeps everything: outputs differ by exactly 0
     quantized   all kernels to `Quantized*` layers without a quantizer: by 0, too
     binary      to `Binary*` layers: each of them is one, and has the weights of the one before
+    pruned      `fit` with `GradualPruning`: each kernel has exactly the share of zeros asked for
+    ternary     `fit` with `QuantizedTraining`: each kernel has one magnitude beside zero
+    quantize    `tfcomp.quantize` on data: the same, and none is left out
+    prune_obs   exactly the zeros asked for; in deep networks in some kernels that are not wide
+
+Deep networks train eagerly.
+
+The files, of networks at the size they were published with, 80 % of each kernel zero and the
+others of 14 values; only those of `keras.applications`:
+
+    macs        `tfcomp.summary`: those counted by hand from the shapes, and those published to 5 %
+    export      predicts what the model does, beside Keras's own export
+    archive     every weight comes back bit for bit
 
 A cell is `ok`, `refused` where an error names the layer that stands in the way, or what is wrong.
-The exit status is 1 if something is wrong. `--only` takes names of architectures or parts of them;
-`--quick` five that differ most. Networks of keras-hub are left out where it is not installed.
+A call that writes or counts and takes more than 60 seconds or 4 GB is wrong, too. Seconds are those
+of the processor, threads together. The exit status is 1 if something is wrong. The file keeps rows
+as they come, and what it holds already is not done again unless it is wrong, or `--again`. `--only`
+takes parts of names; `--quick` five networks that differ most.
 """
 
 import argparse
-import gc
+import importlib
 import json
 import os
-import platform
+import pathlib
+import subprocess
 import sys
-import time
+
+from record import write
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
-import numpy as np
-
-import tfcomp
-
 QUICK = ("ConvNeXtTiny", "MobileNetV3Small", "EfficientNetV2B0", "DenseNet121", "NASNetMobile")
-# Some networks shrink their input more often than others.
-SIZES = (32, 71, 75, 96, 128, 224, 331)
-SEED = 0
+FINE = ("ok", "refused", "nothing to do")
+# What a process has found begins with this, among all that is printed.
+MARK = "zoo: "
 
 
-def application(name):
-    """A function that makes a network of `keras.applications` and a batch for it."""
-
-    def make():
-        for size in SIZES:
-            try:
-                model = getattr(keras.applications, name)(
-                    weights=None, input_shape=(size, size, 3), classes=10
-                )
-            except ValueError:
-                continue
-            return model, np.random.default_rng(SEED).normal(size=(2, size, size, 3))
-        raise RuntimeError(f"{name} takes none of the sizes {SIZES}")
-
-    return make
+def is_fine(cell):
+    return cell is not None and cell["result"].startswith(FINE)
 
 
-def hub(name, image=None, **config):
-    """A function that makes a small network of keras-hub and a batch for it."""
+def run(half, name, chosen):
+    """Prints a line of JSON for each check of one network; in a process of its own."""
+    import zoo_networks
 
-    def make():
-        import keras_hub
-
-        model = getattr(keras_hub.models, name)(**config)
-        random = np.random.default_rng(SEED)
-        if image is not None:
-            return model, random.normal(size=(2, *image))
-        batch = {
-            tensor.name: random.integers(0, 2, (2, 8))
-            if "segment" in tensor.name
-            else random.integers(1, config["vocabulary_size"], (2, 8))
-            for tensor in model.inputs
-        }
-        if "padding_mask" in batch:
-            batch["padding_mask"] = np.ones((2, 8), "int32")
-        return model, batch
-
-    return make
+    module = importlib.import_module(f"zoo_{half}")
+    model, batch = module.make(name)
+    say(parameters=model.count_params())
+    for check in chosen:
+        function = module.CHECKS[check]
+        cell, seconds, peak = zoo_networks.measured(tried, function, model, batch, name)
+        say(**{check: {"check_seconds": seconds, "check_gb": peak, **cell}})
 
 
-def networks():
-    """Dict from name to a function that returns a model and a batch."""
-    names = [name for name in dir(keras.applications) if name[0].isupper()]
-    found = {name: application(name) for name in names}
+def say(**found):
+    print(MARK + json.dumps(found), flush=True)
+
+
+def tried(function, model, batch, name):
+    """The cell of a check, of whatever it raises, too."""
+    import tfcomp
+
+    layers = {site.layer.name for site in tfcomp.targets.layer_sites(model)}
     try:
-        import keras_hub  # noqa: F401
-    except ImportError:
-        return found
-    text = {"vocabulary_size": 50, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 32}
-    found["BertBackbone"] = hub("BertBackbone", num_heads=2, max_sequence_length=16, **text)
-    found["GPT2Backbone"] = hub("GPT2Backbone", num_heads=2, max_sequence_length=16, **text)
-    found["LlamaBackbone"] = hub("LlamaBackbone", num_query_heads=4, num_key_value_heads=2, **text)
-    found["ViTBackbone"] = hub(
-        "ViTBackbone",
-        image=(32, 32, 3),
-        image_shape=(32, 32, 3),
-        patch_size=8,
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=16,
-        mlp_dim=32,
-    )
-    return found
+        return function(model, batch, name)
+    except ValueError as error:
+        named = any(repr(layer) in str(error) for layer in layers)
+        return {"result": f"refused: {error}" if named else f"ValueError: {error}"}
+    except Exception as error:
+        return {"result": f"{type(error).__name__}: {error}"}
 
 
-def perturb(model):
-    """Weights as if trained: no zeros or ones left that would hide what is not carried over."""
-    random = np.random.default_rng(SEED)
-    for weight in model.weights:
-        if "seed" in weight.path or not keras.backend.is_float_dtype(weight.dtype):
-            continue
-        value = keras.ops.convert_to_numpy(weight)
-        noise = random.normal(size=value.shape).astype(value.dtype)
-        if weight.path.endswith("moving_variance"):
-            weight.assign(0.5 + np.abs(noise))
-        else:
-            weight.assign(value + 0.05 * noise)
-
-
-def outputs(model, batch):
-    return [
-        keras.ops.convert_to_numpy(tensor).astype("float64")
-        for tensor in keras.tree.flatten(model(batch, training=False))
-    ]
-
-
-def difference(model, other, batch):
-    pairs = zip(outputs(model, batch), outputs(other, batch), strict=True)
-    return max(float(np.max(np.abs(a - b))) for a, b in pairs)
-
-
-def rules(model, prefix):
-    """Rules from Keras's layers to those of tfcomp, of the classes that the model has."""
-    found = {}
-    for site in tfcomp.targets.layer_sites(model):
-        cls = type(site.layer)
-        new = getattr(tfcomp.layers, prefix + cls.__name__, None)
-        if new is not None and cls.__module__.startswith("keras."):
-            found[cls] = new
-    return found
-
-
-def exact(model, other, batch):
-    gap = difference(model, other, batch)
-    return "ok" if gap == 0 else f"differs by {gap:.3g}"
-
-
-def identity(model, batch):
-    return exact(model, tfcomp.swap_layers(model, {...: None}), batch)
-
-
-def quantized(model, batch):
-    return exact(model, tfcomp.swap_layers(model, rules(model, "Quantized")), batch)
-
-
-def binary(model, batch):
-    chosen = rules(model, "Binary")
-    if not chosen:
-        return "nothing to do"
-    other = tfcomp.swap_layers(model, chosen)
-    left = [s.path for s in tfcomp.targets.layer_sites(other) if type(s.layer) in chosen]
-    if left:
-        return f"{len(left)} layers left as they were: {left[0]}"
-    if not all(np.all(np.isfinite(value)) for value in outputs(other, batch)):
-        return "outputs are not finite"
-    for old, new in zip(model.weights, other.weights, strict=True):
-        if not np.array_equal(old.numpy(), new.numpy()):
-            return f"{new.path} was not carried over"
-    return "ok" if difference(model, other, batch) > 0 else "changes nothing"
-
-
-# Further columns: functions from a model and a batch to "ok" or what is wrong.
-CHECKS = {"identity": identity, "quantized": quantized, "binary": binary}
-
-
-def run(make, checks):
-    """Returns a dict from check to its result, with seconds, for one network."""
-    row = {}
-    keras.utils.set_random_seed(SEED)
-    model, batch = make()
-    perturb(model)
-    row["parameters"] = model.count_params()
-    for name in checks:
-        begin = time.perf_counter()
-        try:
-            row[name] = CHECKS[name](model, batch)
-        except ValueError as error:
-            named = any(repr(s.layer.name) in str(error) for s in tfcomp.targets.layer_sites(model))
-            row[name] = f"refused: {error}" if named else f"ValueError: {error}"
-        except Exception as error:
-            row[name] = f"{type(error).__name__}: {error}"
-        row[name + "_seconds"] = round(time.perf_counter() - begin, 1)
-    return row
+def fill(row, half, name, chosen, keep):
+    """Runs checks of a network in another process, and puts what it finds into a row."""
+    command = [sys.executable, __file__, half, "--run", name, "--checks", *chosen]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith(MARK):
+                row.update(json.loads(line.removeprefix(MARK)))
+                keep()
+    for check in chosen:
+        row.setdefault(check, {"result": f"the process ended with {process.returncode}"})
+    keep()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("half", choices=["methods", "files"])
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--checks", nargs="+", default=list(CHECKS), choices=list(CHECKS))
+    parser.add_argument("--checks", nargs="+", metavar="CHECK")
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--json", metavar="FILE")
-    arguments = parser.parse_args()
-    found = networks()
-    if arguments.quick:
-        found = {name: found[name] for name in QUICK}
-    if arguments.only:
-        found = {n: f for n, f in found.items() if any(part in n for part in arguments.only)}
-    print(f"{keras.backend.backend()}, Keras {keras.__version__}, {platform.processor()}")
-    print(f"{'network':20} {'parameters':>11}", *(f"{name:>18}" for name in arguments.checks))
-    table, wrong = {}, 0
-    for name, make in found.items():
-        table[name] = row = run(make, arguments.checks)
-        cells = [row[check] for check in arguments.checks]
-        wrong += sum(not cell.startswith(("ok", "refused", "nothing to do")) for cell in cells)
-        shown = [
-            f"{cell.split(':')[0][:18]:>11} {row[check + '_seconds']:4.0f} s"
-            for check, cell in zip(arguments.checks, cells)
-        ]
-        print(f"{name:20} {row['parameters']:11,}", *shown, flush=True)
-        for cell in cells:
-            if cell != "ok":
-                print(f"    {cell[:300]}", flush=True)
-        keras.backend.clear_session()
-        gc.collect()
-        if arguments.json:
-            with open(arguments.json, "w") as file:
-                json.dump({"backend": keras.backend.backend(), "networks": table}, file, indent=1)
-    print(f"{len(found)} networks, {wrong} wrong")
-    sys.exit(wrong > 0)
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        return run(options.half, options.run, options.checks)
+    import zoo_networks
+
+    checks = options.checks or list(importlib.import_module(f"zoo_{options.half}").CHECKS)
+    names = zoo_networks.NETWORKS if options.half == "methods" else zoo_networks.PUBLISHED
+    names = [name for name in names if not options.quick or name in QUICK]
+    names = [n for n in names if not options.only or any(part in n for part in options.only)]
+    found = {}
+    if options.json and os.path.exists(options.json):
+        found = json.loads(pathlib.Path(options.json).read_text())["results"]
+    print(f"{'network':20} {'parameters':>11}", *(f"{check:>18}" for check in checks))
+    wrong = 0
+    for name in names:
+        row = found.setdefault(name, {})
+        chosen = [check for check in checks if options.again or not is_fine(row.get(check))]
+        if chosen:
+            for check in chosen:
+                row.pop(check, None)
+            fill(row, options.half, name, chosen, lambda: write(options.json, found))
+        wrong += show(name, row, checks)
+    print(f"{len(names)} networks, {wrong} wrong")
+    return wrong > 0
+
+
+def show(name, row, checks):
+    """Prints a row, and returns how many of its cells are wrong."""
+    cells = [row[check] for check in checks]
+    shown = [
+        f"{cell['result'].split(':')[0][:11]:>11} {cell.get('check_seconds', 0):4.0f} s"
+        for cell in cells
+    ]
+    print(f"{name:20} {row.get('parameters', 0):11,}", *shown, flush=True)
+    for check, cell in zip(checks, cells):
+        if not cell["result"].startswith("ok"):
+            print(f"    {check}: {cell['result'][:300]}", flush=True)
+    return sum(not is_fine(cell) for cell in cells)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """What README, pages and docstrings say of names, arguments and weights is so."""
 
+import contextlib
 import importlib
 import inspect
 import pathlib
@@ -68,10 +69,11 @@ def resolved(name):
         return any(each.startswith(last[:-1]) for each in dir(value))
     if hasattr(value, last):
         return True
-    try:
+    with contextlib.suppress(ImportError):
         return bool(importlib.import_module(name))
-    except ImportError:
-        return False
+    with contextlib.suppress(ImportError):
+        return hasattr(importlib.import_module(name.rpartition(".")[0]), last)
+    return False
 
 
 @pytest.mark.parametrize("page", [*MARKDOWN, "CHANGELOG.md", "docstrings"])

@@ -24,6 +24,7 @@ class Unknown(keras.constraints.Constraint):
 def small(monkeypatch):
     """Compiles small models, too."""
     monkeypatch.setattr(compiling, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(compiling, "LEAST_EACH", 1)
 
 
 @pytest.fixture
@@ -54,17 +55,27 @@ def compiled_parts(model, x, y):
     return sum("_XlaMustCompile" in definition.attr for definition in definitions)
 
 
-def test_same_weights_compiled_or_not(make_model, fit, data, kernels, monkeypatch):
+def test_same_weights_compiled_or_not(make_model, fit, data, kernels, request):
     plain = make_model()
     fit(plain, [pruning()])
     assert compiled_parts(plain, *data) == 0
-    monkeypatch.setattr(compiling, "LEAST_WEIGHTS", 1)
+    request.getfixturevalue("small")
     compiled = make_model()
     fit(compiled, [pruning()])
     assert compiled_parts(compiled, *data) == 1
     for path, kernel in kernels(plain).items():
         np.testing.assert_array_equal(kernel == 0, kernels(compiled)[path] == 0)
         np.testing.assert_allclose(kernels(compiled)[path], kernel, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("least", "compiled"), [(109, 1), (110, 0)])
+def test_many_small_variables_are_not_compiled(least, compiled, make_model, data, monkeypatch):
+    """XLA takes its time for each variable: 219 weights in a kernel and a bias."""
+    monkeypatch.setattr(compiling, "LEAST_WEIGHTS", 216)
+    monkeypatch.setattr(compiling, "LEAST_EACH", least)
+    model = make_model()
+    pruning().set_model(model)
+    assert compiled_parts(model, *data) == compiled
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,14 @@ def test_adapted_normalization_beside_a_swapped_layer(tmp_path):
     np.testing.assert_array_equal(outputs(loaded, X)[0], outputs(model, X)[0])
 
 
+def test_normalization_whose_weights_were_set_after_it_computed_with_them():
+    """Keras goes on with the means from before, as the swapped model must."""
+    model = chain(keras.layers.Normalization(), DENSE(2), perturbed=False)
+    model.set_weights([weight + 3 for weight in model.get_weights()])
+    assert_kept(model, X)
+    assert_kept(model, X, rules={DENSE: QuantizedDense})
+
+
 def test_adapted_layer_of_a_model_that_is_not_built():
     normalization = keras.layers.Normalization()
     normalization.adapt(X * 10 + 50)

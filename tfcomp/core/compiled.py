@@ -10,8 +10,10 @@ import keras
 from tfcomp import keras_private
 from tfcomp.core import step
 
-# Weights under projections from which on the compilation, a second or two, is worth it.
-LEAST_WEIGHTS = 2**20
+# Weights under projections, and weights that the optimizer trains for each of its variables, from
+# which on the compilation is worth it. It takes a tenth of a second or more for each variable: a
+# minute for a deep network of small kernels, in which there is little to win.
+LEAST_WEIGHTS, LEAST_EACH = 2**20, 2**17
 
 
 def update(home, apply, gradients, variables):
@@ -29,7 +31,8 @@ def pays(home):
     """Whether compilation is worth it, and safe.
 
     Left as they are: eager steps, distribution strategies, optimizers, constraints and projections
-    that are not Keras's or tfcomp's own (XLA may not know their operations), and small models.
+    that are not Keras's or tfcomp's own (XLA may not know their operations), and models that are
+    small or of small variables.
     """
     if keras.backend.backend() != "tensorflow":
         return False
@@ -41,12 +44,16 @@ def pays(home):
         not tf.executing_eagerly()
         and not tf.distribute.has_strategy()
         and not keras_private.is_op_determinism_enabled()
-        and sum(variable.value.shape.num_elements() for variable in weights.values())
-        >= LEAST_WEIGHTS
+        and _size(weights.values()) >= LEAST_WEIGHTS
+        and _size(trained) >= LEAST_EACH * len(trained)
         and _is_known(home.optimizer)
         and all(_is_known_projection(entry.projection) for entry in home.entries)
         and all(_is_known(_original(variable)) for variable in trained)
     )
+
+
+def _size(variables):
+    return sum(variable.value.shape.num_elements() for variable in variables)
 
 
 def _original(variable):

@@ -55,7 +55,7 @@ class Entry:
 
     def tensors(self):
         """Returns the state as backend tensors."""
-        return {name: keras.ops.convert_to_tensor(v) for name, v in self.state.items()}
+        return {name: as_tensor(variable) for name, variable in self.state.items()}
 
     def keep(self, new, old):
         """Assigns what changed in the state, of which only the entries made by `init` last."""
@@ -122,11 +122,19 @@ class Entry:
         return keras.ops.convert_to_numpy(self.compressed(keras.ops.convert_to_tensor(value)))
 
 
+def as_tensor(variable):
+    """The value that a `keras.Variable` has now as a backend tensor.
+
+    TensorFlow takes a variable for a tensor, which is read late and which `keras.ops.cond` refuses.
+    """
+    return keras.ops.reshape(variable, variable.shape)
+
+
 def as_numpy(variable):
     """The value of a `keras.Variable` as a numpy array to look at."""
     if keras.backend.backend() == "tensorflow":
         # Keras copies; the memory of a tensor, unlike that of a variable, can be looked at as is.
-        return np.asarray(keras.ops.reshape(variable.value, variable.shape))
+        return np.asarray(as_tensor(variable))
     return keras.ops.convert_to_numpy(variable.value)
 
 

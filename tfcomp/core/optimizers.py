@@ -26,6 +26,25 @@ def trainer(optimizer, variable):
     return every[0]
 
 
+_BY_WEIGHTS = (
+    keras.optimizers.SGD,
+    keras.optimizers.RMSprop,
+    keras.optimizers.Adam,
+    keras.optimizers.AdamW,
+    keras.optimizers.Adamax,
+    keras.optimizers.Nadam,
+    keras.optimizers.Adagrad,
+    keras.optimizers.Adadelta,
+    keras.optimizers.Ftrl,
+    keras.optimizers.Lion,
+)
+
+
+def goes_by_weights(optimizer):
+    """Whether an optimizer is known to update each weight whatever the values of the others."""
+    return type(optimizer) in _BY_WEIGHTS
+
+
 def current_step(optimizer):
     """Optimizer updates so far."""
     iterations = optimizer.iterations

@@ -24,7 +24,9 @@ class Projection:
         order: Where it stands among the projections of a variable, lowest first. Masks come last,
             so that what is pruned is zero whatever else is done.
         takes_rows: Whether `before` takes the gradient of an embedding as TensorFlow has it, as
-            rows (`tf.IndexedSlices`); to others it is given as a tensor.
+            rows (`tf.IndexedSlices`), under an optimizer of Keras that updates each weight whatever
+            the values of the others. Under other optimizers, and to other projections, it is given
+            as a tensor.
 
     Example:
 
@@ -121,6 +123,15 @@ class Projection:
 def is_rows(gradient):
     """Whether a gradient is rows of a tensor alone, TensorFlow's `tf.IndexedSlices`."""
     return hasattr(gradient, "dense_shape")
+
+
+def whole(gradient):
+    """A gradient as a tensor, also where it is rows: to `keras.ops` these are a tensor already."""
+    if not is_rows(gradient):
+        return gradient
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(gradient)
 
 
 def over_replicas(tensor):

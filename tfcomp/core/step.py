@@ -10,7 +10,9 @@ import threading
 
 import keras
 
-from tfcomp.core.projection import is_rows
+from tfcomp.core.entry import as_tensor
+from tfcomp.core.optimizers import goes_by_weights
+from tfcomp.core.projection import is_rows, whole
 
 
 class Projected(keras.constraints.Constraint):
@@ -32,11 +34,11 @@ class Projected(keras.constraints.Constraint):
         """Shows the optimizer what it is to see; returns the gradient."""
         # A copy: TensorFlow takes a variable for a tensor, and PyTorch changes tensors in place.
         was = value = keras.ops.copy(keras.ops.convert_to_tensor(variable))
-        states = {}
+        states, by_weights = {}, goes_by_weights(home.optimizer)
         for entry in reversed(self.entries):
             tensors = entry.tensors()
-            if is_rows(gradient) and not entry.projection.takes_rows:
-                gradient = keras.ops.convert_to_tensor(gradient)
+            if not (entry.projection.takes_rows and by_weights):
+                gradient = whole(gradient)
             gradient, value, left = entry.projection.before(gradient, value, tensors)
             states[id(entry)] = tensors, left
         self._begun[threading.get_ident()] = was, states, home.is_update
@@ -47,7 +49,7 @@ class Projected(keras.constraints.Constraint):
     def __call__(self, value):
         if self.original is not None:
             value = self.original(value)
-        value = keras.ops.convert_to_tensor(value)
+        value = as_tensor(value)
         was, states, is_update = self._begun.pop(threading.get_ident(), (None, None, None))
         if states is None:
             lost = _LOST if keras.backend.backend() == "jax" else ""

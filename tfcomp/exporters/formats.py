@@ -7,7 +7,7 @@ import keras
 from tfcomp import keras_private
 from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.storage.replace import replaced_files
-from tfcomp.validation import check_verbose, invalid
+from tfcomp.validation import check_integer, check_verbose, invalid
 
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
 _BY_KERAS = ("litert", "onnx", "openvino", "torch")
@@ -23,6 +23,8 @@ def export(
     signatures=None,
     verify=True,
     data=None,
+    optimize="size",
+    batch_sizes=(1,),
     **kwargs,
 ):
     """Exports the forward pass of a model, its weights in the smallest form that is still exact.
@@ -65,11 +67,20 @@ def export(
             is left out of the result, with a warning.
         data: Optional inputs to compare on, as `model.predict` takes them, of which the first batch
             is used. By default inputs are drawn: normal numbers, small integers, short strings.
+        optimize: `"size"`, or `"latency"` for a SavedModel whose layers are computed by whatever
+            takes least time on this machine, Keras's own kernels among them: XNOR and popcount for
+            binary layers, products that leave out pruned inputs, weights of a few bits decoded
+            while they are multiplied. What is chosen is printed, and computes the same but for the
+            order of sums. Arrays laid out for kernels may take more bytes.
+        batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
+            larger ones have kernels of their own, where a size is named, and else Keras's. The
+            folder takes batches of any size, and compiles nothing anew for another one.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 
     Returns:
         For a SavedModel a `tfcomp.Result` with a row for each output that was compared, the
-        largest difference from the model's, and `path`, `weight_bytes` and `folder_bytes`.
+        largest difference from the model's, and `path`, `weight_bytes`, `folder_bytes` and
+        `kernels`.
 
     Raises:
         ValueError: If the model is not built, the format is unknown, the backend cannot write it,
@@ -92,6 +103,7 @@ def export(
     ```
     """
     verbose = bool(check_verbose(verbose))
+    batch_sizes = _check_optimize(optimize, batch_sizes, format)
     _check(model, path, format, input_signature)
     if format == "tf_saved_model":
         if kwargs:
@@ -99,8 +111,9 @@ def export(
         # TensorFlow is imported here and not with tfcomp.
         from tfcomp.exporters.saved_model import export_saved_model
 
+        sizes = batch_sizes if optimize == "latency" else None
         return export_saved_model(
-            model, os.fspath(path), verbose, input_signature, signatures, verify, data
+            model, os.fspath(path), verbose, input_signature, signatures, verify, data, sizes
         )
     if signatures is not None or data is not None:
         raise invalid("format", format, "'tf_saved_model' with `signatures` or `data`")
@@ -113,6 +126,19 @@ def export(
     if verbose:
         print(f"Saved artifact at {os.fspath(path)!r}.")
     return None
+
+
+def _check_optimize(optimize, batch_sizes, format):
+    """Returns the batch sizes as a tuple."""
+    if optimize not in ("size", "latency"):
+        raise invalid("optimize", optimize, "'size' or 'latency'")
+    if optimize == "latency" and format != "tf_saved_model":
+        raise invalid("optimize", optimize, f"'size' with format={format!r}")
+    if isinstance(batch_sizes, int):
+        batch_sizes = (batch_sizes,)
+    if not isinstance(batch_sizes, (list, tuple)) or not batch_sizes:
+        raise invalid("batch_sizes", batch_sizes, "a tuple of integers")
+    return tuple(check_integer("batch_sizes", size, 1) for size in batch_sizes)
 
 
 def _check(model, path, format, input_signature):

@@ -1,5 +1,6 @@
 """A SavedModel in which every weight is stored once, coded, and decoded once, on loading."""
 
+import json
 import os
 import tempfile
 import warnings
@@ -8,8 +9,10 @@ import keras
 import tensorflow as tf
 
 from tfcomp import keras_private
+from tfcomp.console import show
 from tfcomp.exporters.compact import compact
 from tfcomp.exporters.decode import is_decodable
+from tfcomp.exporters.latency.plan import make_plan
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import DEFAULT, endpoints
 from tfcomp.exporters.trace import seen, substituted
@@ -77,7 +80,7 @@ def _write(folder, functions, weights):
         experimental_skip_saver=not root.captured,
     )
     default = functions.get(DEFAULT) or next(iter(functions.values()))
-    tf.saved_model.save(root, folder, {**functions, DEFAULT: default}, options)
+    tf.saved_model.save(root, folder, signatures={**functions, DEFAULT: default}, options=options)
     compact(folder)
 
 
@@ -90,9 +93,11 @@ class Exported(Result):
         path: Where the folder is.
         weight_bytes: Bytes of the weights before.
         folder_bytes: Bytes of the folder.
+        kernels: Dict from endpoints to `tfcomp.Result`, which kernels compute their layers, and how
+            fast; empty with `optimize="size"`.
     """
 
-    def __init__(self, model, rows, left_out, path, weight_bytes, folder_bytes):
+    def __init__(self, model, rows, left_out, path, weight_bytes, folder_bytes, kernels):
         columns = {
             "output": "{0.path}",
             "largest value": "{0.largest:.4g}",
@@ -100,6 +105,7 @@ class Exported(Result):
         }
         super().__init__(model, rows, left_out, f"Exported to {path}", columns)
         self.path, self.weight_bytes, self.folder_bytes = path, weight_bytes, folder_bytes
+        self.kernels = kernels
 
 
 def _verified(folder, wanted, functions, verify, data):
@@ -114,6 +120,26 @@ def _verified(folder, wanted, functions, verify, data):
     return rows, left_out
 
 
+def _write_tables(folder, plans):
+    """Says which kernels were chosen, where a SavedModel keeps what is not read on loading."""
+    if plans:
+        extra = os.path.join(folder, "assets.extra")
+        os.makedirs(extra, exist_ok=True)
+        tables = {name: [row._asdict() for row in plan.result] for name, plan in plans.items()}
+        with open(os.path.join(extra, "kernels.json"), "w", encoding="utf-8") as file:
+            json.dump(tables, file, indent=1)
+
+
+def _plans(wanted, final, batch_sizes, verbose):
+    """Chooses kernels for each endpoint; returns a dict of plans by name."""
+    plans = {}
+    for endpoint in wanted:
+        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, verbose)
+        if verbose:
+            show(plans[endpoint.name].result.table())
+    return plans
+
+
 def export_saved_model(
     model,
     path,
@@ -122,17 +148,21 @@ def export_saved_model(
     signatures=None,
     verify=True,
     data=None,
+    batch_sizes=None,
 ):
-    """Writes the folder; see `tfcomp.export`."""
+    """Writes the folder; see `tfcomp.export`. Kernels are timed for `batch_sizes`, if any."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
+    plans = _plans(wanted, final, batch_sizes, verbose) if batch_sizes else {}
     data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         decoded = decoded_layers(model)
         kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
         uses = {endpoint.name: seen(endpoint, final.scope, kernels) for endpoint in wanted}
-        read = set().union(*(use.read for use in uses.values()))
         changed = set().union(*(use.updated for use in uses.values()))
+        reads = {name: use.read for name, use in uses.items()}
+        reads |= {name: plan.variables_read() for name, plan in plans.items()}
+        read = set().union(*reads.values())
         variables = {id(variable): variable for variable in model.variables}
         # The others stay variables, stored and restored as TensorFlow does.
         constant = [v for key, v in variables.items() if key in read - changed]
@@ -140,14 +170,19 @@ def export_saved_model(
         weights = _coded(constant, decoded, final, files, verbose)
         functions = {}
         for endpoint in wanted:
-            ids = uses[endpoint.name].read | kernels.keys()
+            plan, keys = plans.get(endpoint.name), reads[endpoint.name] | kernels.keys()
+            if plan is not None:
+                plan.add_to(weights)
+                keys |= plan.keys
             functions[endpoint.name] = substituted(
-                endpoint, final.scope, lambda ids=ids: weights.read(ids)
+                endpoint, final.scope, lambda keys=keys: weights.read(keys), plan
             )
         _write(new, functions, weights)
+        _write_tables(new, plans)
         after = _size(new)
         before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
         rows, left_out = _verified(new, wanted, functions, verify, data)
     if verbose:
         print_report(path, functions, before, after)
-    return Exported(model, rows, left_out, path, before, after)
+    kernels = {name: plan.result for name, plan in plans.items()}
+    return Exported(model, rows, left_out, path, before, after, kernels)

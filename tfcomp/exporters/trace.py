@@ -79,7 +79,7 @@ def seen(endpoint, scope, kernels):
     return substitution
 
 
-def substituted(endpoint, scope, values):
+def substituted(endpoint, scope, values, plan=None):
     """Makes the function to export.
 
     Args:
@@ -87,6 +87,7 @@ def substituted(endpoint, scope, values):
         scope: Callable that opens the scope to call the model in.
         values: Callable that returns a dict from `id(variable)`, or the id of a layer that computes
             its kernel, to a tensor; called within the function.
+        plan: Optional `tfcomp.exporters.latency.plan.Plan` of the kernels to compute with.
 
     Returns:
         A `tf.function`.
@@ -95,6 +96,8 @@ def substituted(endpoint, scope, values):
     def serve(*args):
         # Read before anything else: a value read inside a loop could not be used outside it.
         read = values()
+        if plan is not None:
+            return plan.function(read)(*args)
         with scope(), decoded_kernels(read), Substitution(read):
             return endpoint.traced(*args)
 

@@ -81,6 +81,22 @@ def _draws(specs):
                 )
 
 
+def drawn_inputs(specs, size):
+    """Arguments for a batch of a size, normal numbers and small integers.
+
+    Args:
+        specs: List of structures of `tf.TensorSpec` in which only the batch size is free.
+        size: Samples.
+    """
+    rng = np.random.default_rng(0)
+
+    def draw(spec):
+        shape = [size, *spec.shape.as_list()[1:]]
+        return _drawn(rng, tf.TensorSpec(shape, spec.dtype), _LENGTHS[0], _BOUNDS[0], True)
+
+    return keras.tree.map_structure(draw, specs)
+
+
 def _given(specs, data):
     """Arguments from a user's data."""
     sizes = [leaf.shape[0] for leaf in keras.tree.flatten(specs) if leaf.shape.rank]

@@ -32,7 +32,9 @@ class Decoding(tf.saved_model.experimental.TrackableResource):
         return tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name="decoding")
 
     def _initialize(self):
-        self._run()
+        # Called as one op, which `compact` tells TensorFlow not to optimize: it runs once, and
+        # optimizing it takes ten times as long as running it.
+        tf.function(self._run, autograph=False, experimental_attributes={"_noinline": True})()
 
 
 class _Source:
@@ -108,9 +110,16 @@ class Weights:
         """Adds the value of a variable."""
         self.before += value.nbytes
         if value.nbytes < _SMALL:
-            self._small.setdefault(value.dtype, []).append((variable, value))
+            self._small.setdefault(value.dtype, []).append((id(variable), value))
         else:
             self._places[id(variable)] = self._store(variable.path, value), None, None
+
+    def add_array(self, key, name, array):
+        """Adds an array that is no variable's, to be read by its key."""
+        if array.nbytes < _SMALL:
+            self._small.setdefault(array.dtype, []).append((key, array))
+        else:
+            self._places[key] = self._store(name, array), None, None
 
     def add_kernel(self, layer, values):
         """Adds the kernel of a layer that computes it from other variables, which are stored.
@@ -141,8 +150,8 @@ class Weights:
             flat = np.concatenate([value.reshape(-1) for _, value in pairs])
             held = self._store(f"small_{dtype.name}", flat)
             sizes = [value.size for _, value in pairs]
-            for index, (variable, value) in enumerate(pairs):
-                self._places[id(variable)] = held, (sizes, index), value.shape
+            for index, (key, value) in enumerate(pairs):
+                self._places[key] = held, (sizes, index), value.shape
         if self._short:
             self._files[None] = self._asset(b"".join(self._short))
         return Decoding(self._decode_all)
@@ -159,10 +168,11 @@ class Weights:
         """Reads weights.
 
         Args:
-            wanted: Set of ids of variables, and of layers whose kernels were added.
+            wanted: Set of ids of variables, of layers whose kernels were added, and of keys of
+                arrays.
 
         Returns:
-            Dict from these ids to tensors.
+            Dict from these to tensors.
         """
         tensors, values = {}, {}
         for key in self._places.keys() & wanted:

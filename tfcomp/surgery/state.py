@@ -114,6 +114,18 @@ def _copy_plain(old, new):
                 setattr(new, name, copy.copy(value))
 
 
+def _copy_tensors(old, new):
+    """Copies tensors that were computed once, maybe from other weights than those of today.
+
+    `Normalization` computes with the means it had before its weights were set.
+    """
+    for name, value in places.attributes(old):
+        made = vars(new).get(name)
+        held = keras.ops.is_tensor(value) and not isinstance(value, keras.Variable)
+        if held and type(made) is type(value) and made is not value:
+            setattr(new, name, keras.ops.copy(value))
+
+
 def copy_settings(old, new):
     """Copies what a layer needs before it is called: its Python functions, its vocabulary.
 
@@ -209,3 +221,4 @@ def copy_state(old, new):
         except Exception as error:
             raise cannot(old, "it does not load what it saves", error) from error
     _copy_variables(old, new)
+    _copy_tensors(old, new)

@@ -260,3 +260,69 @@ def test_bad_arguments_name_themselves(data):
     model.layers[0].kernel.assign(np.zeros((12, 7)))
     with pytest.raises(ValueError, match=r"All of dense.* is zero"):
         fit(model, data, WeightSharing(bits=2))
+
+
+def words(optimizer, embedded=True):
+    """Sums of four vectors of 9 words; by a matrix product of counts where not embedded."""
+    keras.utils.set_random_seed(3)
+    if embedded:
+        inputs = keras.Input((4,), dtype="int32")
+        layer = keras.layers.Embedding(9, 5)
+        outputs = keras.ops.sum(layer(inputs), axis=1)
+    else:
+        inputs, layer = keras.Input((9,)), keras.layers.Dense(5, use_bias=False)
+        outputs = layer(inputs)
+    model = keras.Model(inputs, outputs)
+    table = np.random.default_rng(4).normal(size=(9, 5)).astype("float32")
+    table[2, 1:] = 0
+    layer.set_weights([table])
+    model.compile(optimizer, "mse")
+    return model
+
+
+def texts(repeated):
+    """Numbers of words, and how often each comes."""
+    rng = np.random.default_rng(1)
+    drawn = np.array([rng.choice(9, 4, replace=repeated) for _ in range(STEPS)])
+    return drawn, np.array([np.bincount(text, minlength=9) for text in drawn], "float32")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [make for make, _ in OPTIMIZERS.values()]
+    + [
+        lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+        lambda: keras.optimizers.SGD(0.01, global_clipnorm=0.1),
+        lambda: keras.optimizers.SGD(0.01, gradient_accumulation_steps=2),
+        lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8),
+        lambda: keras.optimizers.Lamb(0.01),
+    ],
+    ids=[*OPTIMIZERS, "decay", "clipping", "accumulation", "average", "lamb"],
+)
+@pytest.mark.parametrize("begin_step", [0, 4])
+def test_an_embedding_is_trained_as_a_kernel(make, begin_step, data):
+    """Its gradient is rows, of which some come twice, on TensorFlow."""
+    tables = []
+    # Before sharing has begun, Keras squares by themselves the rows that come twice.
+    for x, embedded in zip(texts(repeated=begin_step == 0), (True, False)):
+        model = words(make(), embedded)
+        fit(model, (x, data[1][:, :5]), WeightSharing(bits=2, begin_step=begin_step))
+        tables.append(keras.ops.convert_to_numpy(model.trainable_weights[0].value))
+    # What is zero when sharing begins is no cluster.
+    assert len(np.unique(tables[0])) == (4 if begin_step else 5)
+    np.testing.assert_allclose(*tables, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.tensorflow
+def test_sparse_gradients_stay_sparse(data):
+    model = words(keras.optimizers.SGD(0.01))
+    seen = []
+
+    def update_step(gradient, variable, rate):
+        seen.append(gradient)
+        type(model.optimizer).update_step(model.optimizer, gradient, variable, rate)
+
+    model.optimizer.update_step = update_step
+    fit(model, (texts(True)[0], data[1][:, :5]), WeightSharing(bits=2))
+    # Four words, and a row for each of four centroids and zero.
+    assert {tuple(gradient.values.shape) for gradient in seen} == {(4 + 5, 5)}

@@ -79,6 +79,19 @@ def test_gradient_of_weights_by_finite_differences(weights, parameters, monkeypa
         np.testing.assert_allclose(numpy(part), full, rtol=1e-5, atol=1e-5)
 
 
+def test_parts_are_few(weights, parameters, monkeypatch):
+    sizes, of_part = [], mixture._pull
+    monkeypatch.setattr(mixture, "_CHUNK", 1)
+    monkeypatch.setattr(mixture, "_PARTS", 4)
+    monkeypatch.setattr(mixture, "_pull", lambda w, p: sizes.append(len(w)) or of_part(w, p))
+    pull(weights, parameters)
+    assert sum(sizes) == len(weights) and 4 <= len(sizes) <= 5
+    monkeypatch.setattr(mixture, "_MOST", 1)
+    sizes.clear()
+    pull(weights, parameters)
+    assert sizes == [1] * len(weights)
+
+
 @pytest.mark.parametrize("priors", [Priors(), PRIORS, Priors(precision=(3.0, 0.1))])
 def test_gradient_of_the_mixture_by_finite_differences(weights, parameters, priors):
     expected = differences(lambda p: negative_log(weights, p, priors), parameters)

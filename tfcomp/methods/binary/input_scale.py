@@ -66,10 +66,12 @@ class DenseInputScale:
 
     def _prepare(self, inputs, training):
         outputs = super()._prepare(inputs, training)
-        if not self.input_scale:
-            return outputs
         # The same as multiplying the product afterwards.
-        return outputs * ops.mean(ops.abs(inputs), axis=-1, keepdims=True)
+        return outputs * self.input_scales(inputs) if self.input_scale else outputs
+
+    def input_scales(self, inputs):
+        """What the product is multiplied by."""
+        return ops.mean(ops.abs(inputs), axis=-1, keepdims=True)
 
 
 class ConvInputScale:
@@ -85,12 +87,15 @@ class ConvInputScale:
         outputs = super().call(inputs, training=training)
         if not self.input_scale:
             return outputs
+        axis = -1 if self.data_format == "channels_last" else 1
+        scales = self.input_scales(inputs, outputs.shape[axis])
+        return finish(self, outputs * ops.moveaxis(scales, -1, axis))
+
+    def input_scales(self, inputs, channels):
+        """What the product is multiplied by, for so many outputs, channels last."""
         groups = self._scale_groups(inputs)
         scales = patch_means(self, inputs, groups)
-        axis = -1 if self.data_format == "channels_last" else 1
-        if groups > 1:
-            scales = ops.repeat(scales, outputs.shape[axis] // groups, axis=-1)
-        return finish(self, outputs * ops.moveaxis(scales, -1, axis))
+        return scales if groups == 1 else ops.repeat(scales, channels // groups, axis=-1)
 
 
 class DepthwiseInputScale(ConvInputScale):

@@ -23,12 +23,11 @@ class Shared(Projection):
     The optimizer sees a tensor that holds each centroid once, at a weight that stands for its
     cluster, with the gradient `dL/dC_k = Σ dL/dW_ij 1(I_ij = k)`, and zeros elsewhere. So a
     centroid moves as a variable of its own would, with the optimizer's memory of past gradients,
-    weight decay and clipping by norm.
+    weight decay and clipping by norm. Of an embedding, whose gradient is rows, it sees the rows
+    that these weights are in.
 
     State: `codebook`, the centroids after an entry that is zero; `index`, the entry of each weight;
-    `member`, the weight that
-    stands for each cluster; `active`, false until the first
-    update.
+    `member`, the weight that stands for each cluster; `active`, false until the first update.
 
     Args:
         path: Path of the variable, for error messages.
@@ -50,7 +49,7 @@ class Shared(Projection):
         entries = min(self.clusters, value.size) + 1
         return {
             "codebook": np.zeros(entries, value.dtype),
-            "index": np.zeros(value.shape, np.int32),
+            "index": np.zeros(value.shape, np.min_scalar_type(-entries)),
             "member": np.zeros(entries, np.int32),
             "active": np.zeros((), bool),
         }
@@ -62,19 +61,35 @@ class Shared(Projection):
 
     def before(self, gradient, value, state):
         ops, active = keras.ops, state["active"]
-        own, index = gradient, state["index"]
-        alive = value != 0
         if is_rows(gradient):
-            own, rows = gradient.values, gradient.indices
-            alive, index = ops.take(alive, rows, axis=0), ops.take(index, rows, axis=0)
-            gradient = ops.convert_to_tensor(gradient)
-        # Zero is no cluster, and what was pruned since has left its own.
-        own = ops.cast(ops.where(alive, own, 0.0), _accumulator(own))
-        clusters = state["codebook"].shape[0]
-        sums = ops.segment_sum(ops.reshape(own, (-1,)), ops.reshape(index, (-1,)), clusters)
-        seen = self._once(ops.cast(sums, gradient.dtype), state)
-        once = self._once(self._centroids(value, state), state)
+            # What the others have for values is written over: no pass over all of them.
+            return self._rows(gradient, value, state), value, state
+        sums = self._sums(gradient, value, state["index"], state["codebook"].shape[0])
+        sums = ops.cast(sums, gradient.dtype)
+        seen, once = self._once(sums, state), self._once(self._centroids(value, state), state)
         return ops.where(active, seen, gradient), ops.where(active, once, value), state
+
+    def _sums(self, gradient, value, index, entries):
+        """The gradient of each centroid."""
+        ops = keras.ops
+        # Zero is no cluster, and what was pruned since has left its own.
+        own = ops.cast(ops.where(value != 0, gradient, 0.0), _accumulator(gradient))
+        index = ops.cast(ops.reshape(index, (-1,)), "int32")
+        return ops.segment_sum(ops.reshape(own, (-1,)), index, entries)
+
+    def _rows(self, gradient, value, state):
+        """Rows that hold the gradient of each centroid, where sharing has begun."""
+        ops, values, rows = keras.ops, gradient.values, gradient.indices
+        of_rows = (ops.take(each, rows, axis=0) for each in (value, state["index"]))
+        sums = self._sums(values, *of_rows, state["codebook"].shape[0])
+        shape = state["index"].shape
+        width = math.prod(shape[1:])
+        once = ops.one_hot(state["member"] % width, width, dtype=values.dtype)
+        once = ops.reshape(once * ops.cast(sums, values.dtype)[:, None], (-1, *shape[1:]))
+        active, members = state["active"], ops.cast(state["member"] // width, rows.dtype)
+        both = [ops.where(active, 0.0, values), ops.where(active, once, 0.0)]
+        rows = ops.concatenate([rows, members])
+        return type(gradient)(ops.concatenate(both), rows, gradient.dense_shape)
 
     def _once(self, numbers, state):
         """A tensor of the shape of the weights with each number at one weight of its cluster."""
@@ -94,7 +109,11 @@ class Shared(Projection):
     def after(self, value, state):
         ops, codebook = keras.ops, self._centroids(value, state)
         # Read from one place, so that the members of a cluster agree to the last bit.
-        shown = ops.where(state["active"], ops.take(codebook, state["index"]), value)
+        shown = ops.cond(
+            state["active"],
+            lambda: ops.take(codebook, ops.cast(state["index"], "int32")),
+            lambda: value,
+        )
         return shown, {**state, "codebook": codebook}
 
     def update(self, value, state, amount):
@@ -125,7 +144,7 @@ class Shared(Projection):
         codebook = np.zeros_like(state["codebook"])
         codebook[1 : 1 + len(centroids)] = centroids
         # A centroid that comes to zero prunes its cluster.
-        index = np.where(codebook[index] == 0, 0, index).astype(np.int32)
+        index = np.where(codebook[index] == 0, 0, index).astype(state["index"].dtype)
         member = np.zeros_like(state["member"])
         # From the last to the first, which stays.
         member[index.reshape(-1)[::-1]] = np.arange(index.size)[::-1]

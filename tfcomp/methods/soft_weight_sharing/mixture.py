@@ -15,8 +15,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-# Densities, of all components together, that are held at a time.
-_CHUNK = 1 << 24
+# Densities, of all components together, that are held at a time: what a processor's cache holds,
+# and more only where there would be too many parts.
+_CHUNK, _MOST, _PARTS = 1 << 18, 1 << 24, 64
 
 
 class Priors(NamedTuple):
@@ -108,7 +109,9 @@ def pull(weights, parameters):
         `(3, components + 1)` of the sums of `r`, `r (w - μ)` and `r (w - μ)²` over the weights.
     """
     ops = keras.ops
-    size = max(1, _CHUNK // (components(parameters) + 1))
+    number = components(parameters) + 1
+    held = min(max(_CHUNK, weights.shape[0] * number // _PARTS), _MOST)
+    size = max(1, held // number)
     parts, total = [], 0.0
     for begin in range(0, weights.shape[0], size):
         part, sums = _pull(weights[begin : begin + size], parameters)
@@ -121,8 +124,11 @@ def _pull(weights, parameters):
     ops = keras.ops
     means, log_variances, _ = _gaussians(parameters)
     alive = ops.cast(weights != 0, weights.dtype)
-    # The softmax is over log-densities, so that far tails neither vanish nor overflow.
-    responsible = ops.softmax(log_joint(weights, parameters), axis=0) * alive
+    # A softmax of log-densities, so that far tails neither vanish nor overflow. Written out, since
+    # backends transpose for one that is not over the last axis.
+    joint = log_joint(weights, parameters)
+    relative = ops.exp(joint - ops.max(joint, axis=0))
+    responsible = relative * (alive / ops.sum(relative, axis=0))
     distance = weights - means[:, None]
     pulled = responsible * distance
     gradient = ops.sum(pulled * ops.exp(-log_variances)[:, None], axis=0)

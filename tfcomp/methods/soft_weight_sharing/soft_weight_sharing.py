@@ -132,7 +132,7 @@ class SoftWeightSharing(ProjectionCallback):
     exactly zero for the component at zero. A later `fit` keeps this, and trains the values that are
     shared, as `WeightSharing` does, each tensor by itself.
 
-    Start from a trained model, and train for some 50 to 100 epochs. Weights that are exactly zero
+    Start from a trained model, and train for some 30 to 100 epochs. Weights that are exactly zero
     stay so in the end and take no part in the mixture; with a pruning callback they stay so at all
     times. `logs` gets `sparsity` and `sparsity/<path>`, the fraction of weights that would become
     zero if `fit` ended here.
@@ -196,7 +196,7 @@ class SoftWeightSharing(ProjectionCallback):
         zero_precision_prior=(5000.0, 2.0),
         precision_prior=(250.0, 0.1),
         mean_rate=1e-4,
-        variance_rate=1e-4,
+        variance_rate=3e-3,
         mixing_rate=3e-3,
         merge=1e-10,
         scope="global",

@@ -1,0 +1,360 @@
+"""Exports for latency compute what the model computes, whichever kernels are chosen."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import tfcomp
+
+tf = pytest.importorskip("tensorflow")
+
+from tfcomp.exporters.latency import plan as plans  # noqa: E402
+from tfcomp.exporters.latency import trial  # noqa: E402
+from tfcomp.exporters.latency.binary import chain_of, sign_product  # noqa: E402
+from tfcomp.exporters.latency.flow import layer_flow  # noqa: E402
+from tfcomp.exporters.latency.product import product_of  # noqa: E402
+from tfcomp.exporters.latency.units import find_units  # noqa: E402
+from tfcomp.model.choice import Unsuited  # noqa: E402
+from tfcomp.model.final_weights import FinalWeights  # noqa: E402
+
+pytestmark = pytest.mark.tensorflow
+K, T = keras.layers, tfcomp.layers
+
+
+@pytest.fixture
+def always_kernels(monkeypatch):
+    """Kernels are chosen wherever there are any, however fast they are."""
+    kept = trial.Trial.seconds
+
+    def seconds(self, batch):
+        measured, refused = kept(self, batch)
+        return np.where(np.arange(len(measured)) == 0, 1e3, measured), refused
+
+    monkeypatch.setattr(trial.Trial, "seconds", seconds)
+    monkeypatch.setattr(plans, "_WORTH", 0.0)
+    monkeypatch.setattr(plans, "interleaved", lambda calls, _: _counted(calls))
+
+
+def _counted(calls):
+    """The later, the faster."""
+    for call in calls:
+        call()
+    return np.tile(1.0 / (1 + np.arange(len(calls))), (3, 1))
+
+
+def settled(model, seed=0):
+    """Random weights and statistics, at which signs of both kinds appear."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, K.BatchNormalization):
+            size = layer.gamma.shape
+            layer.set_weights(
+                [rng.normal(size=size), rng.normal(size=size) * 0.3]
+                + [rng.normal(size=size) * 3, rng.uniform(5, 50, size)]
+            )
+    return model
+
+
+def images(model, batch, seed=1):
+    shape = (batch, *model.input_shape[1:])
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+def units_of(model):
+    final = FinalWeights(model)
+    spec = tf.TensorSpec((None, *model.input_shape[1:]))
+    flow = layer_flow(model, [spec], final.scope)
+    return *find_units(flow, final), flow, final
+
+
+def computed(model, batch=3):
+    """What kernels make of a batch, unit by unit, beside the layers."""
+    units, _, _, final = units_of(model)
+    values = {id(v): tf.constant(final.value(v)) for v in model.variables}
+    pairs = []
+    for unit in units:
+        x = unit.draw(batch)
+        expected = unit.by_keras(final.scope, values)(x).numpy()
+        for candidate in unit.candidates:
+            try:
+                found = candidate.compute(x, [tf.constant(a) for a in candidate.arrays])
+            except Unsuited:
+                continue
+            pairs.append((candidate.name, found.numpy(), expected))
+    return pairs
+
+
+CHAINS = {
+    "norm": lambda: [T.BinaryConv2D(20, 3), K.BatchNormalization()],
+    "zero padding": lambda: [
+        T.BinaryConv2D(20, 3, padding="same", pad_value=0),
+        K.BatchNormalization(),
+    ],
+    "minus padding": lambda: [
+        T.BinaryConv2D(70, 3, padding="same", pad_value=-1, strides=2),
+        K.BatchNormalization(),
+    ],
+    "pool, norm": lambda: [
+        T.BinaryConv2D(8, 3, padding="same"),
+        K.MaxPooling2D(3, 2, padding="same"),
+        K.BatchNormalization(),
+    ],
+    "norm, pool": lambda: [
+        T.BinaryConv2D(8, 3, scale=True),
+        K.BatchNormalization(),
+        K.MaxPooling2D(),
+    ],
+    "bias, activations": lambda: [
+        T.BinaryConv2D(8, 3, bias_initializer="random_normal", activation="hard_tanh"),
+        K.LeakyReLU(),
+        K.Dropout(0.5),
+        K.PReLU(shared_axes=(1, 2), alpha_initializer="ones"),
+    ],
+    "dilation": lambda: [T.BinaryConv2D(8, 2, dilation_rate=2), K.BatchNormalization()],
+    "norm of features": lambda: [T.BinaryConv2D(5, 3), K.Flatten(), K.BatchNormalization()],
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_two_layers_of_signs_are_one_unit_and_exact(name):
+    keras.utils.set_random_seed(1)
+    between = CHAINS[name]()
+    last = [T.BinaryDense(7)]
+    if not any(isinstance(layer, K.Flatten) for layer in between):
+        last = [K.Flatten(), *last]
+    model = settled(keras.Sequential([keras.Input((9, 8, 66)), *between, *last]))
+    units, _, _, _ = units_of(model)
+    passed = [layer for layer in [*between, *last] if not isinstance(layer, K.Dropout)]
+    assert [len(unit.layers) for unit in units] == [len(passed)]
+    ((kernel, found, expected),) = computed(model)
+    assert kernel == "xnor, 2 layers" and len(np.unique(expected)) > 3
+    np.testing.assert_array_equal(found, expected)
+
+
+APART = {
+    "softmax over channels": lambda: [K.Softmax()],
+    "layer norm": lambda: [K.LayerNormalization()],
+    "neither up nor down": lambda: [K.Activation(lambda x: x * x - 20)],
+    "mean pooling": lambda: [K.AveragePooling2D(2)],
+    "neighbours": lambda: [K.DepthwiseConv2D(3, padding="same")],
+    "a map of scales": lambda: [T.BinaryConv2D(8, 3, input_scale=True)],
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_layers_that_are_no_limits_keep_signs_apart(name):
+    keras.utils.set_random_seed(2)
+    layers = [T.BinaryConv2D(8, 3), *APART[name](), K.Flatten(), T.BinaryDense(7)]
+    model = keras.Sequential([keras.Input((9, 8, 10)), *layers])
+    units, _, _, _ = units_of(model)
+    assert all(len(unit.candidates) == 1 for unit in units if "xnor" in unit.candidates[0].name)
+    for kernel, found, expected in computed(model):
+        assert kernel in ("xnor", "xnor, 2 layers")
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    # A layer that is apart is computed by itself.
+    assert sum(len(unit.layers) for unit in units) == (3 if name == "a map of scales" else 2)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: T.BinaryDense(70, scale=True, input_scale=True, activation="relu"),
+        lambda: T.BinaryConv1D(10, 3, padding="causal", input_scale=True),
+        lambda: T.BinaryConv2D(10, 3, groups=2, scale=True, padding="same"),
+        lambda: T.BinaryConv2D(12, 3, groups=2, strides=2, input_scale=True),
+        lambda: T.BinaryConv3D(6, 2, padding="same"),
+    ],
+)
+def test_single_binary_layers(layer):
+    keras.utils.set_random_seed(3)
+    layer = layer()
+    shape = {"BinaryDense": (5, 66), "BinaryConv1D": (9, 66), "BinaryConv3D": (4, 4, 4, 66)}
+    model = keras.Sequential([keras.Input(shape.get(type(layer).__name__, (7, 6, 66))), layer])
+    ((kernel, found, expected),) = computed(model)
+    assert kernel == "xnor"
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_a_branch_ends_a_chain():
+    inputs = keras.Input((6, 6, 64))
+    x = T.BinaryConv2D(64, 3, padding="same")(inputs)
+    y = T.BinaryConv2D(64, 3, padding="same")(x)
+    model = keras.Model(inputs, K.Add()([x, y]))
+    units, _, _, _ = units_of(model)
+    assert [len(unit.layers) for unit in units] == [1, 1]
+
+
+def pruned(layer, shape, size, share, seed=0):
+    """A model of one layer of which `size` neighbouring outputs keep the same inputs."""
+    model = keras.Sequential([keras.Input(shape), layer])
+    rng = np.random.default_rng(seed)
+    value = rng.standard_normal(layer.kernel.shape).astype("float32")
+    matrix = value.reshape(-1, value.shape[-1])
+    for begin in range(0, matrix.shape[1], size):
+        rows = rng.permutation(len(matrix))[int(share * len(matrix)) :]
+        matrix[rows, begin : begin + size] = 0
+    layer.kernel.assign(value)
+    return model
+
+
+@pytest.mark.parametrize(
+    "layer,shape",
+    [
+        (lambda: K.Dense(64, activation="relu", bias_initializer="normal"), (128,)),
+        (lambda: K.Dense(64), (5, 128)),
+        (lambda: K.Conv2D(64, 1), (4, 5, 96)),
+        (lambda: K.Conv2D(64, 3, padding="same", strides=2, use_bias=False), (7, 6, 32)),
+        (lambda: K.Conv1D(64, 3, padding="causal", dilation_rate=2), (9, 32)),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 16])
+def test_pruned_matrices(layer, shape, size):
+    found = computed(pruned(layer(), shape, size, 0.1), batch=1 if size == 1 else 2)
+    names = {name.split(",")[0] for name, _, _ in found}
+    assert ("shared inputs" in names) == (size == 16)
+    assert "gathered by samples" in names
+    for _, outputs, expected in found:
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_few_bits():
+    layer = K.Dense(64)
+    model = keras.Sequential([keras.Input((128,)), layer])
+    codes = np.random.default_rng(0).integers(-7, 8, (128, 64)).astype("float32")
+    layer.kernel.assign(codes * np.float32(0.03))
+    ((name, outputs, expected),) = computed(model, batch=2)
+    assert name == "4 bits"
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_no_kernel_computes_says_why():
+    inputs = keras.Input((8, 8, 4))
+    x = K.Conv2D(64, 3, dtype="mixed_float16")(inputs)
+    x = K.Conv2DTranspose(4, 3)(x)
+    model = keras.Model(inputs, K.Dense(64)(x))
+    _, left, _, _ = units_of(model)
+    reasons = {reason.path: reason.reason for reason in left}
+    assert len(reasons) == 3
+    assert any("float16" in reason for reason in reasons.values())
+    assert any("no kernel of Dense or Conv" in reason for reason in reasons.values())
+
+
+def test_a_chain_stops_where_products_are_none():
+    model = keras.Sequential([keras.Input((64,)), T.BinaryDense(64), T.BinaryDense(5)])
+    _, _, flow, final = units_of(model)
+    (first, second) = flow
+    products = {n: (p, sign_product(p)) for n in flow for p in [product_of(flow[n], final)]}
+    links, numbers = chain_of(first, flow, products)
+    assert len(links) == 2 and numbers == [first, second]
+    del products[second]
+    assert len(chain_of(first, flow, products)[0]) == 1
+
+
+@pytest.fixture
+def binary_net():
+    keras.utils.set_random_seed(4)
+    inner = keras.Sequential(
+        [
+            keras.Input((6, 6, 8)),
+            T.BinaryConv2D(16, 3, padding="same", name="one"),
+            K.MaxPooling2D(),
+            K.BatchNormalization(),
+        ],
+        name="inner",
+    )
+    inputs = keras.Input((6, 6, 3), name="image")
+    x = K.BatchNormalization()(K.Conv2D(8, 3, padding="same")(inputs))
+    x = K.Flatten()(inner(x))
+    model = keras.Model({"image": inputs}, {"y": T.BinaryDense(4, name="two")(x)})
+    settled(inner)
+    return settled(model)
+
+
+LOADED = """
+import json, sys
+import numpy as np, tensorflow as tf
+served = tf.saved_model.load(sys.argv[1])
+signature = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+data = np.load(sys.argv[2])
+found = {}
+for name in data:
+    x = tf.constant(data[name])
+    found[name] = served.serve({"image": x})["y"].numpy().tolist()
+    assert signature(image=x)["y"].numpy().tolist() == found[name]
+assert "tfcomp" not in sys.modules
+json.dump(found, open(sys.argv[3], "w"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_sizes", [(1,), (2, 8, 20)])
+def test_an_export_in_a_fresh_process(tmp_path, binary_net, always_kernels, batch_sizes):
+    result = tfcomp.export(
+        binary_net, tmp_path / "m", optimize="latency", batch_sizes=batch_sizes, verbose=0
+    )
+    table = result.kernels["serve"]
+    chosen = {(row.batch, row.kernel) for row in table if "one" in row.path}
+    assert chosen == {(size, "xnor, 2 layers") for size in batch_sizes}
+    assert "xnor, 2 layers" in repr(table)
+    data = {
+        f"n{n}": np.random.default_rng(n).standard_normal((n, 6, 6, 3)).astype("float32")
+        for n in (1, 2, 3, 8, 11, 20)
+    }
+    np.savez(tmp_path / "x.npz", **data)
+    arguments = [tmp_path / "m", tmp_path / "x.npz", tmp_path / "y.json"]
+    subprocess.run([sys.executable, "-c", LOADED, *map(str, arguments)], check=True)
+    found = json.loads((tmp_path / "y.json").read_text())
+    for name, x in data.items():
+        expected = binary_net.predict({"image": x}, verbose=0)["y"]
+        np.testing.assert_array_equal(found[name], expected)
+
+
+@pytest.mark.slow
+def test_pruned_layers_in_parts_and_whole(tmp_path, always_kernels):
+    model = pruned(K.Dense(64, activation="relu"), (128,), 16, 0.1)
+    tfcomp.export(model, tmp_path / "m", optimize="latency", batch_sizes=(1, 32), verbose=0)
+    served = tf.saved_model.load(str(tmp_path / "m"))
+    for batch in (1, 2, 5, 9, 17):
+        x = images(model, batch)
+        np.testing.assert_allclose(served.serve(x), model.predict(x, verbose=0), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_table_is_stored_with_the_folder(tmp_path):
+    model = pruned(K.Dense(64), (128,), 16, 0.1)
+    result = tfcomp.export(model, tmp_path / "m", optimize="latency", verbose=0)
+    stored = json.loads((tmp_path / "m" / "assets.extra" / "kernels.json").read_text())
+    assert [row["kernel"] for row in stored["serve"]] == [
+        row.kernel for row in result.kernels["serve"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ({"optimize": "speed"}, "`optimize`.*'size' or 'latency'"),
+        ({"optimize": "latency", "batch_sizes": ()}, "`batch_sizes`"),
+        ({"optimize": "latency", "batch_sizes": (0,)}, "`batch_sizes`.*>= 1"),
+        ({"optimize": "latency", "batch_sizes": ("1",)}, "`batch_sizes`"),
+        ({"optimize": "latency", "format": "onnx"}, "`optimize`.*'size' with format='onnx'"),
+        (
+            {"optimize": "latency", "input_signature": [tf.TensorSpec((3, 4))]},
+            "`input_signature`.*has to be free",
+        ),
+    ],
+)
+def test_bad_arguments(tmp_path, arguments, message):
+    model = keras.Sequential([keras.Input((4,)), K.Dense(2)])
+    with pytest.raises(ValueError, match=message):
+        tfcomp.export(model, tmp_path / "m", verbose=0, **arguments)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_size_that_is_not_known(tmp_path):
+    model = keras.Sequential([keras.Input((None, 4)), K.Dense(2)])
+    with pytest.raises(ValueError, match=r"`input_signature`.*give all sizes"):
+        tfcomp.export(model, tmp_path / "m", optimize="latency", verbose=0)

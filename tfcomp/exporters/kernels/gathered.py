@@ -1,0 +1,106 @@
+"""Products with a matrix of which single weights are pruned, in any pattern.
+
+The inputs of each weight are gathered. For one sample the lanes of a vector are outputs, for a few
+they are samples. Every output has as many weights as the one with the most, filled up with zeros.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+LANES = 64
+# Weights of an output whose products are written out; several sums run beside each other, since
+# each addition waits for the one before.
+_UNROLLED = 32
+_SUMS = 4
+
+
+def padded_rows(matrix, multiple=_UNROLLED):
+    """Positions and values of the weights of each output.
+
+    Args:
+        matrix: Array of shape `(inputs, outputs)`.
+        multiple: The number of weights of an output is made a multiple of this.
+
+    Returns:
+        int32 array of inputs and array of values, of shape `(outputs, weights)`.
+    """
+    kept = matrix.T != 0
+    most = max(1, int(kept.sum(axis=1).max()))
+    most = -(-most // multiple) * multiple
+    # The kept inputs of each output first, in their order.
+    order = np.argsort(~kept, axis=1, kind="stable")[:, :most]
+    order = np.pad(order, ((0, 0), (0, most - order.shape[1])))
+    values = np.take_along_axis(matrix.T, order, axis=1)
+    values[:, kept.shape[1] :] = 0
+    return np.where(values != 0, order, 0).astype(np.int32), values
+
+
+def by_outputs(matrix):
+    """Lays out a matrix for one sample.
+
+    Returns:
+        int32 array of inputs and array of values, of shape `(blocks, parts, unrolled, lanes)`.
+    """
+    rest = -matrix.shape[1] % LANES
+    arrays = padded_rows(np.pad(matrix, ((0, 0), (0, rest))))
+    blocks = arrays[0].shape[0] // LANES
+    laid = [a.reshape(blocks, LANES, -1).transpose(0, 2, 1) for a in arrays]
+    return [np.ascontiguousarray(a.reshape(blocks, -1, _UNROLLED, LANES)) for a in laid]
+
+
+def by_samples(matrix):
+    """Lays out a matrix for a few samples: arrays of shape `(outputs, parts, unrolled)`."""
+    return [a.reshape(a.shape[0], -1, _UNROLLED) for a in padded_rows(matrix)]
+
+
+def summed(terms, sums=_SUMS):
+    """Adds up terms in several sums, which are added at last, pair by pair."""
+    totals = [None] * sums
+    for number, term in enumerate(terms):
+        total = totals[number % sums]
+        totals[number % sums] = term if total is None else total + term
+    totals = [total for total in totals if total is not None]
+    while len(totals) > 1:
+        pairs = [a + b for a, b in zip(totals[::2], totals[1::2])]
+        totals = pairs + totals[len(totals) // 2 * 2 :]
+    return totals[0]
+
+
+def product_of_one(inputs, kept, values, outputs):
+    """Multiplies one sample, within `tf.function(jit_compile=True)`.
+
+    Args:
+        inputs: Tensor of shape `(1, inputs)`.
+        kept: Tensor as from `by_outputs`.
+        values: Tensor as from `by_outputs`.
+        outputs: Number of outputs.
+
+    Returns:
+        Tensor of shape `(1, outputs)`.
+    """
+    terms = (
+        tf.gather(inputs[0], kept[:, :, number]) * values[:, :, number]
+        for number in range(kept.shape[2])
+    )
+    return tf.reshape(tf.reduce_sum(summed(terms), 1), [1, -1])[:, :outputs]
+
+
+def product_of_columns(columns, kept, values):
+    """Multiplies a few samples, within `tf.function(jit_compile=True)`.
+
+    The samples are columns, transposed before: XLA would read across the gaps of a transposition of
+    its own.
+
+    Args:
+        columns: Tensor of shape `(inputs, samples)`.
+        kept: Tensor as from `by_samples`.
+        values: Tensor as from `by_samples`.
+
+    Returns:
+        Tensor of shape `(outputs, samples)`.
+    """
+    terms = (
+        tf.gather(columns, kept[:, :, number]) * values[:, :, number, None]
+        for number in range(kept.shape[2])
+    )
+    return tf.reduce_sum(summed(terms), 1)

@@ -1,0 +1,174 @@
+"""Products with a pruned matrix in which groups of outputs keep the same inputs.
+
+The kept inputs of each group are gathered, and all groups are multiplied at once by a batched
+matrix product: plain ops, for any batch size.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+# A group's outputs are split into blocks of one of these sizes.
+SIZES = (8, 16, 32, 64, 128, 256)
+# Blocks are multiplied in so many parts at most, each as tall as the tallest of its blocks.
+_PARTS = 4
+# More multiplications than this share of the dense ones are not worth the gathering.
+_WORTH = 0.6
+# An output joins a group that has at least this share of its inputs.
+_ALIKE = 0.75
+
+
+class Blocks(NamedTuple):
+    """Some blocks of one height.
+
+    Attributes:
+        inputs: int32 array of shape `(blocks, height)`, the inputs that are kept.
+        values: Array of shape `(blocks, height, size)`.
+    """
+
+    inputs: np.ndarray
+    values: np.ndarray
+
+
+class Shared(NamedTuple):
+    """A matrix in blocks.
+
+    Attributes:
+        parts: List of `Blocks`.
+        order: int32 array: where output `n` stands among the columns of all blocks, or `None` where
+            it is column `n`.
+    """
+
+    parts: list
+    order: np.ndarray | None
+
+    @property
+    def products(self):
+        """Number of multiplications for one sample."""
+        return sum(part.values.size for part in self.parts)
+
+
+def groups_of_outputs(matrix):
+    """Finds outputs that keep the same inputs.
+
+    An output joins the group that has most of its inputs, if that are nearly all: values that are
+    zero by chance, or because they are quantized, do not tear groups apart.
+
+    Args:
+        matrix: Array of shape `(inputs, outputs)`.
+
+    Returns:
+        List of arrays of outputs, or `None` where there are too many groups to be of use.
+    """
+    kept = np.ascontiguousarray((matrix != 0).T, np.float32)
+    sizes = kept.sum(axis=1)
+    most = max(1, len(kept) // 4)
+    heads, members, known = np.zeros((most, kept.shape[1]), np.float32), [], {}
+    for output in np.argsort(-sizes, kind="stable"):
+        key = kept[output].tobytes()
+        if key not in known:
+            place = _joined(heads[: len(members)], kept[output], sizes[output])
+            if place == most:
+                return None
+            if place == len(members):
+                members.append([])
+            heads[place] = np.maximum(heads[place], kept[output])
+            known[key] = place
+        members[known[key]].append(int(output))
+    return [np.sort(outputs) for outputs in members]
+
+
+def _joined(heads, kept, size):
+    """The group that an output joins, or the number of a new one."""
+    if not len(heads):
+        return 0
+    shares = heads @ kept
+    place = int(np.argmax(shares))
+    return place if shares[place] >= _ALIKE * size else len(heads)
+
+
+def shared(matrix):
+    """Lays out a matrix in blocks, in the size with the fewest multiplications.
+
+    Args:
+        matrix: Float array of shape `(inputs, outputs)`.
+
+    Returns:
+        A `Shared`, or `None` where groups of outputs would not save enough.
+    """
+    groups = groups_of_outputs(matrix)
+    if groups is None:
+        return None
+    tried = [_in_blocks(matrix, groups, size) for size in SIZES if size <= matrix.shape[1]]
+    # Of equal ones the largest block, which is multiplied fastest.
+    best = min(reversed(tried), key=lambda found: found.products, default=None)
+    if best is None or best.products > _WORTH * matrix.size:
+        return None
+    return best
+
+
+def _in_blocks(matrix, groups, size):
+    blocks = []
+    for outputs in groups:
+        inputs = np.flatnonzero(matrix[:, outputs].any(axis=1))
+        for begin in range(0, len(outputs), size):
+            blocks.append((inputs, outputs[begin : begin + size]))
+    blocks.sort(key=lambda block: len(block[0]))
+    parts, columns = [], []
+    for some in _split(blocks):
+        height = max(1, len(some[-1][0]))
+        inputs = np.zeros((len(some), height), np.int32)
+        values = np.zeros((len(some), height, size), matrix.dtype)
+        for number, (rows, outputs) in enumerate(some):
+            inputs[number, : len(rows)] = rows
+            values[number, : len(rows), : len(outputs)] = matrix[np.ix_(rows, outputs)]
+            columns.append(np.pad(outputs, (0, size - len(outputs)), constant_values=-1))
+        parts.append(Blocks(inputs, values))
+    columns = np.concatenate(columns)
+    order = np.zeros(matrix.shape[1], np.int32)
+    order[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
+    same = len(columns) == len(order) and np.array_equal(order, np.arange(len(order)))
+    return Shared(parts, None if same else order)
+
+
+def _split(blocks):
+    """Splits blocks, sorted by height, where that saves most, as often as it saves a tenth."""
+    heights = np.array([max(1, len(rows)) for rows, _ in blocks])
+    parts = [(0, len(blocks))]
+    while len(parts) < _PARTS:
+        gains = []
+        for begin, end in parts:
+            cuts = np.arange(begin + 1, end)
+            saved = (cuts - begin) * (heights[end - 1] - heights[cuts - 1])
+            best = int(np.argmax(saved)) if len(cuts) else 0
+            gains.append((saved[best] if len(cuts) else 0, begin, begin + 1 + best, end))
+        saved, begin, cut, end = max(gains)
+        total = sum((end - begin) * heights[end - 1] for begin, end in parts)
+        if saved < 0.1 * total:
+            break
+        parts.remove((begin, end))
+        parts += [(begin, cut), (cut, end)]
+    return [blocks[begin:end] for begin, end in sorted(parts)]
+
+
+def product(inputs, parts, order):
+    """Multiplies.
+
+    Args:
+        inputs: Float tensor of shape `(samples, inputs)`.
+        parts: List of pairs of tensors, as `Blocks`.
+        order: Tensor as in `Shared`, or `None`.
+
+    Returns:
+        Tensor of shape `(samples, outputs)`.
+    """
+    columns = tf.transpose(inputs)
+    samples = tf.shape(inputs)[0]
+    found = []
+    for kept, values in parts:
+        products = tf.matmul(tf.gather(columns, kept), values, transpose_a=True)
+        width = values.shape[0] * values.shape[2]
+        found.append(tf.reshape(tf.transpose(products, (1, 0, 2)), [samples, width]))
+    outputs = found[0] if len(found) == 1 else tf.concat(found, 1)
+    return outputs if order is None else tf.gather(outputs, order, axis=1)

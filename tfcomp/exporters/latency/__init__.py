@@ -1,0 +1,1 @@
+"""Which kernels compute the layers of an exported model fastest."""

@@ -1,0 +1,121 @@
+"""One function for all batch sizes, out of functions for some."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+# The smallest and largest sizes that are computed alike.
+BUCKETS = ((1, 1), (2, 3), (4, 8), (9, None))
+# Kernels that are compiled for one size get large batches in parts of so many samples.
+_PART = 8
+
+
+class Way(NamedTuple):
+    """How batches of some sizes are computed.
+
+    Attributes:
+        call: Function of tensors, for any batch, or for parts of the size below.
+        part: Samples in a part; `None` where the call takes a whole batch.
+        single: Function for parts of one sample, for what is left over.
+    """
+
+    call: Callable
+    part: int | None = None
+    single: Any = None
+
+
+def bucket_of(size):
+    """The index of the bucket that a batch size is in."""
+    return next(i for i, (_, most) in enumerate(BUCKETS) if most is None or size <= most)
+
+
+def part_of(size):
+    """In how many samples at a time a batch is computed by kernels for one size."""
+    return 1 if size <= 3 else min(size, _PART)
+
+
+def dispatched(args, ways):
+    """Computes a batch of any size.
+
+    Args:
+        args: List of structures of tensors, whose first axes are the batch.
+        ways: List of `Way`, one for each of `BUCKETS`.
+
+    Returns:
+        Structure of tensors.
+    """
+    size = tf.shape(keras.tree.flatten(args)[0])[0]
+    limits = [most for _, most in BUCKETS if most is not None]
+    index = tf.reduce_sum(tf.cast(size > tf.constant(limits), tf.int32))
+    kinds = list(dict.fromkeys(ways))
+    if len(kinds) == 1:
+        return in_parts(args, kinds[0], size)
+    which = tf.gather(tf.constant([kinds.index(way) for way in ways]), index)
+    branches = [lambda way=way: in_parts(args, way, size) for way in kinds]
+    return tf.switch_case(which, branches)
+
+
+def in_parts(args, way, size):
+    """Computes a batch by one way."""
+    if way.part is None:
+        return way.call(*args)
+    if way.part == 1:
+        # The loop costs more than a small model.
+        return tf.cond(
+            tf.equal(size, 1), lambda: _direct(way, args), lambda: _looped(way.call, args, 1, size)
+        )
+    whole = size // way.part * way.part
+    begun = _looped(way.call, _cut(args, 0, whole), way.part, whole)
+    rest = _looped(way.single, _cut(args, whole, size), 1, size - whole)
+    return keras.tree.map_structure(lambda a, b: tf.concat([a, b], 0), begun, rest)
+
+
+def _direct(way, args):
+    outputs = way.call(*_some(args, 0, 1))
+    return keras.tree.map_structure(_any_batch, outputs)
+
+
+def _any_batch(tensor):
+    """Hides the batch size, so that both branches give the same."""
+    shape = [None, *tensor.shape[1:]]
+    return tf.ensure_shape(tf.reshape(tensor, tf.shape(tensor)), shape)
+
+
+def _cut(args, begin, end):
+    return keras.tree.map_structure(lambda x: x[begin:end], args)
+
+
+def _some(args, begin, size):
+    """So many samples, as a shape that is known when the function is traced."""
+    parts = _cut(args, begin, begin + size)
+    for part in keras.tree.flatten(parts):
+        part.set_shape([size, *part.shape[1:]])
+    return parts
+
+
+def _looped(call, args, part, size):
+    """Calls a function on one part of the batch after the other."""
+    traced = call.get_concrete_function(
+        *keras.tree.map_structure(lambda x: tf.TensorSpec([part, *x.shape[1:]], x.dtype), args)
+    )
+    specs = keras.tree.flatten(traced.structured_outputs)
+    count = size // part
+    arrays = [
+        tf.TensorArray(spec.dtype, count, element_shape=spec.shape, infer_shape=False)
+        for spec in specs
+    ]
+
+    def body(number, arrays):
+        outputs = keras.tree.flatten(call(*_some(args, number * part, part)))
+        return number + 1, [a.write(number, x) for a, x in zip(arrays, outputs)]
+
+    _, arrays = tf.while_loop(
+        lambda number, _: number < count, body, [0, arrays], parallel_iterations=1
+    )
+    found = [
+        tf.ensure_shape(array.concat(), [None, *spec.shape[1:]])
+        for array, spec in zip(arrays, specs)
+    ]
+    return keras.tree.pack_sequence_as(traced.structured_outputs, found)

@@ -1,0 +1,215 @@
+"""Binary layers, one or several in a row, as XNOR kernels."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfcomp.exporters.kernels import words, xnor
+from tfcomp.exporters.latency.candidate import Candidate
+from tfcomp.exporters.latency.signs import Between, between
+from tfcomp.model.choice import Unsuited
+
+# As many words of weights may be written out for one layer; more take long to compile.
+_TERMS = 1024
+
+
+def takes_signs(layer):
+    """Whether a layer multiplies by the signs of its inputs."""
+    quantizer = getattr(layer, "input_quantizer", None)
+    if getattr(quantizer, "levels", None) != (-1.0, 1.0):
+        return False
+    tried = np.float32([-2, -1e-30, -0.0, 0, 1e-30, 2])
+    return np.array_equal(np.asarray(quantizer(tf.constant(tried))), [-1, -1, 1, 1, 1, 1])
+
+
+class Link(NamedTuple):
+    """One layer of a chain.
+
+    Attributes:
+        product: Its `Product`.
+        groups: List of `SignWeights`.
+        between: What leads to the next layer, or `None` behind the last.
+    """
+
+    product: object
+    groups: list
+    between: Between | None
+
+
+def sign_product(product):
+    """The laid out weights of a product of signs.
+
+    Raises:
+        Unsuited: If it is none.
+    """
+    if not takes_signs(product.layer):
+        raise Unsuited("its inputs are not signs")
+    window = product.window
+    if window.pad_value not in (-1, 0, 1):
+        raise Unsuited(f"it pads with {window.pad_value}")
+    found = xnor.sign_weights(product.kernel, window.groups)
+    if found is None:
+        raise Unsuited("its weights are not signs")
+    terms = sum(weights.words.shape[1] for weights in found)
+    if terms > _TERMS and window.size:
+        raise Unsuited(f"it would take {terms} terms")
+    return found
+
+
+def chain_of(first, flow, products):
+    """The longest chain of binary layers that begins with a call.
+
+    Args:
+        first: Number of the call.
+        flow: Dict from number to `Seen`.
+        products: Dict from number to pairs of `Product` and the laid out weights.
+
+    Returns:
+        List of `Link`, and the numbers of all calls that it stands for.
+    """
+    links, numbers, number = [], [first], first
+    while True:
+        product, groups = products[number]
+        found = _next(number, flow, products)
+        if found is None:
+            return [*links, Link(product, groups, None)], numbers
+        following, passed = found
+        (weights,) = groups
+        layers, shapes = [flow[n].layer for n in passed], [flow[n].shape for n in passed]
+        how = between(product, layers, shapes, weights.scale)
+        if how is None:
+            return [*links, Link(product, groups, None)], numbers
+        links.append(Link(product, groups, how))
+        numbers += [*passed, following]
+        number = following
+
+
+def _next(number, flow, products):
+    """The next binary layer that a number alone leads to, and the calls between, or `None`."""
+    product, groups = products[number]
+    if len(groups) > 1 or getattr(product.layer, "input_scale", False):
+        return None
+    passed = []
+    following = flow[number].following
+    while following in flow:
+        if following in products:
+            after, its_groups = products[following]
+            alone = len(its_groups) == 1 and not getattr(after.layer, "input_scale", False)
+            return (following, passed) if alone else None
+        passed.append(following)
+        following = flow[following].following
+    return None
+
+
+class BinaryChain(Candidate):
+    """Binary layers whose signs are passed on as words.
+
+    Args:
+        links: List of `Link`.
+    """
+
+    is_static = True
+
+    def __init__(self, links):
+        self.name = "xnor" if len(links) == 1 else f"xnor, {len(links)} layers"
+        self.links = links
+        self.arrays = []
+        self._places = []
+        for before, link in zip([None, *links], links):
+            self._places.append(self._add(link, before))
+
+    def _add(self, link, before):
+        """Puts the arrays of a layer with the others; returns where they are."""
+        places = {"words": [self._put(self._words(link, w, before)) for w in link.groups]}
+        if link.groups[0].scale is not None:
+            places["scale"] = self._put(np.concatenate([w.scale for w in link.groups]))
+        how = link.between
+        if how is not None:
+            places["most"] = self._put(xnor.limits(how.most, link.groups[0].words.shape[-1]))
+            for name in ("before", "after"):
+                flips = getattr(how, name)
+                if flips.any():
+                    packed = words.pack_array(flips)
+                    places[name] = self._put(np.moveaxis(packed, -1, 0)[:, None])
+        return places
+
+    def _put(self, array):
+        self.arrays.append(array)
+        return len(self.arrays) - 1
+
+    def _words(self, link, weights, before):
+        if before is None or not before.between.flat:
+            return weights.words
+        # Behind a flattening, each position has words of its own.
+        outputs = before.product.kernel.shape[-1]
+        kernel = link.product.kernel.reshape(-1, outputs, weights.outputs)
+        return xnor.sign_weights(kernel)[0].words
+
+    def compute(self, inputs, tensors):
+        return tf.function(self._compute, jit_compile=True, autograph=False)(inputs, tensors)
+
+    def _compute(self, inputs, tensors):
+        product = self.links[0].product
+        channels = product.kernel.shape[-2]
+        packed = [
+            words.pack(inputs[..., group * channels : (group + 1) * channels] >= 0)
+            for group in range(product.window.groups)
+        ]
+        for link, places in zip(self.links, self._places):
+            weights = [tensors[place] for place in places["words"]]
+            if link.between is None:
+                return self._last(link, packed, weights, places, tensors, inputs)
+            packed = [self._passed(link, packed[0], weights[0], places, tensors)]
+        raise AssertionError("a chain without an end")
+
+    def _passed(self, link, packed, weights, places, tensors):
+        how = link.between
+        counted = self._counted(link, packed, weights)
+        found = xnor.fired(counted, tensors[places["most"]])
+        if "before" in places:
+            found = _inverted(found, tensors[places["before"]])
+        if how.pool is not None:
+            found = xnor.any_of(found, how.pool)
+        if "after" in places:
+            found = _inverted(found, tensors[places["after"]])
+        if how.flat:
+            count, batch, *space = found.shape
+            found = tf.transpose(found, [*range(2, 2 + len(space)), 0, 1])
+            found = tf.reshape(found, [int(np.prod(space)) * count, batch])
+        return found
+
+    def _counted(self, link, packed, weights):
+        product = link.product
+        packed = xnor.padded(packed, product.window, product.kernel.shape[-2])
+        return xnor.mismatches(packed, weights, product.window)
+
+    def _last(self, link, packed, weights, places, tensors, inputs):
+        product, found = link.product, []
+        each = link.groups[0].outputs
+        for group, (bits, own) in enumerate(zip(packed, weights)):
+            kernel = np.sign(product.kernel[..., group * each : (group + 1) * each])
+            added = xnor.outside(kernel, product.window, product.space)
+            counted = self._counted(link, bits, own)
+            found.append(xnor.products(counted, product.entries, added, each))
+        outputs = found[0] if len(found) == 1 else tf.concat(found, -1)
+        if "scale" in places:
+            outputs = outputs * tensors[places["scale"]]
+        if getattr(product.layer, "input_scale", False):
+            outputs = outputs * _input_scales(product.layer, inputs)
+        return product.finish(outputs)
+
+
+def _input_scales(layer, inputs):
+    if not hasattr(layer, "filters"):
+        return layer.input_scales(inputs)
+    return layer.input_scales(inputs, layer.filters)
+
+
+def _inverted(packed, mask):
+    return tf.bitwise.bitwise_xor(packed, tf.reshape(mask, _spread(mask, packed)))
+
+
+def _spread(mask, packed):
+    count, batch, *space = mask.shape
+    return [count, batch, *[1] * (len(packed.shape) - 2 - len(space)), *space]

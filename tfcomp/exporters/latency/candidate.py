@@ -1,0 +1,38 @@
+"""A way to compute one layer, or several in a row."""
+
+import re
+
+import tensorflow as tf
+
+
+class Candidate:
+    """A way to compute one layer, or several in a row.
+
+    Attributes:
+        name: What a table calls it.
+        arrays: List of the NumPy arrays that it needs, laid out.
+        is_static: Whether it is compiled for one batch size.
+    """
+
+    name = ""
+    arrays = ()
+    is_static = False
+
+    @property
+    def symbol(self):
+        """The name as one that TensorFlow allows for variables."""
+        return re.sub(r"[^A-Za-z0-9]+", "_", self.name)
+
+    def compute(self, inputs, tensors):
+        """Computes the outputs of the last layer.
+
+        Args:
+            inputs: Tensor of shape `(batch, ...)`, the inputs of the first layer.
+            tensors: List of tensors, one for each of `arrays`.
+        """
+        raise NotImplementedError
+
+
+def compiled(function):
+    """A `tf.function` that XLA compiles, without AutoGraph."""
+    return tf.function(function, jit_compile=True, autograph=False)

@@ -1,0 +1,272 @@
+"""Chooses the kernels of a model by timing them."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcomp.exporters.latency.batches import BUCKETS, Way, bucket_of, dispatched, in_parts, part_of
+from tfcomp.exporters.latency.flow import layer_flow
+from tfcomp.exporters.latency.replay import replaying
+from tfcomp.exporters.latency.trial import Trial
+from tfcomp.exporters.latency.units import find_units
+from tfcomp.exporters.trace import Substitution
+from tfcomp.exporters.verify import drawn_inputs
+from tfcomp.layers.base.decoded import decoded_kernels
+from tfcomp.model.progress import Progress
+from tfcomp.model.result import Result
+from tfcomp.model.timing import interleaved, ratios
+
+KERAS = "Keras"
+# A plan has to be this much faster than Keras's layers to be worth other rounding.
+_WORTH = 1.03
+
+
+class Kernel(NamedTuple):
+    """One row of a `Latencies`.
+
+    Attributes:
+        path: Paths of the layers, or `"(whole model)"`.
+        batch: Batch size.
+        kernel: Name of the kernel that was chosen.
+        milliseconds: Of a call with it, warm and cold caches averaged.
+        keras_milliseconds: The same of Keras's layers.
+    """
+
+    path: str
+    batch: int
+    kernel: str
+    milliseconds: float
+    keras_milliseconds: float
+
+    @property
+    def faster(self):
+        """How many times faster than Keras's layers."""
+        return self.keras_milliseconds / self.milliseconds
+
+
+_COLUMNS = {
+    "layers": "{0.path}",
+    "batch": "{0.batch}",
+    "kernel": "{0.kernel}",
+    "ms": "{0.milliseconds:.3f}",
+    "Keras ms": "{0.keras_milliseconds:.3f}",
+    "times faster": "{0.faster:.2f}",
+}
+WHOLE = "(whole model)"
+
+
+class Plan:
+    """The kernels that were chosen, for each bucket of batch sizes.
+
+    Attributes:
+        flow: What `layer_flow` returned.
+        chosen: Dict from the index of a bucket to its list of pairs of `Unit` and `Candidate`.
+        parts: Dict from the same to the samples of a part, or `None`.
+        result: `Result` of `Kernel` rows.
+    """
+
+    def __init__(self, traced, specs, final, flow, units, left):
+        self.traced, self.specs, self.final = traced, specs, final
+        self.flow, self.units = flow, units
+        self.chosen, self.parts = {}, {}
+        self.result = Result(
+            final.model, [], left, title=f"Kernels of {final.model.name!r}", columns=_COLUMNS
+        )
+
+    @property
+    def candidates(self):
+        """The kernels that are used, each once."""
+        used = [candidate for chosen in self.chosen.values() for _, candidate in chosen]
+        if any(part is not None and part > 1 for part in self.parts.values()):
+            used += [candidate for _, candidate in self._single()]
+        return list({id(candidate): candidate for candidate in used}.values())
+
+    def _single(self):
+        """Kernels for what is left over of parts."""
+        parts = [i for i, part in self.parts.items() if part is not None]
+        return self.chosen[0] if self.parts.get(0) else self.chosen[min(parts)]
+
+    def add_to(self, weights):
+        """Adds the arrays of all kernels to `Weights`."""
+        for candidate in self.candidates:
+            for number, array in enumerate(candidate.arrays):
+                weights.add_array((id(candidate), number), candidate.symbol, array)
+
+    @property
+    def keys(self):
+        """The keys by which `Weights` reads these arrays."""
+        return {(id(c), number) for c in self.candidates for number in range(len(c.arrays))}
+
+    def variables_read(self):
+        """The ids of the variables that are read beside the kernels' arrays."""
+        read = set()
+        values = {
+            (id(c), number): tf.zeros(array.shape, array.dtype)
+            for c in self.candidates
+            for number, array in enumerate(c.arrays)
+        }
+        serve = tf.function(
+            self.function(values, read), input_signature=self.specs, autograph=False
+        )
+        serve.get_concrete_function()
+        return read
+
+    def function(self, values, read=None):
+        """The function of a batch of any size, to be called within a trace.
+
+        Args:
+            values: Dict to tensors from the ids of variables, and from `keys`.
+            read: Optional set that the ids of the variables that are read are added to.
+        """
+        made = {}
+
+        def one(chosen):
+            key = tuple(id(candidate) for _, candidate in chosen)
+            if key not in made:
+                made[key] = _whole(self, chosen, values, read)
+            return made[key]
+
+        ways = []
+        for index in range(len(BUCKETS)):
+            chosen, part = self.chosen.get(index, []), self.parts.get(index)
+            single = one(self._single()) if part is not None and part > 1 else None
+            ways.append(Way(one(chosen), part, single))
+        return lambda *args: dispatched(list(args), ways)
+
+
+def _whole(plan, chosen, values, read=None):
+    tensors = {
+        id(candidate): [values[id(candidate), number] for number in range(len(candidate.arrays))]
+        for _, candidate in chosen
+    }
+
+    def forward(*args):
+        substitution, replay = Substitution(values), replaying(plan.flow, chosen, tensors)
+        with plan.final.scope(), decoded_kernels(values), substitution, replay:
+            outputs = plan.traced(*args)
+        if read is not None:
+            read.update(substitution.read)
+        return outputs
+
+    return tf.function(forward, autograph=False)
+
+
+def make_plan(endpoint, final, batch_sizes, verbose=0):
+    """Times all kernels of a model and chooses.
+
+    Args:
+        endpoint: A `tfcomp.exporters.signature.Endpoint`.
+        final: The model's `FinalWeights`.
+        batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers.
+        verbose: 0 or 1, for a progress bar.
+
+    Returns:
+        A `Plan`.
+    """
+    specs = endpoint.specs
+    _check(endpoint)
+    flow = layer_flow(endpoint.traced, specs, final.scope)
+    units, left = find_units(flow, final)
+    plan = Plan(endpoint.traced, specs, final, flow, units, left)
+    values = {id(v): tf.constant(final.value(v)) for v in final.model.variables}
+    trials = [Trial(unit, final.scope, values) for unit in units]
+    sizes = {bucket_of(size): size for size in sorted(batch_sizes, reverse=True)}
+    bar = Progress(len(sizes), verbose, "batch size")
+    for index, size in sorted(sizes.items()):
+        _choose(plan, index, size, trials, values)
+        bar.step()
+    return plan
+
+
+def _check(endpoint):
+    for spec in keras.tree.flatten(endpoint.specs):
+        shape = getattr(spec, "shape", None)
+        if not isinstance(spec, tf.TensorSpec) or shape.rank is None or None in shape[1:]:
+            raise ValueError(
+                "Invalid value for argument `input_signature`. Kernels are timed on inputs of one "
+                "size: give all sizes but that of the batch, which comes first. Received: "
+                f"{spec} for endpoint {endpoint.name!r}"
+            )
+        if not shape or shape[0] is not None:
+            raise ValueError(
+                "Invalid value for argument `input_signature`. Kernels are chosen by the size of "
+                f"the batch, the first axis, which has to be free. Received: {spec} for endpoint "
+                f"{endpoint.name!r}"
+            )
+
+
+def _choose(plan, index, size, trials, values):
+    whole, rows = part_of(size), []
+    best = {None: [], whole: []}
+    for trial in trials:
+        candidates = [None, *trial.unit.candidates]
+        for part in best:
+            seconds, _ = trial.seconds(size if part is None else part)
+            fit = [part is not None or c is None or not c.is_static for c in candidates]
+            place = int(np.argmin(np.where(fit, seconds, np.inf)))
+            times = 1 if part is None else size / part
+            best[part].append((trial.unit, candidates[place], seconds[place] * times))
+    # Each alternative as a whole model, since layers around the kernels have a say.
+    ways = {}
+    for part, found in best.items():
+        chosen = [(unit, candidate) for unit, candidate, _ in found if candidate is not None]
+        is_static = any(candidate.is_static for _, candidate in chosen)
+        if chosen and is_static == (part is not None):
+            ways[part] = chosen
+    seconds, faster = _compared(plan, list(ways.items()), size, values)
+    place = int(np.argmax(faster))
+    part, chosen = [(None, []), *ways.items()][place if faster[place] >= _WORTH else 0]
+    plan.chosen[index], plan.parts[index] = chosen, part
+    used = {id(unit): candidate for unit, candidate in chosen}
+    for trial in trials:
+        known, _ = trial.seconds(size if part is None else part)
+        times = (1 if part is None else size / part) * 500
+        candidate = used.get(id(trial.unit))
+        at = 0 if candidate is None else 1 + trial.unit.candidates.index(candidate)
+        plain, _ = trial.seconds(size)
+        rows.append(
+            Kernel(
+                trial.unit.path,
+                size,
+                candidate.name if candidate else KERAS,
+                float(known[at]) * times,
+                float(plain[0]) * 500,
+            )
+        )
+    place = 0 if not chosen else place
+    name = "kernels" if chosen else KERAS
+    rows.append(Kernel(WHOLE, size, name, 1e3 * seconds[place], 1e3 * seconds[0]))
+    plan.result.rows += rows
+
+
+def _compared(plan, ways, size, values):
+    """Seconds of Keras's model and of each way, and how many times faster they are."""
+    inputs = drawn_inputs(plan.specs, size)
+    calls = []
+    for part, chosen in [(None, []), *ways]:
+        arrays = {
+            (id(c), number): tf.constant(array)
+            for _, c in chosen
+            for number, array in enumerate(c.arrays)
+        }
+        call = _whole(plan, chosen, {**values, **arrays})
+        calls.append(_timed(Way(call, part, call), plan.specs, inputs))
+    seconds = interleaved(calls, 9)
+    return np.median(seconds, axis=0), ratios(seconds, 0)
+
+
+def _timed(way, specs, inputs):
+    """A callable that computes the inputs by one way."""
+
+    def forward(*args):
+        return in_parts(list(args), way, tf.shape(_first(args))[0])
+
+    traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
+    flat = keras.tree.flatten(inputs)
+    return lambda: _first(traced(*flat)).numpy()
+
+
+def _first(structure):
+    return keras.tree.flatten(structure)[0]

@@ -1,0 +1,114 @@
+"""What a model computes that other kernels than Keras's can compute."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcomp.exporters.latency.binary import BinaryChain, chain_of, sign_product, takes_signs
+from tfcomp.exporters.latency.matrices import candidates
+from tfcomp.exporters.latency.product import product_of
+from tfcomp.exporters.trace import Substitution
+from tfcomp.model.choice import Unsuited
+from tfcomp.model.result import LeftOut
+
+
+class Unit(NamedTuple):
+    """A layer, or several in a row, that a kernel stands for.
+
+    Attributes:
+        numbers: Numbers of the calls, from the first to the last.
+        layers: The layers.
+        shape: Shape of the input, without the batch axis.
+        dtype: Dtype of the input.
+        candidates: List of `Candidate`.
+    """
+
+    numbers: list
+    layers: list
+    shape: tuple
+    dtype: str
+    candidates: list
+
+    @property
+    def path(self):
+        """Paths of the first layer, and of the last where there are several."""
+        first, last = self.layers[0], self.layers[-1]
+        return first.path if first is last else f"{first.path} ... {last.path}"
+
+    def draw(self, batch, seed=0):
+        """Inputs to try kernels on."""
+        random = np.random.default_rng(seed)
+        return tf.constant(random.standard_normal((batch, *self.shape)), self.dtype)
+
+    def by_keras(self, scope, values):
+        """The function that calls the layers, with tensors in place of their weights."""
+
+        def forward(inputs):
+            with scope(), Substitution(values):
+                for layer in self.layers:
+                    inputs = layer(inputs, training=False)
+                return inputs
+
+        return forward
+
+
+def find_units(flow, final):
+    """Finds the units of a model.
+
+    Args:
+        flow: Dict from number to `Seen`.
+        final: The model's `FinalWeights`.
+
+    Returns:
+        List of `Unit`, and list of `LeftOut`, the layers with a kernel that no unit holds.
+    """
+    signs, matrices, left = {}, {}, []
+    for number, seen in flow.items():
+        if not takes_signs(seen.layer) and not _has_kernel(seen.layer):
+            continue
+        try:
+            product = product_of(seen, final)
+            if takes_signs(seen.layer):
+                signs[number] = product, sign_product(product)
+            elif _is_plain(seen.layer):
+                matrices[number] = product
+            else:
+                raise Unsuited("it quantizes its inputs")
+        except Unsuited as reason:
+            left.append(LeftOut(seen.layer.path, str(reason)))
+    units = _binary(flow, signs)
+    for number, product in matrices.items():
+        found, refused = candidates(product)
+        if found:
+            units.append(_unit([number], flow, found))
+        else:
+            reasons = "; ".join(dict.fromkeys(refused.values()))
+            left.append(LeftOut(flow[number].layer.path, reasons))
+    return sorted(units, key=lambda unit: unit.numbers[0]), left
+
+
+def _has_kernel(layer):
+    return isinstance(getattr(layer, "kernel", None), keras.Variable) if layer.built else False
+
+
+def _is_plain(layer):
+    """Whether a layer multiplies its inputs as they are."""
+    return getattr(layer, "input_quantizer", None) is None
+
+
+def _binary(flow, signs):
+    units, taken = [], set()
+    for number in sorted(signs):
+        if number not in taken:
+            links, numbers = chain_of(number, flow, signs)
+            taken |= set(numbers)
+            units.append(_unit(numbers, flow, [BinaryChain(links)]))
+    return units
+
+
+def _unit(numbers, flow, found):
+    first = flow[numbers[0]]
+    layers = [flow[number].layer for number in numbers]
+    return Unit(numbers, layers, first.shape[1:], first.dtype, found)
