@@ -335,6 +335,10 @@ def summary(model, print_table=True, console=None, input_shape=None, data=None):
     Weights that a layer quantizes in its forward pass are counted as quantized. Shared layers
     are weighed once; their multiplications count as often as they are called.
 
+    Everything is exact but the coded bytes and the number of values of large weights in which
+    hardly a value repeats, as those of a network that was not compressed: these are estimated from
+    a part of them, to about a per cent, and marked by "~" and `is_estimate`.
+
     Multiply-accumulate operations (MACs) are those of layers and of operations such as
     `keras.ops.matmul`. Where their number depends on an axis of unknown size, or the layer is of a
     kind that tfcomp does not know, it is shown as unknown, and the total as a lower bound. A layer
