@@ -65,9 +65,8 @@ def some_distinct(array):
 
 def about_distinct(arrays):
     """About how many distinct values arrays have together."""
-    return _PATTERNS * len(
-        sorted_distinct(np.concatenate([some_distinct(array) for array in arrays]))
-    )
+    found = [some_distinct(array) for array in arrays]
+    return _PATTERNS * len(sorted_distinct(np.concatenate(found)))
 
 
 def _is_entropy(coded):
