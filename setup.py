@@ -38,6 +38,10 @@ setup(
             "ruff>=0.14",
         ],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.27"],
+        # What writes these formats, and runs them to compare what was written.
+        "litert": ["ai-edge-litert>=2"],
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.16"],
+        "openvino": ["openvino>=2025.0"],
         "viz": ["matplotlib>=3.8"],
         "sharing": ["kmeans1d>=0.5"],
     },

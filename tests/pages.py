@@ -132,6 +132,12 @@ def trained_page():
     return {"keras": keras, "tfcomp": tfcomp, "model": classifier(6, 6, 4), **parts}
 
 
+def structured():
+    x, y = arrays(10, 10, 1)
+    model = classifier(10, 10, 1)
+    return {"tfcomp": tfcomp, "model": model, "x_train": x, "x": x, "y": y}
+
+
 PAGES = {
     "README.md": readme,
     "docs/archive.md": archive,
@@ -142,4 +148,5 @@ PAGES = {
     "docs/own_method.md": own_method,
     "docs/pruning.md": trained_page,
     "docs/quantization.md": trained_page,
+    "docs/structured.md": structured,
 }

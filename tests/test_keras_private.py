@@ -55,6 +55,68 @@ def stored_kernel():
     assert keras_private.stored_kernel(keras.layers.Flatten()) is None
 
 
+def stored_embeddings():
+    layer = keras.layers.Embedding(3, 2)
+    layer.build()
+    layer.enable_lora(1)
+    assert keras_private.stored_embeddings(layer) is layer.weights[0]
+
+
+def takes_training():
+    assert keras_private.takes_training(keras.layers.Dropout(0.5))
+    assert not keras_private.takes_training(keras.layers.Flatten())
+
+
+def attention_projections():
+    x = keras.Input((4, 6))
+    for layer in (keras.layers.MultiHeadAttention(2, 3), keras.layers.GroupQueryAttention(3, 4, 2)):
+        layer(x, x)
+        found = keras_private.attention_projections(layer)
+        assert set(found) == {"query", "key", "value", "output"}
+        assert found["query"].kernel.shape == (6, layer.get_config().get("num_heads", 4), 3)
+
+
+def answering_operations():
+    x, seen = keras.Input((3,)), []
+
+    def answer(operation, args, kwargs):
+        seen.append((type(operation).__name__, args))
+        return operation.compute_output_spec(*args, **kwargs)
+
+    with keras_private.answering_operations(answer):
+        assert keras.ops.exp(x).shape == (None, 3)
+        with keras_private.answering_operations(None):
+            keras.ops.log(x)
+    assert seen == [("Exp", (x,))]
+    made = keras_private.following(keras_private.producer(x))
+    assert [type(operation).__name__ for operation in made] == ["Log"]
+    assert keras.Operation.symbolic_call.__name__ == "symbolic_call"
+
+
+def run_graph():
+    model, called = _functional(), []
+
+    def call(operation, *args, **kwargs):
+        called.append(operation)
+        return args[0] + 1
+
+    assert keras_private.run_graph(model, 1, call) == 2
+    assert called == [model.layers[1]]
+
+
+def forget_calls():
+    model = _functional()
+    keras_private.forget_calls(model.layers[0])
+    assert not keras_private.following(model.layers[0])
+
+
+def place_of():
+    optimizer = keras.optimizers.SGD()
+    variables = [keras.Variable([1.0]), keras.Variable([2.0])]
+    optimizer.build(variables)
+    assert keras_private.place_of(optimizer, variables[1]) == 1
+
+
 def is_functional():
     assert keras_private.is_functional(_functional())
     assert keras_private.is_functional(keras.Sequential())
@@ -502,6 +564,30 @@ def retraced():
     assert other.function_spec.jit_compile
 
 
+def array_batches():
+    x = np.arange(5)
+    found = list(keras_private.array_batches({"a": x, "b": x[:, None]}, 3))
+    assert [batch["b"].shape for batch in found] == [(3, 1), (2, 1)]
+    np.testing.assert_array_equal(np.concatenate([batch["a"] for batch in found]), x)
+
+
+def frozen():
+    import tensorflow as tf
+
+    variable = tf.Variable([2.0, 3.0])
+
+    @tf.function(input_signature=[tf.TensorSpec([])])
+    def function(x):
+        tf.sin(x)
+        return x * variable
+
+    found = keras_private.frozen(function.get_concrete_function())
+    assert not found.captured_inputs
+    assert "Sin" not in [op.type for op in found.graph.get_operations()]
+    assert [t.name for t in found.outputs] == ["Identity:0"]
+    np.testing.assert_array_equal(found(tf.constant(2.0))[0], [4, 6])
+
+
 ALL = [
     name
     for name, thing in vars(keras_private).items()
@@ -515,7 +601,7 @@ ALL = [
 @pytest.mark.parametrize("name", ALL)
 def test_private_name(name):
     needs_tensorflow = ("tensor_spec", "is_op_determinism_enabled", "owner_of")
-    needs_tensorflow += ("unsaved_variable", "write_fingerprint", "retraced")
+    needs_tensorflow += ("unsaved_variable", "write_fingerprint", "retraced", "frozen")
     if name in needs_tensorflow and keras.backend.backend() != "tensorflow":
         pytest.skip("needs the TensorFlow backend")
     assert name in globals(), f"`keras_private.{name}` is not tried: write a function for it here"

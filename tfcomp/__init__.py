@@ -18,6 +18,7 @@ from tfcomp import (
 )
 from tfcomp.core.attachment import release
 from tfcomp.exporters import export
+from tfcomp.methods.channel_pruning.prune_channels import prune_channels
 from tfcomp.methods.deep_compression.pipeline import deep_compression
 from tfcomp.methods.fixed_point_factorization.factorize import factorize
 from tfcomp.methods.low_rank.decompose import decompose
@@ -30,6 +31,7 @@ from tfcomp.post_training.quantize_activations import quantize_activations
 from tfcomp.report import benchmark, summary
 from tfcomp.storage.archive import ArchiveError, load, save
 from tfcomp.surgery import swap_layers
+from tfcomp.surgery.channels import channels
 
 __version__ = "0.1.0"
 
@@ -39,6 +41,7 @@ __all__ = [
     "applications",
     "benchmark",
     "callbacks",
+    "channels",
     "decompose",
     "deep_compression",
     "export",
@@ -50,6 +53,7 @@ __all__ = [
     "optimizers",
     "product_quantize",
     "projections",
+    "prune_channels",
     "prune_obs",
     "quantize",
     "quantize_activations",

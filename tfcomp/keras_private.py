@@ -5,10 +5,13 @@ was seen in, and says which function here is to be written anew when one is gone
 """
 
 import contextlib
+import contextvars
 import functools
 import os
+import threading
 from typing import Any, NamedTuple
 
+import keras
 from keras.src.saving import saving_lib as _saving_lib
 
 # Bytes that may be unpacked from a file of any size, and of its size beyond.
@@ -31,6 +34,22 @@ def stored_kernel(layer):
     The public `kernel` is a sum under LoRA and a decoded tensor in quantized layers.
     """
     return getattr(layer, "_kernel", None)
+
+
+def takes_training(layer):
+    """Whether the code of a layer is told if it trains."""
+    return layer._call_has_training_arg
+
+
+def stored_embeddings(layer):
+    """The variable behind an embedding's `embeddings`, which is a sum under LoRA."""
+    return layer._embeddings
+
+
+def attention_projections(layer):
+    """Dict of the layers that project queries, keys, values and the output of an attention."""
+    names = ("query", "key", "value", "output")
+    return {name: getattr(layer, f"_{name}_dense") for name in names}
 
 
 def is_functional(model):
@@ -119,6 +138,59 @@ def forgetting_calls(layers):
     finally:
         for nodes, length in zip(lists, lengths):
             del nodes[length:]
+
+
+def forget_calls(operation):
+    """Drops what a layer or operation knows of its calls on symbolic tensors."""
+    operation._inbound_nodes.clear()
+    operation._outbound_nodes.clear()
+
+
+# Keras's own way, and who answers in the code that runs now.
+_symbolic_call = keras.Operation.symbolic_call
+_ANSWER = contextvars.ContextVar("tfcomp_operation_answer", default=None)
+_ANSWERING, _LOCK = [0], threading.Lock()
+
+
+def _answered(operation, *args, **kwargs):
+    answer = _ANSWER.get()
+    if answer is None:
+        return _symbolic_call(operation, *args, **kwargs)
+    return answer(operation, args, kwargs)
+
+
+@contextlib.contextmanager
+def answering_operations(answer):
+    """Context in which `answer(operation, args, kwargs)` answers calls on symbolic tensors.
+
+    No node is made then, so no graph changes. Only for the thread that opens it.
+
+    Args:
+        answer: The function; `None` for Keras's own way.
+    """
+    with _LOCK:
+        _ANSWERING[0] += 1
+        keras.Operation.symbolic_call = _answered
+    token = _ANSWER.set(answer)
+    try:
+        yield
+    finally:
+        _ANSWER.reset(token)
+        with _LOCK:
+            _ANSWERING[0] -= 1
+            if not _ANSWERING[0]:
+                keras.Operation.symbolic_call = _symbolic_call
+
+
+def run_graph(model, inputs, call):
+    """Goes through the graph of a functional model.
+
+    Args:
+        model: The model.
+        inputs: Tensors in the structure of `model.input`.
+        call: Function of an operation, and of the arguments of its call, that returns its outputs.
+    """
+    return model._run_through_graph(inputs, call_fn=call)
 
 
 def following(operation):
@@ -353,9 +425,14 @@ def moving_averages(optimizer):
     return {id(variable): average for variable, average in pairs if average is not None}
 
 
+def place_of(optimizer, variable):
+    """The place of a variable, or of what a step is given for it, among those of an optimizer."""
+    return optimizer._get_variable_index(variable)
+
+
 def adamax_moments(optimizer, variable):
     """Mean of gradients and largest gradient that an `Adamax` keeps of a variable."""
-    index = optimizer._get_variable_index(variable)
+    index = place_of(optimizer, variable)
     return optimizer._m[index], optimizer._u[index]
 
 
@@ -508,3 +585,15 @@ def retraced(function):
     A trace holds the variables it was made with, and options cannot be asked for.
     """
     return function._clone(None)
+
+
+def frozen(function):
+    """A concrete function without variables, or anything else that its outputs do not need.
+
+    TensorFlow's pages show this function, but its public modules do not have it.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    return convert_to_constants.convert_variables_to_constants_v2(
+        function, lower_control_flow=False
+    )

@@ -28,6 +28,7 @@ GIVEN = {
         "growth": 1.5,
         "exact": 0.5,
     },
+    "ChannelPruning": {"schedule": SCHEDULE, "score": "bn_scale", "round_to": 2},
     "DynamicNetworkSurgery": {
         "c": 0.5,
         "gamma": 1e-3,

@@ -4,6 +4,7 @@ from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.once_compressed import OnceCompressed
 from tfcomp.methods.binary.flip_ratio import FlipRatio
 from tfcomp.methods.binary_relax import BinaryRelax
+from tfcomp.methods.channel_pruning.channel_pruning import ChannelPruning
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
 from tfcomp.methods.dynamic_network_surgery import DynamicNetworkSurgery
 from tfcomp.methods.gradual_pruning import GradualPruning
@@ -17,6 +18,7 @@ from tfcomp.methods.soft_weight_sharing.soft_weight_sharing import SoftWeightSha
 
 __all__ = [
     "BinaryRelax",
+    "ChannelPruning",
     "DynamicNetworkSurgery",
     "FlipRatio",
     "GradualPruning",

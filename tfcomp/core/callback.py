@@ -93,6 +93,10 @@ class ProjectionCallback(keras.callbacks.Callback):
         self._begin_life()
         vars(self).update(state)
 
+    def find_targets(self, model):
+        """Lists the `tfcomp.targets.Target` of the weights that get a projection."""
+        return targets_lib.find(model, self.targets)
+
     def make_projection(self, target):
         """Makes the projection of one weight.
 
@@ -181,7 +185,7 @@ class ProjectionCallback(keras.callbacks.Callback):
 
     def attach(self, model):
         """Attaches a projection to every target of a model."""
-        targets = targets_lib.find(model, self.targets)
+        targets = self.find_targets(model)
         for target in targets:
             self._check_options(target)
             check_weights(target.path, as_numpy(target.variable))

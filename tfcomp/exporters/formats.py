@@ -1,11 +1,15 @@
 """The formats a model can be exported to."""
 
 import os
+import warnings
 
 import keras
 
 from tfcomp import keras_private
+from tfcomp.exporters.compared import Exported, size_of, unverified
 from tfcomp.exporters.snapshot import Snapshot
+from tfcomp.exporters.verify_file import compare_file
+from tfcomp.model.data import Batches
 from tfcomp.storage.replace import replaced_files
 from tfcomp.validation import check_integer, check_verbose, invalid
 
@@ -43,10 +47,11 @@ def export(
 
     Only inference is exported: layers are called with `training=False`, also those that train
     unless they are told not to, such as the ones that augment images. Before it takes its place,
-    the folder is loaded and what it computes of a batch of two is compared with what the model
-    computes.
+    the folder or file is loaded and what it computes of a batch of two is compared with what the
+    model computes. A file is run by LiteRT or TensorFlow Lite, ONNX Runtime, OpenVINO or PyTorch,
+    where they are installed.
 
-    The other formats are those of `keras.Model.export`, called with the final weights.
+    The other formats are those of `keras.Model.export`, made of the final weights.
 
     Args:
         model: A built `keras.Model` of any kind. A subclassed one must have been called once.
@@ -63,8 +68,9 @@ def export(
             model in the form of `input_signature`. Each is a signature and an attribute of what is
             loaded. `"serve"` is the model's forward pass unless it is given, and
             `"serving_default"` the same as `"serve"` unless it is given.
-        verify: Whether to compare a SavedModel with the model. An endpoint that cannot be compared
-            is left out of the result, with a warning.
+        verify: Whether to compare what is written with the model. An endpoint or file that cannot
+            be compared, a file whose runtime is not installed for example, is left out of the
+            result, with a warning that says why.
         data: Optional inputs to compare on, as `model.predict` takes them, of which the first batch
             is used. By default inputs are drawn: normal numbers, small integers, short strings.
         optimize: `"size"`, or `"latency"` for a SavedModel whose layers are computed by whatever
@@ -78,15 +84,14 @@ def export(
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 
     Returns:
-        For a SavedModel a `tfcomp.Result` with a row for each output that was compared, the
-        largest difference from the model's, and `path`, `weight_bytes`, `folder_bytes` and
-        `kernels`.
+        A `tfcomp.Result` with a row for each output that was compared, the largest difference
+        from the model's, `left_out`, and `path`, `weight_bytes`, `file_bytes` and `kernels`.
 
     Raises:
         ValueError: If the model is not built, the format is unknown, the backend cannot write it,
-            or `path` is taken by something that is not a SavedModel; or if the SavedModel computes
-            something else than the model, which says how much and which output. Then nothing is
-            left at `path` but what was there before.
+            or `path` is taken by something that is not a SavedModel; or if what was written
+            computes something else than the model, which says how much and which output. Then
+            nothing is left at `path` but what was there before.
 
     Reference:
         - [Deep Compression](https://arxiv.org/abs/1510.00149) stores positions and shared values
@@ -112,20 +117,67 @@ def export(
         from tfcomp.exporters.saved_model import export_saved_model
 
         sizes = batch_sizes if optimize == "latency" else None
-        return export_saved_model(
+        result = export_saved_model(
             model, os.fspath(path), verbose, input_signature, signatures, verify, data, sizes
         )
-    if signatures is not None or data is not None:
-        raise invalid("format", format, "'tf_saved_model' with `signatures` or `data`")
+    else:
+        result = _export_file(
+            model,
+            os.fspath(path),
+            verbose,
+            format,
+            input_signature,
+            signatures,
+            verify,
+            data,
+            kwargs,
+        )
+    for left in result.left_out if verify else []:
+        warnings.warn(f"{left.path!r} was {left.reason}.", stacklevel=2)
+    return result
+
+
+def _export_file(model, path, verbose, format, input_signature, signatures, verify, data, kwargs):
+    """Writes a file; see `export`."""
+    if signatures is not None:
+        raise invalid("format", format, "'tf_saved_model' with `signatures`")
     if input_signature is None:
         input_signature = keras_private.input_signature(model)
+    elif not isinstance(input_signature, (list, tuple)):
+        input_signature = [input_signature]
+    data = None if data is None else Batches(model, data)
     with replaced_files(path) as new:
-        Snapshot(model).export(
-            new, format=format, verbose=False, input_signature=input_signature, **kwargs
-        )
+        _write(model, new, format, input_signature, kwargs)
+        if verify:
+            # The arguments of this converter are there to make another network of it.
+            exact = format != "litert" or not kwargs
+            rows, left_out = compare_file(model, new, format, input_signature, data, exact)
+        else:
+            rows, left_out = [], unverified([format])
+        before, after = _weight_bytes(model), size_of(os.path.dirname(new))
     if verbose:
-        print(f"Saved artifact at {os.fspath(path)!r}.")
-    return None
+        print(f"Saved artifact at {path!r}.")
+    return Exported(model, rows, left_out, path, before, after)
+
+
+def _write(model, path, format, input_signature, kwargs):
+    """Writes one of the other formats."""
+    if format == "openvino" and keras.backend.backend() == "tensorflow":
+        from tfcomp.exporters.to_openvino import write_openvino
+
+        if kwargs:
+            raise invalid("kwargs", kwargs, "no further arguments for format='openvino'")
+        if not path.endswith(".xml"):
+            raise invalid("path", path, "one that ends in .xml for format='openvino'")
+        write_openvino(Snapshot(model), path, input_signature)
+        return
+    Snapshot(model).export(
+        path, format=format, verbose=False, input_signature=input_signature, **kwargs
+    )
+
+
+def _weight_bytes(model):
+    return sum(keras.ops.convert_to_numpy(variable.value).nbytes for variable in model.variables)
 
 
 def _check_optimize(optimize, batch_sizes, format):

@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-import warnings
 
 import keras
 import tensorflow as tf
@@ -11,6 +10,7 @@ import tensorflow as tf
 from tfcomp import keras_private
 from tfcomp.console import show
 from tfcomp.exporters.compact import compact
+from tfcomp.exporters.compared import Exported, size_of, unverified
 from tfcomp.exporters.decode import is_decodable
 from tfcomp.exporters.latency.plan import make_plan
 from tfcomp.exporters.report import print_report
@@ -21,7 +21,6 @@ from tfcomp.exporters.weights import Weights
 from tfcomp.layers.base.decoded import decoded_layers
 from tfcomp.model.data import Batches
 from tfcomp.model.final_weights import FinalWeights
-from tfcomp.model.result import LeftOut, Result
 from tfcomp.storage.replace import replaced_folder
 
 # What a SavedModel may consist of, and consists of.
@@ -59,12 +58,6 @@ def _captured(functions, known):
     return found
 
 
-def _size(folder):
-    """Bytes of all files in a folder."""
-    files = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
-    return sum(os.path.getsize(file) for file in files)
-
-
 def _write(folder, functions, weights):
     """Writes a SavedModel of functions by name."""
     root = tf.Module()
@@ -82,42 +75,6 @@ def _write(folder, functions, weights):
     default = functions.get(DEFAULT) or next(iter(functions.values()))
     tf.saved_model.save(root, folder, signatures={**functions, DEFAULT: default}, options=options)
     compact(folder)
-
-
-class Exported(Result):
-    """What `tfcomp.export` wrote; see `tfcomp.Result`.
-
-    Attributes:
-        rows: List of `Compared`, one for each output that was compared with the model's.
-        left_out: List of endpoints that were not compared, and why.
-        path: Where the folder is.
-        weight_bytes: Bytes of the weights before.
-        folder_bytes: Bytes of the folder.
-        kernels: Dict from endpoints to `tfcomp.Result`, which kernels compute their layers, and how
-            fast; empty with `optimize="size"`.
-    """
-
-    def __init__(self, model, rows, left_out, path, weight_bytes, folder_bytes, kernels):
-        columns = {
-            "output": "{0.path}",
-            "largest value": "{0.largest:.4g}",
-            "largest difference": "{0.difference:.2g}",
-        }
-        super().__init__(model, rows, left_out, f"Exported to {path}", columns)
-        self.path, self.weight_bytes, self.folder_bytes = path, weight_bytes, folder_bytes
-        self.kernels = kernels
-
-
-def _verified(folder, wanted, functions, verify, data):
-    if not verify:
-        return [], [LeftOut(v.name, "not compared with the model: verify=False") for v in wanted]
-    rows, left_out = compare(folder, wanted, functions, data)
-    for left in left_out:
-        warnings.warn(
-            f"Endpoint {left.path!r} was {left.reason}. Pass a batch of inputs as `data`.",
-            stacklevel=4,
-        )
-    return rows, left_out
 
 
 def _write_tables(folder, plans):
@@ -179,9 +136,12 @@ def export_saved_model(
             )
         _write(new, functions, weights)
         _write_tables(new, plans)
-        after = _size(new)
+        after = size_of(new)
         before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
-        rows, left_out = _verified(new, wanted, functions, verify, data)
+        if verify:
+            rows, left_out = compare(new, wanted, functions, data)
+        else:
+            rows, left_out = [], unverified(endpoint.name for endpoint in wanted)
     if verbose:
         print_report(path, functions, before, after)
     kernels = {name: plan.result for name, plan in plans.items()}

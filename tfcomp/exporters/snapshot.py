@@ -54,6 +54,10 @@ class Snapshot(keras.Model):
 
     Args:
         model: A built `keras.Model`.
+
+    Attributes:
+        copies: List of the copies, in the order of the model's variables.
+        unquantized: Those of them that hold numbers as exact as the machine has.
     """
 
     def __init__(self, model):
@@ -72,6 +76,11 @@ class Snapshot(keras.Model):
                 name=f"{variable.path.replace('/', '_')}_{index}",
             )
             for index, variable in enumerate(model.variables)
+        ]
+        self.unquantized = [
+            copy
+            for variable, copy in zip(model.variables, self.copies)
+            if not final.is_quantized(variable) and variable.dtype in ("float32", "float64")
         ]
         self.resources = _lookup_tables(model)
         self.build()

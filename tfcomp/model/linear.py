@@ -27,11 +27,20 @@ class LinearMap:
     """A weight as a stack of matrices, and its inputs as a stack of samples.
 
     Subclasses define `matrices` and `samples`; `assemble` undoes `matrices`.
+
+    Attributes:
+        choose: `None` for all samples, or a function from how many images or sequences there are,
+            and how many samples, to those that are wanted, an array of indices.
     """
 
     def __init__(self, target):
         self.target = target
         self.layer = target.layer
+        self.choose = None
+
+    def chosen(self, samples, images):
+        """Those that are wanted of an array of samples, which come from so many images."""
+        return samples if self.choose is None else samples[self.choose(images, len(samples))]
 
     def matrices(self, value):
         """Array `(groups, inputs, outputs)` from the value of the variable."""
@@ -59,7 +68,7 @@ class _Dense(LinearMap):
 
     def samples(self, args, kwargs):
         inputs = _numpy(args[0])
-        yield inputs.reshape(1, -1, inputs.shape[-1])
+        yield self.chosen(inputs.reshape(-1, inputs.shape[-1]), len(inputs))[None]
 
 
 class _Einsum(LinearMap):
@@ -94,7 +103,7 @@ class _Einsum(LinearMap):
         last = [labels.index(axis) for axis in self.inner]
         order = [axis for axis in range(inputs.ndim) if axis not in last] + last
         size = int(np.prod([inputs.shape[axis] for axis in last]))
-        yield inputs.transpose(order).reshape(1, -1, size)
+        yield self.chosen(inputs.transpose(order).reshape(-1, size), len(inputs))[None]
 
 
 class _Conv(LinearMap):
@@ -109,7 +118,7 @@ class _Conv(LinearMap):
         return matrices.transpose(1, 0, 2).reshape(self.target.variable.shape)
 
     def samples(self, args, kwargs):
-        for patches in _patches(self.layer, _numpy(args[0])):
+        for patches in _patches(self, _numpy(args[0])):
             # (positions, window, channels) to one row of windows for each group of channels
             positions, window, channels = patches.shape
             groups = self.layer.groups
@@ -125,7 +134,7 @@ class _Depthwise(LinearMap):
         return matrices.transpose(1, 0, 2).reshape(self.target.variable.shape)
 
     def samples(self, args, kwargs):
-        for patches in _patches(self.layer, _numpy(args[0])):
+        for patches in _patches(self, _numpy(args[0])):
             yield patches.transpose(2, 0, 1)
 
 
@@ -143,6 +152,7 @@ class _Pointwise(LinearMap):
         return matrices.reshape(self.target.variable.shape)
 
     def samples(self, args, kwargs):
+        self.first.choose = self.choose
         kernels = self.first.matrices(_numpy(self.layer.depthwise_kernel))
         for patches in self.first.samples(args, kwargs):
             seen = np.matmul(patches, kernels).transpose(1, 0, 2)
@@ -185,7 +195,7 @@ class _Transposed(LinearMap):
             before = reach - (over // 2 if layer.padding == "same" else 0)
             outputs = length * stride + (0 if layer.padding == "same" else over)
             pads.append((before, outputs + reach - before - (length - 1) * stride - 1))
-        for patches in _windows(layer, _cropped(wide, pads), [1] * layer.rank):
+        for patches in _windows(self, _cropped(wide, pads), [1] * layer.rank):
             yield patches.reshape(1, len(patches), -1)
 
 
@@ -196,8 +206,9 @@ def _cropped(images, pads):
     return images[(slice(None), *ends)]
 
 
-def _patches(layer, images):
+def _patches(linear, images):
     """Yields arrays `(positions, window, channels)`, a few images at a time."""
+    layer = linear.layer
     if layer.data_format == "channels_first":
         images = np.moveaxis(images, 1, -1)
     window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate)]
@@ -208,12 +219,12 @@ def _patches(layer, images):
             total = max((-(-size // stride) - 1) * stride + reach - size, 0)
         before = reach - 1 if layer.padding == "causal" else total // 2
         pads.append((before, 0 if layer.padding == "causal" else total - before))
-    return _windows(layer, np.pad(images, [*pads, (0, 0)]), layer.strides)
+    return _windows(linear, np.pad(images, [*pads, (0, 0)]), layer.strides)
 
 
-def _windows(layer, images, strides):
+def _windows(linear, images, strides):
     """Yields what the kernel of a layer lies over, position by position."""
-    rank = layer.rank
+    layer, rank = linear.layer, linear.layer.rank
     window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate)]
     views = np.lib.stride_tricks.sliding_window_view(images, window, tuple(range(1, rank + 1)))
     steps = [slice(None, None, stride) for stride in strides]
@@ -223,6 +234,10 @@ def _windows(layer, images, strides):
     few = max(1, _CHUNK // max(1, int(np.prod(views.shape[1:]))))
     for begin in range(0, len(views), few):
         part = views[begin : begin + few]
+        places = part.shape[: rank + 1]
+        if linear.choose is not None:
+            chosen = linear.choose(len(part), int(np.prod(places)))
+            part = part[np.unravel_index(chosen, places)]
         yield part.reshape(-1, int(np.prod(layer.kernel_size)), part.shape[-1])
 
 
@@ -252,7 +267,7 @@ class _Recurrent(LinearMap):
             if self.recurrent and self.layer.go_backwards:
                 mask = mask[:, ::-1]
             inputs = inputs[mask]
-        yield inputs.reshape(1, -1, inputs.shape[-1])
+        yield self.chosen(inputs.reshape(-1, inputs.shape[-1]), len(inputs))[None]
 
     def _states(self, args, kwargs):
         layer, settings = self.layer, (self.layer.return_sequences, self.layer.return_state)

@@ -5,6 +5,8 @@ A place is a list of steps from a layer: names of attributes, indices into lists
 are at `["layers", index]`.
 """
 
+import contextlib
+
 import keras
 
 from tfcomp import keras_private
@@ -37,6 +39,33 @@ def attributes(layer):
     for name, value in [*vars(layer).items(), *modules.items()]:
         if name not in keras_private.BOOKKEEPING:
             yield name, value
+
+
+@contextlib.contextmanager
+def standing_in(layer, kind, make):
+    """Context in which `make(object)` stands in a layer for each object of some class it holds."""
+    made = {}
+
+    def exchanged(value):
+        if isinstance(value, kind):
+            return made.setdefault(id(value), make(value))
+        if isinstance(value, dict):
+            return {key: exchanged(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+            items = [exchanged(item) for item in value]
+            return items if isinstance(value, list) else tuple(items)
+        return value
+
+    names = {way[0] for way, _ in within(layer, kind)}
+    before = {name: value for name, value in attributes(layer) if name in names}
+    # Not by `setattr`, with which Keras's layers track what they are given.
+    for name, value in before.items():
+        object.__setattr__(layer, name, exchanged(value))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            object.__setattr__(layer, name, value)
 
 
 def held(layer):

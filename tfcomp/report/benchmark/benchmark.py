@@ -8,9 +8,9 @@ import keras
 import numpy as np
 
 from tfcomp.console import show
+from tfcomp.exporters.engines import engine
 from tfcomp.model.result import Result
 from tfcomp.model.timing import interleaved, ratios
-from tfcomp.report.benchmark.engines import engine
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 

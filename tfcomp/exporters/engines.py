@@ -3,11 +3,13 @@
 Each is made of a source and a number of threads, `None` for as many as the engine chooses. Its
 `specs` say what it takes, as `(name, shape, dtype)` for each input with `None` for a size that is
 free. `prepare(arrays)` returns a callable without arguments that computes once and returns NumPy
-arrays.
+arrays, which those that run a file call by the names in `outputs`.
 """
 
 import importlib
+import importlib.util
 import os
+import warnings
 
 import keras
 import numpy as np
@@ -138,15 +140,43 @@ class SavedModelEngine:
         return lambda: _arrays(self._call(*args, **kwargs))
 
 
+def _in_order(names):
+    """Names of outputs in the order of the structure they were made of, which is that of Keras."""
+    numbers = [name.removeprefix("output_") for name in names]
+    numbered = all(number.isdecimal() for number in numbers)
+    return sorted(names, key=lambda name: int(name.removeprefix("output_")) if numbered else name)
+
+
+def _interpreter(path, threads):
+    """That of LiteRT, or the one that TensorFlow still has."""
+    try:
+        module = _module("ai_edge_litert.interpreter", LiteRTEngine.package, path)
+    except ImportError:
+        if importlib.util.find_spec("tensorflow") is None:
+            raise
+        module = _module("tensorflow", "tensorflow", path).lite
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s).*tf\.lite\.Interpreter is deprecated")
+        return module.Interpreter(model_path=path, num_threads=threads)
+
+
 class LiteRTEngine:
     """A LiteRT file, under its XNNPACK kernels."""
 
     name = "LiteRT"
+    package = "ai-edge-litert"
 
     def __init__(self, path, threads):
-        module = _module("ai_edge_litert.interpreter", "ai-edge-litert", path)
-        self._interpreter = module.Interpreter(model_path=path, num_threads=threads)
-        self._inputs = self._interpreter.get_input_details()
+        self._interpreter = interpreter = _interpreter(path, threads)
+        self._inputs = interpreter.get_input_details()
+        found = interpreter.get_output_details()
+        self.outputs = [detail["name"] for detail in found]
+        self._indices = [detail["index"] for detail in found]
+        if interpreter.get_signature_list():
+            # Outputs of a file stand in no order.
+            found = interpreter.get_signature_runner().get_output_details()
+            self.outputs = _in_order(found)
+            self._indices = [found[name]["index"] for name in self.outputs]
         self.specs = [
             (
                 detail["name"],
@@ -162,13 +192,12 @@ class LiteRTEngine:
         for detail, array in zip(self._inputs, arrays):
             interpreter.resize_tensor_input(detail["index"], array.shape)
         interpreter.allocate_tensors()
-        outputs = [detail["index"] for detail in interpreter.get_output_details()]
 
         def call():
             for detail, array in zip(self._inputs, arrays):
                 interpreter.set_tensor(detail["index"], array)
             interpreter.invoke()
-            return [interpreter.get_tensor(index) for index in outputs]
+            return [interpreter.get_tensor(index) for index in self._indices]
 
         return call
 
@@ -177,14 +206,16 @@ class ONNXEngine:
     """An ONNX file in ONNX Runtime."""
 
     name = "ONNX Runtime"
+    package = "onnxruntime"
 
     def __init__(self, path, threads):
-        runtime = _module("onnxruntime", "onnxruntime", path)
+        runtime = _module("onnxruntime", self.package, path)
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
         self._session = runtime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        self.outputs = [one.name for one in self._session.get_outputs()]
         self.specs = [
             (
                 one.name,
@@ -207,18 +238,20 @@ class OpenVINOEngine:
     """An OpenVINO model, compiled for latency."""
 
     name = "OpenVINO"
+    package = "openvino"
 
     def __init__(self, path, threads):
-        openvino = _module("openvino", "openvino", path)
+        openvino = _module("openvino", self.package, path)
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         compiled = openvino.Core().compile_model(path, "CPU", settings)
         self._request = compiled.create_infer_request()
-        self._outputs = compiled.outputs
+        self._ports = compiled.outputs
+        self.outputs = [_own_name(port.get_names()) for port in self._ports]
         self.specs = [
             (
-                next(iter(port.get_names()), ""),
+                _own_name(port.get_names()),
                 tuple(size.get_length() if size.is_static else None for size in port.partial_shape),
                 port.element_type.to_dtype().name,
             )
@@ -230,17 +263,53 @@ class OpenVINOEngine:
 
         def call():
             answer = self._request.infer(feed)
-            return [np.array(answer[port]) for port in self._outputs]
+            return [np.array(answer[port]) for port in self._ports]
 
         return call
 
 
+class TorchEngine:
+    """A program that `torch.export` saved, on the PyTorch backend."""
+
+    name = "PyTorch"
+    package = "torch"
+
+    def __init__(self, path, threads):
+        torch = _module("torch", self.package, path)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        program = torch.export.load(path)
+        self._call, self._without_gradients = program.module(), torch.no_grad
+        self._args = program.example_inputs[0]
+        leaves = keras.tree.flatten(self._args)
+        self.specs = [("", tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in leaves]
+        self.outputs = []
+
+    def prepare(self, inputs):
+        tensors = map(keras.ops.convert_to_tensor, _by_name(inputs, self.specs))
+        args = keras.tree.pack_sequence_as(self._args, list(tensors))
+
+        def call():
+            with self._without_gradients():
+                return _numpy(self._call(*args))
+
+        return call
+
+
+def _own_name(names):
+    """Of all names of a tensor the one that is none of a graph."""
+    return min(names, key=lambda name: (":" in name or "/" in name, name), default="")
+
+
+def input_names(specs):
+    """The names of a model's inputs, by the `specs` of an engine."""
+    return [name.split(":")[0].removeprefix("serving_default_") for name, _, _ in specs]
+
+
 def _by_name(inputs, specs):
     """The leaves of a structure in the order of an engine, by name where they have the same."""
-    if isinstance(inputs, dict):
-        names = [name.split(":")[0].removeprefix("serving_default_") for name, _, _ in specs]
-        if set(names) == set(inputs):
-            return [inputs[name] for name in names]
+    if isinstance(inputs, dict) and set(names := input_names(specs)) == set(inputs):
+        return [inputs[name] for name in names]
     leaves = keras.tree.flatten(inputs)
     if len(leaves) != len(specs):
         raise invalid("inputs", len(leaves), f"as many arrays as the model has inputs, {specs}")
@@ -248,6 +317,13 @@ def _by_name(inputs, specs):
 
 
 _FILES = {".tflite": LiteRTEngine, ".onnx": ONNXEngine, ".xml": OpenVINOEngine}
+# What runs the formats of `tfcomp.export`.
+RUNTIMES = {
+    "litert": LiteRTEngine,
+    "onnx": ONNXEngine,
+    "openvino": OpenVINOEngine,
+    "torch": TorchEngine,
+}
 
 
 def engine(source, threads):

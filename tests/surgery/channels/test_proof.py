@@ -1,0 +1,131 @@
+"""What is left of a network computes what it should; and the test of that tests."""
+
+import keras
+import numpy as np
+import pytest
+from surgery.channels import proof
+from surgery.channels.zoo import NETS
+
+import tfcomp
+
+# Networks in which two exchanged channels are looked for.
+SEEN = ("unet", "shuffle_3", "shuffle_v2", "resnext", "recurrent")
+
+
+def net(name):
+    keras.utils.set_random_seed(3)
+    if name == "depth_to_space" and not hasattr(keras.ops.nn, "depth_to_space"):
+        pytest.skip("this Keras has no depth_to_space")
+    return NETS[name]()
+
+
+def check(name, ratio, tmp_path):
+    model, rng = net(name), np.random.default_rng(0)
+    small, errors, effect, reasons = proof.prove(model, ratio, rng)
+    assert max(errors) < 1e-5 and effect > 1e-2 and not reasons, (errors, effect, reasons)
+    # Less at both ends: inputs and outputs stay.
+    assert small.count_params() < (1 - 0.5 * ratio) * model.count_params()
+    assert small.name == model.name
+    if name != "subclassed":
+        assert [layer.name for layer in small.layers] == [layer.name for layer in model.layers]
+        assert small.output_names == model.output_names
+    x = proof.batch(model, rng)
+    small.save(tmp_path / "small.keras")
+    loaded = keras.models.load_model(tmp_path / "small.keras")
+    assert np.array_equal(proof.outputs(loaded, x), proof.outputs(small, x))
+    return small, x
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_half_of_the_channels(name, tmp_path):
+    check(name, 0.5, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ratio", [0.25, 0.75])
+@pytest.mark.parametrize("name", NETS)
+def test_other_parts(name, ratio, tmp_path):
+    small, x = check(name, ratio, tmp_path)
+    small.compile("adam", "mse")
+    y = keras.tree.map_structure(keras.ops.zeros_like, small(x))
+    small.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_exchanged_channels_are_seen(name):
+    """Two channels of one variable the wrong way round make another function."""
+    model, rng = net(name), np.random.default_rng(0)
+    small, *_ = proof.prove(model, 0.5, rng)
+    x = proof.batch(model, rng)
+    right, seen = proof.outputs(small, x), 0
+    variables = [v for v in small.variables if len(v.shape) and v.shape[-1] > 3]
+    for index in rng.integers(0, len(variables), 20):
+        value = proof.numpy(variables[index])
+        one, other = rng.permutation(value.shape[-1])[:2]
+        wrong = value.copy()
+        wrong[..., [one, other]] = value[..., [other, one]]
+        variables[index].assign(wrong)
+        seen += proof.error(proof.outputs(small, x), right) > 1e-5
+        variables[index].assign(value)
+    assert seen >= 18
+
+
+def test_a_variable_that_was_missed_is_an_error():
+    model, rng = net("gates"), np.random.default_rng(0)
+    dyes = proof.trace(model)
+    (missed,) = (k for k in dyes.axes if dyes.variables[k[0]].path == "squeeze/bias")
+    del dyes.axes[missed]
+    with pytest.raises(ValueError, match="does not have the structure"):
+        proof.plan(model, dyes, 0.5, rng)
+
+
+def test_a_structure_that_differs_is_an_error():
+    model, rng = net("gates"), np.random.default_rng(0)
+    dyes = proof.trace(model)
+    dyes.freeze(dyes.axes[dyes.made[1]], "so the test wants it")
+    with pytest.raises(ValueError, match="does not have the structure"):
+        proof.plan(model, dyes, 0.5, rng)
+
+
+def test_the_large_model_is_as_it_was():
+    model = net("custom")
+    weights = [proof.numpy(v) for v in model.variables]
+    nodes = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
+    config = model.get_config()
+    tfcomp.channels(model)
+    tfcomp.prune_channels(model, 0.5, verbose=0)
+    assert [len(layer._inbound_nodes) for layer in model._flatten_layers()] == nodes
+    assert model.get_config() == config
+    assert all(np.array_equal(a, proof.numpy(v)) for a, v in zip(weights, model.variables))
+    assert model.get_layer("block").output.shape == (None, 10, 10, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("GoogLeNet", {}),
+        ("SqueezeNet", {}),
+        ("MobileNet", {}),
+        *(("ShuffleNet", {"groups": groups}) for groups in (1, 2, 3, 4, 8)),
+    ],
+)
+def test_compact_networks(name, arguments):
+    keras.utils.set_random_seed(1)
+    made = getattr(tfcomp.applications, name)
+    model = made(input_shape=(64, 64, 3), classes=20, classifier_activation=None, **arguments)
+    _, errors, effect, reasons = proof.prove(model, 0.5, np.random.default_rng(0))
+    assert max(errors) < 1e-5 and effect > 1e-2 and not reasons
+    found = tfcomp.channels(model)
+    stay = sum(group.channels for group in found if group.reason) - 20
+    assert stay <= 0.01 * sum(group.channels for group in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "DenseNet121", "MobileNetV3Small"])
+def test_networks_of_keras(name):
+    keras.utils.set_random_seed(1)
+    made = getattr(keras.applications, name)
+    model = made(weights=None, input_shape=(96, 96, 3), classes=20, classifier_activation=None)
+    _, errors, effect, reasons = proof.prove(model, 0.5, np.random.default_rng(0))
+    assert max(errors) < 1e-5 and effect > 1e-2 and not reasons
