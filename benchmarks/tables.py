@@ -178,6 +178,21 @@ def mask_update():
 
 
 @figures
+def export_time():
+    sides = {
+        "keras": "`model.export`",
+        "tfcomp": "`tfcomp.export`",
+        "without comparison": "`tfcomp.export`, `verify=False`",
+    }
+    rows = [
+        [net, sides[side], f"{row['seconds']:.1f}", f"{row['bytes'] / 1e6:.1f}"]
+        for net, measured in results("export_time").items()
+        for side, row in measured.items()
+    ]
+    return table(["", "", "processor seconds", "folder, MB"], rows, "llrr")
+
+
+@figures
 def obs_scaling():
     rows = [
         [

@@ -12,6 +12,7 @@ import rich.console
 from keras import layers
 
 import tfcomp
+from tfcomp import storage
 from tfcomp.report import summary
 
 
@@ -252,7 +253,7 @@ def test_a_model_that_is_not_built():
 
 
 def test_a_summary_costs_what_looking_at_the_weights_costs():
-    """Four million weights that never repeat: a second and more, were they searched or hashed."""
+    """Four million weights that hardly repeat: a second and more, were they searched or hashed."""
     layers = [keras.layers.Dense(1000, use_bias=False) for _ in range(4)]
     model = keras.Sequential([keras.Input((1000,)), *layers])
     summary(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]), print_table=False)
@@ -263,6 +264,44 @@ def test_a_summary_costs_what_looking_at_the_weights_costs():
     began = time.process_time()
     summed = summary(model, print_table=False)
     spent = time.process_time() - began
-    assert summed.layers[0].distinct == len(set(value.ravel().tolist()))
-    # Less than one thorough compression of all weights.
-    assert spent < 4 * yardstick
+    distinct = len(set(value.ravel().tolist()))
+    assert summed.is_estimate and abs(summed.layers[0].distinct - distinct) < 0.02 * distinct
+    # Half of one thorough compression of all weights, by processor time of both. A sixth is what it
+    # takes: the rest is for processors that others use, too.
+    assert spent < 2 * yardstick
+
+
+def test_an_estimate_says_so_and_everything_else_is_exact():
+    rng = np.random.default_rng(0)
+    shapes = {"large": (600, 500), "pruned": (500, 600), "small": (600, 10)}
+    made = [layers.Dense(units, use_bias=False, name=name) for name, (_, units) in shapes.items()]
+    model = keras.Sequential([keras.Input((600,)), *made])
+    for layer, shape in zip(made, shapes.values()):
+        layer.set_weights([rng.standard_normal(shape).astype("float32")])
+    made[1].set_weights([rng.choice([0, 0, 0, 0.5, -0.5], (500, 600)).astype("float32")])
+    summed = summary(model, print_table=False)
+    assert [row.is_estimate for row in summed.layers] == [True, False, False]
+    exact = [storage.describe(keras.ops.convert_to_numpy(layer.kernel)) for layer in made]
+    assert [row.bytes_coded for row in summed.layers[1:]] == [d.coded_bytes for d in exact[1:]]
+    assert [row.distinct for row in summed.layers[1:]] == [3, exact[2].distinct]
+    assert abs(summed.bytes_coded - sum(d.coded_bytes for d in exact)) < 0.01 * summed.bytes_coded
+    found = summed.to_dict()
+    assert found["is_estimate"] and [row["is_estimate"] for row in found["layers"]] == [1, 0, 0]
+    out = io.StringIO()
+    rich.console.Console(file=out, width=200).print(summed.table())
+    (large,) = [
+        line for line in out.getvalue().splitlines() if line.lstrip("│ ").startswith("larg")
+    ]
+    # Bits of a weight, values and bytes; in the other rows nothing.
+    assert large.count("~") == 3 and out.getvalue().count("~") == 5
+
+
+def test_distinct_values_of_several_kernels_one_of_which_is_large():
+    layer = layers.SeparableConv2D(600, 3, use_bias=False, name="separable")
+    model = keras.Sequential([keras.Input((4, 4, 500)), layer])
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(v.shape).astype("float32") for v in layer.weights]
+    layer.set_weights(values)
+    row = rows(model)["separable"]
+    every = len(np.unique(np.concatenate([value.ravel() for value in values])))
+    assert row.is_estimate and abs(row.distinct - every) < 0.03 * every

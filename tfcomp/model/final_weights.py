@@ -18,6 +18,7 @@ from tfcomp.quantizers.base import weights_as_stored, without_gradients
 
 # What a layer without latent weights has in a file besides its weights.
 MARK = "quantized"
+_PIECE = 1 << 16
 _AS_LATENT = contextvars.ContextVar("tfcomp_quantized_as_latent", default=False)
 
 
@@ -34,6 +35,14 @@ def quantized_as_latent():
 def takes_as_latent():
     """Whether the caller is inside `quantized_as_latent`."""
     return _AS_LATENT.get()
+
+
+def _has_signed_zeros(value):
+    # Piece by piece: memory for all of a large tensor takes longer to get than to fill.
+    patterns = value.reshape(-1).view(f"u{value.dtype.itemsize}")
+    sign = patterns.dtype.type(1 << 8 * value.dtype.itemsize - 1)
+    pieces = (patterns[start : start + _PIECE] for start in range(0, len(patterns), _PIECE))
+    return any(np.any(piece == sign) for piece in pieces)
 
 
 class FinalWeights:
@@ -82,13 +91,16 @@ class FinalWeights:
         return id(variable) in self._quantizers
 
     def value(self, variable):
-        """The final value of a variable, as a numpy array in which no zero has a sign."""
+        """The final value of a variable, as a numpy array in which no zero has a sign.
+
+        To be read only: it may be the memory of the variable itself.
+        """
         value = variable.value
         if self.is_quantized(variable):
             _, quantizer = self._quantizers[id(variable)]
             value = keras.ops.cast(quantizer(keras.ops.convert_to_tensor(value)), variable.dtype)
         value = np.asarray(keras.ops.convert_to_numpy(value))
-        if value.dtype.kind == "f":
+        if value.dtype.kind == "f" and _has_signed_zeros(value):
             # A weight pruned by multiplication may be -0.0, which would be stored as a value.
             value = np.where(value == 0, np.zeros((), value.dtype), value)
         return value

@@ -13,7 +13,7 @@ from tfcomp.console import READABLE, paths, show
 from tfcomp.model import macs
 from tfcomp.model.calls import layer_calls
 from tfcomp.model.final_weights import FinalWeights
-from tfcomp.storage import describe
+from tfcomp.storage.estimate import about_distinct, estimate
 from tfcomp.storage.patterns import bit_patterns, sorted_distinct
 
 
@@ -32,6 +32,8 @@ class LayerSummary(NamedTuple):
         bytes_coded: Bytes of the weights, each variable in its smallest form.
         macs: Dict from `(weight bits, input bits)` to multiply-accumulate operations for one
             sample, or `None` where they are not known: a total is then more than what it says.
+        is_estimate: Whether `bytes_coded`, `bits_per_weight` and `distinct` are estimates, from a
+            part of a large weight whose values hardly repeat. Elsewhere they are exact.
     """
 
     name: str
@@ -44,6 +46,7 @@ class LayerSummary(NamedTuple):
     bytes_float32: int
     bytes_coded: int
     macs: dict | None
+    is_estimate: bool = False
 
 
 def _add(total, part):
@@ -106,6 +109,11 @@ class Summary:
         """Whether the MACs of every layer are known."""
         return all(row.macs is not None for row in self.layers)
 
+    @property
+    def is_estimate(self):
+        """Whether the coded bytes of a layer are an estimate, and so their total."""
+        return any(row.is_estimate for row in self.layers)
+
     def to_dict(self):
         """Returns everything as plain dicts and lists, the keys of MACs as `"1x32"`."""
 
@@ -119,21 +127,23 @@ class Summary:
             **{name: getattr(self, name) for name in totals},
             "macs": plain(self.macs),
             "macs_complete": self.macs_complete,
+            "is_estimate": self.is_estimate,
         }
 
     def table(self):
         """Returns a `rich.table.Table`."""
         table = Table(title=f"{self.name}", show_footer=True, title_justify="left")
         total_macs = _macs(self.macs, "" if self.macs_complete else "≥ ")
+        about = "~" if self.is_estimate else ""
         columns = [
             ("Layer", "left", "Total"),
             ("Type", "left", ""),
             ("Weights", "right", f"{self.weights:,}"),
-            ("Bits/weight", "right", f"{self.bits_per_weight:.2f}"),
+            ("Bits/weight", "right", f"{about}{self.bits_per_weight:.2f}"),
             ("Zeros", "right", f"{self.sparsity:.1%}"),
             ("Values", "right", ""),
             ("float32 kB", "right", f"{self.bytes_float32 / 1000:,.1f}"),
-            ("Coded kB", "right", f"{self.bytes_coded / 1000:,.1f}"),
+            ("Coded kB", "right", f"{about}{self.bytes_coded / 1000:,.1f}"),
             ("MACs (bits)", "right", total_macs),
         ]
         for header, justify, footer in columns:
@@ -141,15 +151,16 @@ class Summary:
         cells = paths([row.path for row in self.layers])
         table.columns[0].min_width = READABLE
         for row, path in zip(self.layers, cells):
+            about = "~" if row.is_estimate else ""
             table.add_row(
                 path,
                 row.type,
                 f"{row.weights:,}",
-                f"{row.bits_per_weight:.2f}" if row.weights else "",
+                f"{about}{row.bits_per_weight:.2f}" if row.weights else "",
                 f"{row.sparsity:.1%}" if row.weights else "",
-                f"{row.distinct:,}" if row.weights else "",
+                f"{about}{row.distinct:,}" if row.weights else "",
                 f"{row.bytes_float32 / 1000:,.1f}" if row.weights else "",
-                f"{row.bytes_coded / 1000:,.1f}" if row.weights else "",
+                f"{about}{row.bytes_coded / 1000:,.1f}" if row.weights else "",
                 "unknown" if row.macs is None else _macs(row.macs),
             )
         return table
@@ -244,24 +255,36 @@ def _described(variables, final):
     """Maps the `id` of each weight to its `Description`."""
     # Sorting and zlib let other threads run.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        described = pool.map(lambda variable: describe(final.value(variable)), variables)
+        described = pool.map(lambda variable: estimate(final.value(variable)), variables)
         return dict(zip(map(id, variables), described))
 
 
+def _distinct(kernels, final, descriptions):
+    if len(kernels) == 1:
+        return descriptions[0].distinct
+    values = map(final.value, kernels)
+    if any(described.is_estimate for described in descriptions):
+        return about_distinct(values)
+    return len(sorted_distinct(np.concatenate([bit_patterns(value) for value in values])))
+
+
 def _weigh(variables, final, descriptions):
-    """Coded bytes, sparsity and distinct values of a row."""
+    """What a row says of the values of its weights, as arguments of `LayerSummary`."""
+    if not variables:
+        return {"bytes_coded": 0, "bits_per_weight": 0.0, "sparsity": 0.0, "distinct": 0}
+    every = [descriptions[id(variable)] for variable in variables]
     kernels = [v for v in variables if targets.is_kernel(v)] or variables
-    coded = size = zeros = distinct = 0
-    for variable in variables:
-        coded += descriptions[id(variable)].coded_bytes
-    for described in (descriptions[id(kernel)] for kernel in kernels):
-        size += described.size
-        zeros += described.size - described.nonzeros
-        distinct = described.distinct
-    if len(kernels) > 1:
-        patterns = [bit_patterns(final.value(kernel)) for kernel in kernels]
-        distinct = len(sorted_distinct(np.concatenate(patterns)))
-    return coded, zeros / size if size else 0.0, distinct
+    chosen = [descriptions[id(kernel)] for kernel in kernels]
+    size = sum(described.size for described in chosen)
+    zeros = size - sum(described.nonzeros for described in chosen)
+    coded = sum(described.coded_bytes for described in every)
+    return {
+        "bytes_coded": coded,
+        "bits_per_weight": 8 * coded / max(sum(described.size for described in every), 1),
+        "sparsity": zeros / size if size else 0.0,
+        "distinct": _distinct(kernels, final, chosen),
+        "is_estimate": any(described.is_estimate for described in every),
+    }
 
 
 def summarize(model, input_shape=None, data=None):
@@ -291,7 +314,6 @@ def summarize(model, input_shape=None, data=None):
             known = None if kernels or layer is model else {}
         if not variables and known == {}:
             continue
-        coded, sparsity, distinct = _weigh(variables, final, descriptions)
         size = sum(int(np.prod(variable.shape)) for variable in variables)
         rows.append(
             LayerSummary(
@@ -299,12 +321,9 @@ def summarize(model, input_shape=None, data=None):
                 type=type(layer).__name__,
                 path=site.path,
                 weights=size,
-                bits_per_weight=8 * coded / size if size else 0.0,
-                sparsity=sparsity,
-                distinct=distinct,
                 bytes_float32=4 * size,
-                bytes_coded=coded,
                 macs=known,
+                **_weigh(variables, final, descriptions),
             )
         )
     return Summary(model.name, rows)
@@ -315,6 +334,10 @@ def summary(model, print_table=True, console=None, input_shape=None, data=None):
 
     Weights that a layer quantizes in its forward pass are counted as quantized. Shared layers
     are weighed once; their multiplications count as often as they are called.
+
+    Everything is exact but the coded bytes and the number of values of large weights in which
+    hardly a value repeats, as those of a network that was not compressed: these are estimated from
+    a part of them, to about a per cent, and marked by "~" and `is_estimate`.
 
     Multiply-accumulate operations (MACs) are those of layers and of operations such as
     `keras.ops.matmul`. Where their number depends on an axis of unknown size, or the layer is of a

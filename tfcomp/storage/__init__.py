@@ -5,6 +5,7 @@
     choose.py    the smallest form of a tensor for a coder
     record.py    a tensor in a form under a coder as bytes
     packed.py    a tensor under DEFLATE as streams that TensorFlow decodes, and how small it is
+    estimate.py  how small it is about, from a part of it
     archive/     one file for a whole model: what `tfcomp.save` writes and `tfcomp.load` reads
     replace.py   a file or folder that is replaced as a whole or not at all
 

@@ -50,22 +50,20 @@ class Lookup:
 def distinct(parts, most):
     """Finds the distinct integers of several arrays.
 
-        Args:
-            parts: Iterable of arrays of one unsigned dtype.
-            most: How many there may be, at most 65536.
+    Args:
+        parts: Iterable of arrays of one unsigned dtype.
+        most: How many there may be, at most 65536.
 
-        Returns:
-            A `Lookup` of them, or `None` if there are too many, or none at all.
+    Returns:
+        A `Lookup` of them, or `None` if there are too many, or none at all.
 
-        Example:
+    Example:
 
-        >>> import numpy as np
-
-    from tfcomp.storage.patterns import sorted_distinct
-        >>> from tfcomp.storage.distinct import distinct
-        >>> parts = [np.array([7, 3, 7], "uint8"), np.array([3, 4], "uint8")]
-        >>> distinct(parts, most=10).table.tolist()
-        [3, 4, 7]
+    >>> import numpy as np
+    >>> from tfcomp.storage.distinct import distinct
+    >>> parts = [np.array([7, 3, 7], "uint8"), np.array([3, 4], "uint8")]
+    >>> distinct(parts, most=10).table.tolist()
+    [3, 4, 7]
     """
     lookup, sample = None, max(_SAMPLE, 2 * most)
     for part in parts:

@@ -87,6 +87,8 @@ class Description(NamedTuple):
         distinct: Number of distinct values.
         coded_bytes: Bytes in the smallest form under DEFLATE, without its header.
         form: Its name, `"relative/palette"` for instance.
+        is_estimate: Whether `distinct` and `coded_bytes` are estimates; see
+            `tfcomp.storage.estimate`.
     """
 
     size: int
@@ -94,6 +96,7 @@ class Description(NamedTuple):
     distinct: int
     coded_bytes: int
     form: str
+    is_estimate: bool = False
 
     @property
     def sparsity(self):

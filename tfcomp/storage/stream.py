@@ -116,6 +116,11 @@ class Way(NamedTuple):
     compressor: tuple | None
     bytes: float
 
+    @property
+    def is_searched(self):
+        """Whether zlib looks for what comes again."""
+        return self.compressor is not None and self.compressor not in _WITHOUT_SEARCH
+
 
 def _tried(data, repeats):
     """Yields compressors and what they make of bytes, none that has no chance to be smallest."""

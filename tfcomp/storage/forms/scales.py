@@ -31,9 +31,11 @@ def _channel_axes(rank):
 def _glance(array, axes):
     """Some channels along `axes`, cut short, as the rows of a matrix."""
     channels = np.moveaxis(array, axes, range(len(axes)))
-    count = int(np.prod(channels.shape[: len(axes)]))
-    channels = channels.reshape(count, -1)
-    return channels[:: -(-count // _CHANNELS), :_GLANCE]
+    shape = channels.shape[: len(axes)]
+    count = math.prod(shape)
+    chosen = np.unravel_index(np.arange(0, count, -(-count // _CHANNELS)), shape)
+    # Before a reshape, which may copy all of them.
+    return channels[chosen].reshape(len(chosen[0]), -1)[:, :_GLANCE]
 
 
 def _largest(size, others):
@@ -92,10 +94,29 @@ def _ways(array, axes, repeat):
     if repeat and not _differ(channels):
         return
     limit = np.count_nonzero(channels) // 2 + 1
+    # A channel's units are as many as its values, whatever the scale.
+    if len(sorted_distinct(bit_patterns(channels[0]))) > min(limit, _MAX_UNITS):
+        return
     for way in _WAYS:
         split = _split(channels, (-2,), way)
         if split is not None and split[2] <= limit:
             yield way
+
+
+def _candidates(array):
+    """Axes along which an array may have channels, counted from the end, and how many channels."""
+    for axes in _channel_axes(array.ndim):
+        axes = tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
+        channels = math.prod(array.shape[axis] for axis in axes)
+        if channels <= array.size // _FEWEST:
+            yield axes, channels
+
+
+def has_scales(array):
+    """Whether a glance at some channels tells that `split` may help."""
+    if array.dtype != np.float32:
+        return False
+    return any(any(_ways(array, axes, False)) for axes, _ in _candidates(array))
 
 
 def _fragile(array):
@@ -120,10 +141,8 @@ def split(array, bits, repeat):
         return None
     array = np.ascontiguousarray(array)
     best, smallest = None, np.inf
-    for axes in _channel_axes(array.ndim):
-        axes = tuple(axis if axis < 0 else axis - array.ndim for axis in axes)
-        channels = math.prod(array.shape[axis] for axis in axes)
-        if channels > array.size // _FEWEST or 32 * channels >= bits:
+    for axes, channels in _candidates(array):
+        if 32 * channels >= bits:
             continue
         for way in _ways(array, axes, repeat):
             found = _split(array, axes, way)
