@@ -70,7 +70,7 @@ def _fit(model, batch, callback):
         if isinstance(site.layer, keras.layers.BatchNormalization):
             # The statistics of two small images make deep networks diverge, plain ones, too.
             site.layer.trainable = False
-    optimizer = keras.optimizers.SGD(1e-3) if large else keras.optimizers.Adam(1e-3)
+    optimizer = keras.optimizers.SGD(1e-3, clipnorm=1.0) if large else keras.optimizers.Adam(1e-3)
     model.compile(optimizer, "mse", run_eagerly=len(kernels(model)) > TRACED)
     random = np.random.default_rng(SEED)
     wanted = keras.tree.map_structure(

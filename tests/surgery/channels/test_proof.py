@@ -45,6 +45,11 @@ def test_half_of_the_channels(name, tmp_path):
 @pytest.mark.parametrize("ratio", [0.25, 0.75])
 @pytest.mark.parametrize("name", NETS)
 def test_other_parts(name, ratio, tmp_path):
+    if (name, ratio) == ("shuffle_4", 0.25):
+        # Three quarters of the channels of four groups do not shuffle as the whole ones do.
+        with pytest.raises(ValueError, match="mixes others than it did before"):
+            check(name, ratio, tmp_path)
+        return
     small, x = check(name, ratio, tmp_path)
     small.compile("adam", "mse")
     y = keras.tree.map_structure(keras.ops.zeros_like, small(x))

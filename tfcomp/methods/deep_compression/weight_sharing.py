@@ -49,7 +49,8 @@ class Shared(Projection):
         entries = min(self.clusters, value.size) + 1
         return {
             "codebook": np.zeros(entries, value.dtype),
-            "index": np.zeros(value.shape, np.min_scalar_type(-entries)),
+            # TensorFlow sends no shorter integers from one process to others.
+            "index": np.zeros(value.shape, np.int32),
             "member": np.zeros(entries, np.int32),
             "active": np.zeros((), bool),
         }

@@ -53,7 +53,11 @@ def counts_of(small, dyes):
     """
     few, many = cells(trace(small, dyes.free_size)), cells(dyes)
     if set(few) - set(many) or any(len(few[s]) > len(many[s]) for s in few):
-        raise ValueError("The small model does not have the structure of the large one.")
+        raise ValueError(
+            f"With so many channels {small.name!r} mixes others than it did before: its groups and "
+            "shuffles do not fit them. Ask for another part of the channels, or round their "
+            "numbers to a multiple of the groups."
+        )
     return {signature: len(few.get(signature, ())) for signature in many}
 
 
