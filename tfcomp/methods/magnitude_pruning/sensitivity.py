@@ -150,9 +150,9 @@ def sensitivity(
 ):
     """Prunes each weight by itself to a grid of sparsities and evaluates the model each time.
 
-    The model is as before when the function returns or raises. In between its weights are pruned,
-    one at a time: where other threads go on predicting or training with the model, scan a copy,
-    from `keras.models.clone_model` and `set_weights`.
+    Changes nothing for good: the model is as before when the function returns or raises. In between
+    its weights are pruned, one at a time: where other threads go on predicting or training with the
+    model, scan a copy, from `keras.models.clone_model` and `set_weights`.
 
     The scan that Han et al. choose their thresholds by: magnitude pruning, without retraining.
 
