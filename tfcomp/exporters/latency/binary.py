@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcomp.exporters.kernels import words, xnor
-from tfcomp.exporters.latency.candidate import Candidate
+from tfcomp.exporters.latency.candidate import Candidate, compiled
 from tfcomp.exporters.latency.signs import Between, between
 from tfcomp.model.choice import Unsuited
 
@@ -76,8 +76,7 @@ def chain_of(first, flow, products):
             return [*links, Link(product, groups, None)], numbers
         following, passed = found
         (weights,) = groups
-        layers, shapes = [flow[n].layer for n in passed], [flow[n].shape for n in passed]
-        how = between(product, layers, shapes, weights.scale)
+        how = between(product, [flow[n].layer for n in passed], weights.scale)
         if how is None:
             return [*links, Link(product, groups, None)], numbers
         links.append(Link(product, groups, how))
@@ -147,7 +146,7 @@ class BinaryChain(Candidate):
         return xnor.sign_weights(kernel)[0].words
 
     def compute(self, inputs, tensors):
-        return tf.function(self._compute, jit_compile=True, autograph=False)(inputs, tensors)
+        return compiled(self._compute)(inputs, tensors)
 
     def _compute(self, inputs, tensors):
         product = self.links[0].product

@@ -68,10 +68,10 @@ class CompiledSharedInputs(SharedInputs):
 
     is_static = True
 
-    def lay_out(self, matrix):
-        arrays = super().lay_out(matrix)
-        self.name += ", compiled"
-        return arrays
+    def __init__(self, plain):
+        # The groups are found, and laid out, once.
+        self.product, self.arrays, self._has_order = plain.product, plain.arrays, plain._has_order
+        self.name = f"{plain.name}, compiled"
 
     def multiply(self, rows, tensors):
         return compiled(super().multiply)(rows, tensors)
@@ -136,7 +136,7 @@ class Fields(_Matrix):
         return run(rows, *tensors)
 
 
-KINDS = (SharedInputs, CompiledSharedInputs, GatheredByOutputs, GatheredBySamples, Fields)
+KINDS = (SharedInputs, GatheredByOutputs, GatheredBySamples, Fields)
 
 
 def candidates(product):
@@ -151,4 +151,5 @@ def candidates(product):
             found.append(kind(product))
         except Unsuited as reason:
             refused[kind.__name__] = str(reason)
+    found += [CompiledSharedInputs(one) for one in found if isinstance(one, SharedInputs)]
     return found, refused

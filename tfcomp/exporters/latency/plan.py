@@ -67,9 +67,8 @@ class Plan:
         result: `Result` of `Kernel` rows.
     """
 
-    def __init__(self, traced, specs, final, flow, units, left):
-        self.traced, self.specs, self.final = traced, specs, final
-        self.flow, self.units = flow, units
+    def __init__(self, traced, specs, final, flow, left):
+        self.traced, self.specs, self.final, self.flow = traced, specs, final, flow
         self.chosen, self.parts = {}, {}
         self.result = Result(
             final.model, [], left, title=f"Kernels of {final.model.name!r}", columns=_COLUMNS
@@ -169,7 +168,7 @@ def make_plan(endpoint, final, batch_sizes, verbose=0):
     _check(endpoint)
     flow = layer_flow(endpoint.traced, specs, final.scope)
     units, left = find_units(flow, final)
-    plan = Plan(endpoint.traced, specs, final, flow, units, left)
+    plan = Plan(endpoint.traced, specs, final, flow, left)
     values = {id(v): tf.constant(final.value(v)) for v in final.model.variables}
     trials = [Trial(unit, final.scope, values) for unit in units]
     sizes = {bucket_of(size): size for size in sorted(batch_sizes, reverse=True)}

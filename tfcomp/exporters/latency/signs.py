@@ -38,13 +38,12 @@ class Between(NamedTuple):
     flat: bool
 
 
-def between(product, layers, shapes, scale):
+def between(product, layers, scale):
     """Finds the limits.
 
     Args:
         product: The first `Product`, of one group.
         layers: Layers between it and the next.
-        shapes: Shapes of their inputs.
         scale: Magnitudes of its weights, or `None`.
 
     Returns:
@@ -161,7 +160,7 @@ def _checked(function, column, rank):
     mixed = (mixed + np.arange(channels)) % count
     shapes = [(count, *[1] * rank, channels)]
     shapes += [(1, count, *[1] * (rank - 1), channels)] if rank else []
-    expected, samples = None, np.take_along_axis(column, mixed, 0)
+    samples = np.take_along_axis(column, mixed, 0)
     plain = np.asarray(keras.ops.convert_to_numpy(function(column.reshape(shapes[0]))))
     if plain.shape != shapes[0]:
         return None
