@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfcomp.console import show
+from tfcomp.exporters.compared import difference, size_of
 from tfcomp.exporters.engines import engine
 from tfcomp.model.result import Result
 from tfcomp.model.timing import interleaved, ratios
@@ -204,17 +205,15 @@ def _bytes(source):
         return None
     path = os.fspath(source)
     if os.path.isdir(path):
-        files = (os.path.join(at, name) for at, _, names in os.walk(path) for name in names)
-        return sum(os.path.getsize(file) for file in files)
+        return size_of(path)
     weights = os.path.splitext(path)[0] + ".bin"
     beside = path.endswith(".xml") and os.path.exists(weights)
     return os.path.getsize(path) + (os.path.getsize(weights) if beside else 0)
 
 
-def _difference(outputs, others):
-    if [x.shape for x in outputs] != [x.shape for x in others]:
+def _difference(found, expected):
+    if len(found) != len(expected):
         return float("inf")
-    largest = max((float(np.max(np.abs(x), initial=0)) for x in others), default=0.0)
-    pairs = zip(outputs, others)
-    differences = [np.max(np.abs(a.astype("float64") - b), initial=0) for a, b in pairs]
-    return float(max(differences, default=0)) / (largest or 1.0)
+    pairs = [difference(a, b) for a, b in zip(found, expected)]
+    largest = max((largest for _, largest in pairs), default=0.0)
+    return max((off for off, _ in pairs), default=0.0) / (largest or 1.0)
