@@ -5,6 +5,7 @@ compression", arXiv:1710.01878.
 """
 
 import itertools
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -15,7 +16,8 @@ from tfcomp.core.entry import as_numpy
 from tfcomp.core.mask import Mask, magnitude
 from tfcomp.core.options import options_of
 from tfcomp.model import patterns
-from tfcomp.model.axes import as_matrix, from_matrix, output_axes
+from tfcomp.model.axes import as_matrix, from_matrix, is_depthwise, output_axes
+from tfcomp.model.vector_wise import Outputs, Vectors
 from tfcomp.validation import invalid
 
 # How many matrices, side by side, the kernels of a cell consist of.
@@ -74,7 +76,7 @@ class GradualPruning(ProjectionCallback):
     24
     """
 
-    overrides = ("schedule", "block_size", "block_pooling", "m_by_n", "per_gate")
+    overrides = ("schedule", "block_size", "block_pooling", "vector_size", "m_by_n", "per_gate")
 
     def __init__(
         self,
@@ -87,13 +89,14 @@ class GradualPruning(ProjectionCallback):
         targets=None,
         verbose=0,
         optimizer=None,
+        vector_size=None,
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
         if scope not in ("layer", "global"):
             raise invalid("scope", scope, "'layer' or 'global'")
         self.schedule, self.scope = schedule, scope
         self.block_size, self.block_pooling = block_size, block_pooling
-        self.m_by_n, self.per_gate = m_by_n, per_gate
+        self.vector_size, self.m_by_n, self.per_gate = vector_size, m_by_n, per_gate
         self._schedules = {}
         self._pattern({})
 
@@ -110,9 +113,12 @@ class GradualPruning(ProjectionCallback):
         if chosen["per_gate"] and self.scope == "global":
             raise invalid("scope", self.scope, "'layer' together with `per_gate`")
         final = self._schedule(chosen["schedule"]).final_value
+        given = [n for n in ("block_size", "vector_size", "m_by_n") if chosen[n] is not None]
+        if len(given) > 1:
+            raise invalid(given[0], chosen[given[0]], f"None together with `{given[1]}`")
+        if chosen["vector_size"] is not None:
+            return Vectors(chosen["vector_size"], chosen["block_pooling"])
         if chosen["m_by_n"] is not None:
-            if chosen["block_size"] is not None:
-                raise invalid("block_size", chosen["block_size"], "None together with `m_by_n`")
             if self.scope == "global":
                 raise invalid("scope", self.scope, "'layer' together with `m_by_n`")
             pattern = patterns.MByN(chosen["m_by_n"])
@@ -131,7 +137,17 @@ class GradualPruning(ProjectionCallback):
         if self.scope == "layer" and final is not None:
             shape = _matrix(target, pattern, as_numpy(target.variable)).shape
             pattern.check_reach(target.path, shape, final)
-        return Mask()
+        if not isinstance(pattern, Vectors):
+            return Mask()
+        if is_depthwise(target.layer, target.variable.name):
+            raise invalid(
+                "vector_size",
+                pattern.size,
+                f"None for {target.path}: each output of a depthwise convolution reads a channel of "
+                "its own, so none share inputs. In `targets`, leave such layers out "
+                "(`{keras.layers.DepthwiseConv2D: None}`) or give them `vector_size` None",
+            )
+        return Mask(Outputs(_axes(target), self._parts(target, pattern)))
 
     def make_schedule(self, target, run):
         return self._schedule(target.options.get("schedule", self.schedule))
@@ -155,39 +171,85 @@ class GradualPruning(ProjectionCallback):
         return magnitude(path, value)
 
     def _prune(self, group, amount):
-        items, scores, alive, shapes = [], [], [], []
-        for entry in group:
-            value, state = entry.read()
-            target, gates = entry.target, self._gates(entry.target)
-            pattern = self._pattern(target.options)
-            score = self.score(target.path, value, state)
-            items.append((entry, pattern, state["mask"], gates))
-            scores += np.split(_matrix(target, pattern, score), gates, axis=-1)
-            alive += np.split(_matrix(target, pattern, state["mask"]), gates, axis=-1)
-            shapes += [pattern] * gates
+        seen = [self._look(entry) for entry in group]
+        scores = [score for each in seen for score in each.scores]
+        alive = [mask for each in seen for mask in each.alive]
         # Negative stands for dead from here on; only the order matters.
         if min(score.min() for score in scores) < 0:
             low = min(score.min(where=a, initial=0) for score, a in zip(scores, alive))
-            scores = [score - low for score in scores]
+            for score in scores:
+                score -= low
+        shapes = [shape for each in seen for shape in each.shapes(amount)]
         if self.scope == "global":
             masks = choose_masks(scores, alive, shapes, amount)
         else:
             chosen = zip(scores, alive, shapes)
             masks = [choose_masks([s], [a], [p], amount)[0] for s, a, p in chosen]
-        masks = iter(masks)
-        for entry, pattern, before, gates in items:
-            parts = list(itertools.islice(masks, gates))
-            mask = parts[0] if gates == 1 else np.concatenate(parts, axis=-1)
-            if not _is_unstructured(pattern):
-                mask = from_matrix(mask, before.shape, _axes(entry.target))
-            entry.write_state({"mask": mask & before})
-            entry.project()
+        pairs = iter(zip(masks, shapes))
+        for each in seen:
+            each.prune(*zip(*itertools.islice(pairs, len(each.scores))))
 
-    def _gates(self, target):
+    def _look(self, entry):
+        value, state = entry.read()
+        target, pattern = entry.target, self._pattern(entry.target.options)
+        arrays = self.score(target.path, value, state), state["mask"]
+        parts = self._parts(target, pattern)
+        split = (np.split(_matrix(target, pattern, array), parts, axis=-1) for array in arrays)
+        return _Seen(entry, pattern, state, *split)
+
+    def _parts(self, target, pattern):
+        """How many matrices, side by side, are pruned each by itself."""
+        name, layer = target.variable.name, target.layer
+        if isinstance(pattern, Vectors) and name == "kernel" and getattr(layer, "groups", 1) > 1:
+            # Each group of a convolution has inputs of its own.
+            return layer.groups
         if not target.options.get("per_gate", self.per_gate):
             return 1
-        gates = next((n for cell, n in _GATES.items() if isinstance(target.layer, cell)), 1)
-        return gates if target.variable.name in ("kernel", "recurrent_kernel") else 1
+        gates = next((n for cell, n in _GATES.items() if isinstance(layer, cell)), 1)
+        return gates if name in ("kernel", "recurrent_kernel") else 1
+
+
+class _Seen(NamedTuple):
+    """A weight that is about to be pruned.
+
+    Attributes:
+        entry: Its `Entry`.
+        pattern: The pattern it is pruned in.
+        state: Dict of arrays.
+        scores: List of arrays, the scores of each of its parts as the pattern sees them.
+        alive: List of boolean arrays, the masks so far.
+    """
+
+    entry: Any
+    pattern: Any
+    state: dict
+    scores: list
+    alive: list
+
+    def shapes(self, amount):
+        """The pattern of each part."""
+        if not isinstance(self.pattern, Vectors):
+            return [self.pattern] * len(self.scores)
+        orders = np.split(self.state["order"], len(self.scores))
+        return [
+            self.pattern.arranged(*part, amount) for part in zip(self.scores, self.alive, orders)
+        ]
+
+    def prune(self, masks, shapes):
+        """Applies the masks of the parts."""
+        # In new groups, weights that were pruned may come back, from zero.
+        kept = [
+            mask if getattr(shape, "is_new", False) else mask & before
+            for mask, shape, before in zip(masks, shapes, self.alive)
+        ]
+        mask = kept[0] if len(kept) == 1 else np.concatenate(kept, axis=-1)
+        state = {}
+        if not _is_unstructured(self.pattern):
+            mask = from_matrix(mask, self.state["mask"].shape, _axes(self.entry.target))
+        if "order" in self.state:
+            state["order"] = np.concatenate([shape.order for shape in shapes])
+        self.entry.write_state({"mask": mask, **state})
+        self.entry.project()
 
 
 def _axes(target):

@@ -84,6 +84,8 @@ class Blocks:
         ValueError: If a size is not a positive integer, or the pooling is unknown.
     """
 
+    argument = "block_size"
+
     def __init__(self, block_size, pooling="mean"):
         try:
             # Larger than any weight is as good as all of it.
@@ -121,7 +123,7 @@ class Blocks:
         blocks = -(-shape[0] // self.rows) * -(-shape[1] // self.columns)
         if amount and count(amount, blocks) >= blocks:
             raise invalid(
-                "block_size",
+                self.argument,
                 (min(self.rows, shape[0]), min(self.columns, shape[1])),
                 f"more than the {blocks} blocks that {path} has, a matrix of {shape[0]} inputs by "
                 f"{shape[1]} outputs, so that {amount:.0%} of them can be pruned",
