@@ -11,8 +11,8 @@ class Mask(Projection):
 
     The optimizer sees their gradients as zero, as it would if the model multiplied by the mask.
 
-    State: `mask`, boolean, true where a weight is alive; where outputs are pruned in groups, `order`,
-    too, integers: the outputs, group by group.
+    State: `mask`, boolean, true where a weight is alive; where outputs are pruned in groups also
+    `order`, integers: the outputs, group by group.
 
     Args:
         outputs: `None`, or where the outputs are that are pruned in groups, an object whose

@@ -143,8 +143,8 @@ class GradualPruning(ProjectionCallback):
             raise invalid(
                 "vector_size",
                 pattern.size,
-                f"None for {target.path}: each output of a depthwise convolution reads a channel of "
-                "its own, so none share inputs. In `targets`, leave such layers out "
+                f"None for {target.path}: each output of a depthwise convolution reads a channel "
+                "of its own, so none share inputs. In `targets`, leave such layers out "
                 "(`{keras.layers.DepthwiseConv2D: None}`) or give them `vector_size` None",
             )
         return Mask(Outputs(_axes(target), self._parts(target, pattern)))
