@@ -43,7 +43,13 @@ class GradualPruning(ProjectionCallback):
             inputs by its outputs, are pruned together. `None` for either stands for all of them:
             `(None, 1)` prunes all that leads to one output: filters, neurons, rows of embeddings,
             and in recurrent layers single gates of a unit. Biases stay.
-        block_pooling: `"mean"` or `"max"` of the magnitudes in a block.
+        block_pooling: `"mean"` or `"max"` of the magnitudes in a block or vector.
+        vector_size: `None`, or how many outputs keep the same inputs: the vector-wise pattern, by
+            which `tfcomp.export(optimize="latency")` saves most. What one input, at one position of
+            a filter, has for the outputs of a group is pruned together. Groups are of outputs that
+            want the same inputs, in any order, and are made anew whenever more is pruned: weights
+            that were pruned may come back then, from zero. 8 to 64 is of use; the last group may
+            be smaller. Depthwise kernels have no inputs in common.
         m_by_n: `None`, or `(m, n)`: `m` zeros in every `n` consecutive weights along the inputs;
             `(2, 4)` is what sparse tensor cores take. The schedule must end at `m / n`.
         per_gate: Brings each gate of LSTM and GRU kernels to the sparsity by itself.
@@ -60,7 +66,10 @@ class GradualPruning(ProjectionCallback):
 
     Reference:
         Michael Zhu, Suyog Gupta, "To prune, or not to prune: exploring the efficacy of pruning for
-        model compression", arXiv:1710.01878.
+        model compression", arXiv:1710.01878. Vectors: Guyue Huang et al., "Shfl-BW: Accelerating
+        Deep Neural Network Inference with Tensor-Core Aware Weight Pruning", arXiv:2203.05016;
+        Yijun Tan et al., "Accelerating Sparse Convolution with Column Vector-Wise Sparsity",
+        NeurIPS 2022.
 
     Example:
 
@@ -74,6 +83,17 @@ class GradualPruning(ProjectionCallback):
     ... )
     >>> int(np.sum(model.layers[0].kernel.numpy() == 0))
     24
+
+    Two outputs at a time that keep the same inputs:
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> model.compile("sgd", "mse")
+    >>> pairs = tfcomp.callbacks.GradualPruning(schedule, vector_size=2)
+    >>> x, y = np.ones((16, 8)), np.ones((16, 4))
+    >>> _ = model.fit(x, y, batch_size=2, verbose=0, callbacks=[pairs])
+    >>> kept = model.layers[0].kernel.numpy() != 0
+    >>> len(np.unique(kept, axis=1).T), int(kept.sum())
+    (2, 8)
     """
 
     overrides = ("schedule", "block_size", "block_pooling", "vector_size", "m_by_n", "per_gate")
@@ -84,12 +104,12 @@ class GradualPruning(ProjectionCallback):
         scope="layer",
         block_size=None,
         block_pooling="mean",
+        vector_size=None,
         m_by_n=None,
         per_gate=False,
         targets=None,
         verbose=0,
         optimizer=None,
-        vector_size=None,
     ):
         super().__init__(targets=targets, optimizer=optimizer, verbose=verbose)
         if scope not in ("layer", "global"):
