@@ -79,7 +79,7 @@ def global_pruning():
 def vector_pruning():
     schedule = tfcomp.schedules.PolynomialDecay(0.2, 0.9, begin_step=2, end_step=13, frequency=3)
     return tfcomp.callbacks.GradualPruning(
-        schedule, vector_size=2, targets={re.compile("depthwise"): {"vector_size": None}}
+        schedule, vector_size=2, targets={re.compile("depthwise|out/kernel"): {"vector_size": None}}
     )
 
 

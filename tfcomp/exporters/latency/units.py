@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfcomp.exporters.latency.binary import BinaryChain, chain_of, sign_product, takes_signs
 from tfcomp.exporters.latency.matrices import candidates
 from tfcomp.exporters.latency.product import product_of
+from tfcomp.exporters.latency.recurrent import recurrent_candidates
 from tfcomp.exporters.trace import Substitution
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.result import LeftOut
@@ -64,8 +65,14 @@ def find_units(flow, final):
     Returns:
         List of `Unit`, and list of `LeftOut`, the layers with a kernel that no unit holds.
     """
-    signs, matrices, left = {}, {}, []
+    signs, matrices, units, left = {}, {}, [], []
     for number, seen in flow.items():
+        if isinstance(seen.layer, keras.layers.RNN):
+            try:
+                units.append(_unit([number], flow, recurrent_candidates(seen, final)))
+            except Unsuited as reason:
+                left.append(LeftOut(seen.layer.path, str(reason)))
+            continue
         if not takes_signs(seen.layer) and not _has_kernel(seen.layer):
             continue
         try:
@@ -78,7 +85,7 @@ def find_units(flow, final):
                 raise Unsuited("it quantizes its inputs")
         except Unsuited as reason:
             left.append(LeftOut(seen.layer.path, str(reason)))
-    units = _binary(flow, signs)
+    units += _binary(flow, signs)
     for number, product in matrices.items():
         found, refused = candidates(product)
         if found:
