@@ -260,6 +260,31 @@ def large_sparse():
     )
 
 
+def _ways(rows):
+    """The networks of rows, each with its ways of pruning, in the order of the rows."""
+    return list(dict.fromkeys((row["network"], row["way"]) for row in rows))
+
+
+@figures
+def group_pruning():
+    found = results("group_pruning")
+    timed = {(r["network"], r["way"], r["batch"]): r for r in found.get("timed", [])}
+    batches = sorted({batch for _, _, batch in timed})
+    shown = []
+    for network, way in _ways(found["trained"]):
+        rows = [r for r in found["trained"] if (r["network"], r["way"]) == (network, way)]
+        error = statistics.mean(row["error"] for row in rows)
+        cells = [f"{error:.2f}", str(len(rows))]
+        for batch in batches:
+            row = timed.get((network, way, batch))
+            ratio = row and row["fastest_milliseconds"] / row["milliseconds"]
+            cells.append(f"{ratio:.2f}" if row else "")
+        shown.append([network, way, *cells])
+    heads = ["network", "pruned in", "error", "seeds"]
+    heads += [f"speed, batch {batch}" for batch in batches]
+    return table(heads, shown, "ll" + "r" * (len(heads) - 2))
+
+
 @figures
 def lstm_pruning():
     found = results("lstm_pruning")

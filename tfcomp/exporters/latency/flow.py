@@ -28,7 +28,7 @@ class Seen(NamedTuple):
 
 
 def is_one_call(layer):
-    """Whether what a layer calls counts for nothing: a recurrent one calls its cell step by step."""
+    """Whether the calls that a layer makes do not count: a recurrent one calls its cell."""
     return isinstance(layer, keras.layers.RNN)
 
 
