@@ -277,10 +277,30 @@ def test_recurrent_layers_that_no_kernel_computes_say_why():
     reasons = {reason.path: reason.reason for reason in left}
     assert set(reasons) == {"unpruned", "gru", "none"}
     assert "LSTM" in reasons["gru"] and "same inputs" in reasons["unpruned"]
-    model = keras.Sequential([keras.Input((6, 40)), K.Masking(), K.LSTM(32)])
-    in_vectors(model.layers[-1].cell.kernel, 16, 0.2)
-    _, left, _, _ = units_of(model)
-    assert [reason.reason for reason in left] == ["the model masks steps"]
+    inputs = keras.Input((6, 40))
+    masked = keras.Model(inputs, K.LSTM(32)(K.Masking()(inputs)))
+    for model in (masked, keras.Sequential([keras.Input((6, 40)), K.Masking(), K.LSTM(32)])):
+        in_vectors(model.layers[-1].cell.kernel, 16, 0.2)
+        _, left, _, _ = units_of(model)
+        assert ["masks" in reason.reason for reason in left] == [True]
+
+
+def test_an_lstm_between_others(always_kernels, tmp_path):
+    """Its kernel takes its place in a whole model, and calls after it are still found."""
+    inputs = keras.Input((6, 40))
+    x = K.Dense(64, activation="relu")(inputs)
+    x = K.LSTM(32, return_sequences=True)(x)
+    x = K.GRU(16)(x)
+    model = keras.Model(inputs, K.Dense(128)(K.Dense(64, activation="tanh")(x)))
+    for weight in (model.layers[1].kernel, model.layers[2].cell.kernel, model.layers[5].kernel):
+        in_vectors(weight, 16, 0.2)
+    result = tfcomp.export(model, tmp_path / "m", optimize="latency", verbose=0)
+    kernels = {row.path: row.kernel for row in result.kernels["serve"]}
+    assert "LSTM" in kernels[model.layers[2].path]
+    assert kernels[model.layers[5].path] != "Keras"
+    x = images(model, 1)
+    found = tf.saved_model.load(tmp_path / "m").serve(x)
+    np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
 
 
 def test_few_bits():
