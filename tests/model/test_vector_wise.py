@@ -85,7 +85,7 @@ def test_groups_that_are_known_are_kept_where_nothing_gains():
 def test_units_and_mask_by_hand():
     # Outputs 0 and 2 are a group, output 1 is another.
     scores = np.array([[1.0, 5, 3], [4, 1, 2]])
-    pattern = Vectors(2, order=np.array([0, 2, 1]))
+    pattern = Vectors(2, "mean", np.array([0, 2, 1]))
     alive = np.ones((2, 3), bool)
     assert pattern.units(scores, alive).tolist() == [[2, 5], [3, 1]]
     (mask,) = choose_masks([scores], [alive], [pattern], 0.5)
@@ -98,6 +98,12 @@ def test_units_and_mask_by_hand():
     ]
 
 
+def test_root_mean_squares_by_hand():
+    scores, alive = np.array([[3.0, 4, 5], [1, 7, 2]]), np.ones((2, 3), bool)
+    units = Vectors(2, order=np.array([0, 1, 2])).units(scores, alive)
+    np.testing.assert_allclose(units, [[np.sqrt(12.5), 5], [5, 2]])
+
+
 def test_masks_against_loops():
     rng = np.random.default_rng(5)
     for _ in range(30):
@@ -105,7 +111,7 @@ def test_masks_against_loops():
         scores, amount = rng.random((inputs, outputs)), rng.random()
         order = rng.permutation(outputs)
         alive = np.ones(scores.shape, bool)
-        (mask,) = choose_masks([scores.copy()], [alive], [Vectors(size, order=order)], amount)
+        (mask,) = choose_masks([scores.copy()], [alive], [Vectors(size, "mean", order)], amount)
         groups = [order[begin : begin + size] for begin in range(0, outputs, size)]
         vectors = sorted(
             (scores[i, g].mean(), i, n) for n, g in enumerate(groups) for i in range(inputs)
@@ -120,12 +126,12 @@ def test_masks_against_loops():
 def test_groups_are_made_anew_only_where_there_is_more_to_prune():
     scores, _ = planted(np.random.default_rng(6), 40, 32, 8, 0.25)
     alive, order = np.ones(scores.shape, bool), np.arange(32)
-    first = Vectors(8).arranged(scores, alive, order, 0.5)
+    first = Vectors(8).arranged(scores, alive, order, 0.5, 0.9)
     assert first.is_new
     (mask,) = choose_masks([scores.copy()], [alive], [first], 0.5)
-    again = Vectors(8).arranged(scores, mask, first.order, 0.5)
+    again = Vectors(8).arranged(scores, mask, first.order, 0.5, 0.9)
     assert not again.is_new and again.order is first.order
-    assert Vectors(8).arranged(scores, mask, first.order, 0.6).is_new
+    assert Vectors(8).arranged(scores, mask, first.order, 0.6, 0.9).is_new
 
 
 def test_the_groups_of_a_mask_by_hand():

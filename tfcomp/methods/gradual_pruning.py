@@ -43,7 +43,8 @@ class GradualPruning(ProjectionCallback):
             inputs by its outputs, are pruned together. `None` for either stands for all of them:
             `(None, 1)` prunes all that leads to one output: filters, neurons, rows of embeddings,
             and in recurrent layers single gates of a unit. Biases stay.
-        block_pooling: `"mean"` or `"max"` of the magnitudes in a block or vector.
+        block_pooling: `"mean"`, `"rms"` (root of the mean square) or `"max"` of the magnitudes in
+            a block or vector; `None` for the mean of blocks and the root mean square of vectors.
         vector_size: `None`, or how many outputs keep the same inputs: the vector-wise pattern, by
             which `tfcomp.export(optimize="latency")` saves most. What one input, at one position of
             a filter, has for the outputs of a group is pruned together. Groups are of outputs that
@@ -103,7 +104,7 @@ class GradualPruning(ProjectionCallback):
         schedule,
         scope="layer",
         block_size=None,
-        block_pooling="mean",
+        block_pooling=None,
         vector_size=None,
         m_by_n=None,
         per_gate=False,
@@ -137,7 +138,7 @@ class GradualPruning(ProjectionCallback):
         if len(given) > 1:
             raise invalid(given[0], chosen[given[0]], f"None together with `{given[1]}`")
         if chosen["vector_size"] is not None:
-            return Vectors(chosen["vector_size"], chosen["block_pooling"])
+            return Vectors(chosen["vector_size"], chosen["block_pooling"] or "rms")
         if chosen["m_by_n"] is not None:
             if self.scope == "global":
                 raise invalid("scope", self.scope, "'layer' together with `m_by_n`")
@@ -148,7 +149,7 @@ class GradualPruning(ProjectionCallback):
                 )
             return pattern
         if chosen["block_size"] is not None:
-            return patterns.Blocks(chosen["block_size"], chosen["block_pooling"])
+            return patterns.Blocks(chosen["block_size"], chosen["block_pooling"] or "mean")
         return patterns.Unstructured()
 
     def make_projection(self, target):
@@ -215,7 +216,8 @@ class GradualPruning(ProjectionCallback):
         arrays = self.score(target.path, value, state), state["mask"]
         parts = self._parts(target, pattern)
         split = (np.split(_matrix(target, pattern, array), parts, axis=-1) for array in arrays)
-        return _Seen(entry, pattern, state, *split)
+        final = self._schedule(target.options.get("schedule", self.schedule)).final_value
+        return _Seen(entry, pattern, state, *split, final or 0.0)
 
     def _parts(self, target, pattern):
         """How many matrices, side by side, are pruned each by itself."""
@@ -238,6 +240,7 @@ class _Seen(NamedTuple):
         state: Dict of arrays.
         scores: List of arrays, the scores of each of its parts as the pattern sees them.
         alive: List of boolean arrays, the masks so far.
+        final: The sparsity that it will come to, 0 where that is not known.
     """
 
     entry: Any
@@ -245,6 +248,7 @@ class _Seen(NamedTuple):
     state: dict
     scores: list
     alive: list
+    final: float
 
     def shapes(self, amount):
         """The pattern of each part."""
@@ -252,7 +256,8 @@ class _Seen(NamedTuple):
             return [self.pattern] * len(self.scores)
         orders = np.split(self.state["order"], len(self.scores))
         return [
-            self.pattern.arranged(*part, amount) for part in zip(self.scores, self.alive, orders)
+            self.pattern.arranged(*part, amount, self.final)
+            for part in zip(self.scores, self.alive, orders)
         ]
 
     def prune(self, masks, shapes):

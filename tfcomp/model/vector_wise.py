@@ -36,12 +36,12 @@ class Vectors(Blocks):
 
     argument = "vector_size"
 
-    def __init__(self, size, pooling="mean", order=None, is_new=False):
+    def __init__(self, size, pooling="rms", order=None, is_new=False):
         self.size = check_integer("vector_size", size, 1)
         super().__init__((1, self.size), pooling)
         self.order, self.is_new = slice(None) if order is None else order, is_new
 
-    def arranged(self, scores, alive, order, amount):
+    def arranged(self, scores, alive, order, amount, final):
         """The same in groups that are made for the scores, if there is more to prune.
 
         Args:
@@ -49,15 +49,16 @@ class Vectors(Blocks):
             alive: Boolean array, the mask so far.
             order: Integer array, the groups so far.
             amount: Fraction of the vectors that is to be pruned.
+            final: Fraction that will be in the end, which groups are made for: what is kept until
+                then only has no say.
         """
         known = Vectors(self.size, self.pooling, order)
         units = known.units(scores, alive)
         if np.count_nonzero(units < 0) >= count(amount, units.size):
             return known
         begin = None if alive.all() else order
-        return Vectors(
-            self.size, self.pooling, grouped(scores * alive, self.size, amount, begin), True
-        )
+        new = grouped(self.worth(scores * alive), self.size, max(amount, final), begin)
+        return Vectors(self.size, self.pooling, new, is_new=True)
 
     def units(self, scores, alive):
         """Scores of the vectors, shape `(inputs, groups)`; -1 for dead ones."""
