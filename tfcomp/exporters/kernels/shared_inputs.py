@@ -45,6 +45,12 @@ class Shared(NamedTuple):
     order: np.ndarray | None
 
     @property
+    def arrays(self):
+        """The arrays of all parts, and the order if there is one, for `product_of_arrays`."""
+        arrays = [array for part in self.parts for array in part]
+        return arrays if self.order is None else [*arrays, self.order]
+
+    @property
     def products(self):
         """Number of multiplications for one sample."""
         return sum(part.values.size for part in self.parts)
@@ -178,3 +184,16 @@ def product(inputs, parts, order):
         found.append(tf.reshape(tf.transpose(products, (1, 0, 2)), [samples, width]))
     outputs = found[0] if len(found) == 1 else tf.concat(found, 1)
     return outputs if order is None else tf.gather(outputs, order, axis=1)
+
+
+def product_of_arrays(inputs, arrays, has_order):
+    """The same from a list of tensors, as `Shared.arrays`.
+
+    Args:
+        inputs: As of `product`.
+        arrays: List of tensors.
+        has_order: Whether the last of them is the order.
+    """
+    parts = arrays[: len(arrays) - has_order]
+    order = arrays[-1] if has_order else None
+    return product(inputs, list(zip(parts[::2], parts[1::2])), order)

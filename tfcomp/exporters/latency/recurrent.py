@@ -14,19 +14,14 @@ class _Factor:
 
     def __init__(self, matrix):
         found = shared_inputs.shared(matrix)
-        self.is_shared, self.has_order = found is not None, False
-        self.arrays = [matrix]
-        if self.is_shared:
-            self.has_order = found.order is not None
-            self.arrays = [array for part in found.parts for array in part]
-            self.arrays += [found.order] if self.has_order else []
+        self.is_shared = found is not None
+        self.has_order = self.is_shared and found.order is not None
+        self.arrays = found.arrays if self.is_shared else [matrix]
 
     def multiply(self, rows, tensors):
-        if not self.is_shared:
-            return tf.matmul(rows, tensors[0])
-        parts = tensors[: len(tensors) - self.has_order]
-        order = tensors[-1] if self.has_order else None
-        return shared_inputs.product(rows, list(zip(parts[::2], parts[1::2])), order)
+        if self.is_shared:
+            return shared_inputs.product_of_arrays(rows, tensors, self.has_order)
+        return tf.matmul(rows, tensors[0])
 
 
 class SharedInputsLSTM(Candidate):
