@@ -298,9 +298,9 @@ def test_an_lstm_between_others(always_kernels, tmp_path):
     kernels = {row.path: row.kernel for row in result.kernels["serve"]}
     assert "LSTM" in kernels[model.layers[2].path]
     assert kernels[model.layers[5].path] != "Keras"
-    x = images(model, 1)
-    found = tf.saved_model.load(tmp_path / "m").serve(x)
-    np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
+    x, loaded = images(model, 1), tf.saved_model.load(tmp_path / "m")
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(loaded.serve(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_few_bits():
