@@ -1,10 +1,12 @@
 """Error over speed of networks pruned in single weights, in groups of outputs, and in channels.
 
-    KERAS_BACKEND=jax python benchmarks/group_pruning.py train --data mnist.npz --models FOLDER
-    python benchmarks/group_pruning.py time --models FOLDER
+    KERAS_BACKEND=jax python benchmarks/group_pruning.py train --data mnist.npz --models FOLDER \\
+        --json benchmarks/results/group_pruning.json
+    python benchmarks/group_pruning.py time --models FOLDER \\
+        --json benchmarks/results/group_pruning_speed.json
 
-Both parts write to one file of results, row by row, and leave out what is there: either may be
-broken off and run again. `train` prunes each network gradually to 90 % while it trains on MNIST,
+Each part writes its file row by row and leaves out what is there: it may be broken off and run
+again. `train` prunes each network gradually to 90 % while it trains on MNIST,
 but for layers that read the image in a few weights; the last layer, of ten outputs, is pruned in
 single weights always. Groups are of neighbouring outputs (`block_size=(1, n)`) or of outputs that
 want the same inputs (`vector_size=n`). Channels are cut (`tfcomp.prune_channels`) to a tenth of the
@@ -141,27 +143,25 @@ def fit(model, data, epochs, *callbacks):
 
 
 class Rows:
-    """The rows of a part, each written as soon as it is there."""
+    """Rows of results, each written as soon as it is there."""
 
-    def __init__(self, path, part):
-        self.path, self.part = pathlib.Path(path), part
-        self.found = {}
+    def __init__(self, path):
+        self.path, self.rows = pathlib.Path(path), []
         if self.path.exists():
-            self.found = json.loads(self.path.read_text(encoding="utf-8"))["results"]
-        self.rows = self.found.setdefault(part, [])
+            self.rows = json.loads(self.path.read_text(encoding="utf-8"))["results"]["rows"]
 
     def has(self, **key):
         return any(key.items() <= row.items() for row in self.rows)
 
     def add(self, **row):
         self.rows.append(row)
-        write(self.path, self.found)
+        write(self.path, {"rows": self.rows})
         print(row, flush=True)
 
 
 def train(arguments):
     train_set, validation, test = lenets.load(arguments.data)
-    rows, folder = Rows(arguments.json, "trained"), pathlib.Path(arguments.models)
+    rows, folder = Rows(arguments.json), pathlib.Path(arguments.models)
     folder.mkdir(exist_ok=True, parents=True)
     for network in arguments.networks:
         make, epochs = NETWORKS[network]
@@ -205,7 +205,11 @@ def engines(model, folder):
 
 
 def measure(arguments):
-    rows, folder = Rows(arguments.json, "timed"), pathlib.Path(arguments.models)
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    rows, folder = Rows(arguments.json), pathlib.Path(arguments.models)
     for network in arguments.networks:
         for batch in arguments.batch:
             with tempfile.TemporaryDirectory() as temporary:
@@ -250,7 +254,7 @@ def compare(rows, network, batch, sides, kernels, rounds):
 
 
 def report(path):
-    rows = Rows(path, "trained").rows
+    rows = Rows(path).rows
     for network in NETWORKS:
         for way, size in WAYS:
             key = {"network": network, "way": title(way, size)}
@@ -269,21 +273,21 @@ def report(path):
 def main():
     ways = [title(*way) for way in WAYS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("train", "time", "report"))
+    parser.add_argument("part", choices=("train", "time"))
     parser.add_argument("--data", help="MNIST, as keras.datasets has it")
     parser.add_argument("--models", help="folder of the trained networks")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--ways", nargs="+", default=ways, choices=ways)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32, 256])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--json", default="group_pruning.json")
+    parser.add_argument("--json", required=True, help="of a part of its own")
     arguments = parser.parse_args()
     if arguments.part == "train":
         train(arguments)
-    elif arguments.part == "time":
+        report(arguments.json)
+    else:
         measure(arguments)
-    report(arguments.json)
 
 
 if __name__ == "__main__":

@@ -260,29 +260,30 @@ def large_sparse():
     )
 
 
-def _ways(rows):
-    """The networks of rows, each with its ways of pruning, in the order of the rows."""
-    return list(dict.fromkeys((row["network"], row["way"]) for row in rows))
-
-
 @figures
 def group_pruning():
-    found = results("group_pruning")
-    timed = {(r["network"], r["way"], r["batch"]): r for r in found.get("timed", [])}
-    batches = sorted({batch for _, _, batch in timed})
-    shown = []
-    for network, way in _ways(found["trained"]):
-        rows = [r for r in found["trained"] if (r["network"], r["way"]) == (network, way)]
-        error = statistics.mean(row["error"] for row in rows)
-        cells = [f"{error:.2f}", str(len(rows))]
-        for batch in batches:
-            row = timed.get((network, way, batch))
-            ratio = row and row["fastest_milliseconds"] / row["milliseconds"]
-            cells.append(f"{ratio:.2f}" if row else "")
-        shown.append([network, way, *cells])
+    trained = results("group_pruning")["rows"]
+    timed = results("group_pruning_speed")["rows"]
+    speeds = {
+        (r["network"], r["way"], r["batch"]): r["fastest_milliseconds"] / r["milliseconds"]
+        for r in timed
+    }
+    batches, shown = sorted({row["batch"] for row in timed}), []
+    for network, way in dict.fromkeys((row["network"], row["way"]) for row in trained):
+        rows = [row for row in trained if (row["network"], row["way"]) == (network, way)]
+        found = [speeds.get((network, way, batch)) for batch in batches]
+        shown.append(
+            [network, way, f"{statistics.mean(row['error'] for row in rows):.2f}", str(len(rows))]
+            + ["" if speed is None else f"{speed:.2f}" for speed in found]
+        )
     heads = ["network", "pruned in", "error", "seeds"]
     heads += [f"speed, batch {batch}" for batch in batches]
-    return table(heads, shown, "ll" + "r" * (len(heads) - 2))
+    return (
+        "Test error in per cent, mean of seeds. Speed: milliseconds of the whole network in the "
+        "fastest float engine of the run\n(TensorFlow, LiteRT, ONNX Runtime, OpenVINO) over those "
+        "of the export for latency, one thread.\n\n"
+        + table(heads, shown, "ll" + "r" * (len(heads) - 2))
+    )
 
 
 @figures
