@@ -545,6 +545,26 @@ def test_groups_over_all_layers(make_model, fit, kernels):
     assert 0.7 < np.mean(np.concatenate([k.ravel() for k in found.values()]) == 0) < 0.9
 
 
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_groups_are_made_anew_only_where_there_is_more_to_prune(make_model, scope, kernels):
+    model = make_model()
+    callback = GradualPruning(once(0.5), vector_size=3, scope=scope)
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    before = [entry.read()[1] for entry in callback._entries]
+    rng = np.random.default_rng(0)
+    for entry in callback._entries:
+        value = rng.normal(size=entry.variable.shape) * keras.ops.convert_to_numpy(entry.variable)
+        entry.variable.assign(value)
+    callback.compress(callback._entries, 0.5)
+    for entry, state in zip(callback._entries, before):
+        for name, array in entry.read()[1].items():
+            np.testing.assert_array_equal(array, state[name])
+    callback.compress(callback._entries, 0.7)
+    after = [entry.read()[1]["mask"] for entry in callback._entries]
+    assert sum(map(np.sum, after)) < sum(np.sum(state["mask"]) for state in before)
+
+
 def test_groups_of_a_pruned_model_are_kept(make_model, fit, kernels):
     """A later callback finds the groups in the zeros."""
     model = make_model()

@@ -123,17 +123,6 @@ def test_masks_against_loops():
         np.testing.assert_array_equal(mask, expected)
 
 
-def test_groups_are_made_anew_only_where_there_is_more_to_prune():
-    scores, _ = planted(np.random.default_rng(6), 40, 32, 8, 0.25)
-    alive, order = np.ones(scores.shape, bool), np.arange(32)
-    first = Vectors(8).arranged(scores, alive, order, 0.5, 0.9)
-    assert first.is_new
-    (mask,) = choose_masks([scores.copy()], [alive], [first], 0.5)
-    again = Vectors(8).arranged(scores, mask, first.order, 0.5, 0.9)
-    assert not again.is_new and again.order is first.order
-    assert Vectors(8).arranged(scores, mask, first.order, 0.6, 0.9).is_new
-
-
 def test_the_groups_of_a_mask_by_hand():
     mask = np.array([[1, 0, 1, 0, 1], [0, 1, 0, 1, 1]], bool)
     order = Outputs((-1,), 1).order(mask)

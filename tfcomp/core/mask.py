@@ -22,6 +22,7 @@ class Mask(Projection):
     kind = "mask"
     order = 1
     takes_rows = True
+    outputs = None
 
     def __init__(self, outputs=None):
         self.outputs = outputs
@@ -30,11 +31,8 @@ class Mask(Projection):
         return self._state(np.ones(value.shape, bool))
 
     def _state(self, mask):
-        return (
-            {"mask": mask}
-            if self.outputs is None
-            else {"mask": mask, "order": self.outputs.order(mask)}
-        )
+        groups = {} if self.outputs is None else {"order": self.outputs.order(mask)}
+        return {"mask": mask, **groups}
 
     def adopt(self, value, state):
         """Takes exact zeros for pruned weights, unless all are: nothing is trained yet then."""

@@ -5,6 +5,7 @@ compression", arXiv:1710.01878.
 """
 
 import itertools
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -193,22 +194,17 @@ class GradualPruning(ProjectionCallback):
 
     def _prune(self, group, amount):
         seen = [self._look(entry) for entry in group]
-        scores = [score for each in seen for score in each.scores]
-        alive = [mask for each in seen for mask in each.alive]
+        parts = [part for each in seen for part in each.parts()]
         # Negative stands for dead from here on; only the order matters.
-        if min(score.min() for score in scores) < 0:
-            low = min(score.min(where=a, initial=0) for score, a in zip(scores, alive))
-            for score in scores:
-                score -= low
-        shapes = [shape for each in seen for shape in each.shapes(amount)]
-        if self.scope == "global":
-            masks = choose_masks(scores, alive, shapes, amount)
-        else:
-            chosen = zip(scores, alive, shapes)
-            masks = [choose_masks([s], [a], [p], amount)[0] for s, a, p in chosen]
-        pairs = iter(zip(masks, shapes))
+        if min(part.scores.min() for part in parts) < 0:
+            low = min(part.scores.min(where=part.alive, initial=0) for part in parts)
+            for part in parts:
+                part.scores -= low
+        for some in [parts] if self.scope == "global" else [[part] for part in parts]:
+            _choose(some, amount)
+        parts = iter(parts)
         for each in seen:
-            each.prune(*zip(*itertools.islice(pairs, len(each.scores))))
+            each.prune(list(itertools.islice(parts, len(each.scores))))
 
     def _look(self, entry):
         value, state = entry.read()
@@ -250,31 +246,66 @@ class _Seen(NamedTuple):
     alive: list
     final: float
 
-    def shapes(self, amount):
-        """The pattern of each part."""
-        if not isinstance(self.pattern, Vectors):
-            return [self.pattern] * len(self.scores)
-        orders = np.split(self.state["order"], len(self.scores))
-        return [
-            self.pattern.arranged(*part, amount, self.final)
-            for part in zip(self.scores, self.alive, orders)
-        ]
+    def parts(self):
+        """The parts that are pruned each by itself."""
+        shapes = [self.pattern] * len(self.scores)
+        if isinstance(self.pattern, Vectors):
+            orders = np.split(self.state["order"], len(shapes))
+            shapes = [Vectors(self.pattern.size, self.pattern.pooling, o) for o in orders]
+        return [_Part(*part, self.final) for part in zip(self.scores, self.alive, shapes)]
 
-    def prune(self, masks, shapes):
+    def prune(self, parts):
         """Applies the masks of the parts."""
-        # In new groups, weights that were pruned may come back, from zero.
-        kept = [
-            mask if getattr(shape, "is_new", False) else mask & before
-            for mask, shape, before in zip(masks, shapes, self.alive)
-        ]
-        mask = kept[0] if len(kept) == 1 else np.concatenate(kept, axis=-1)
-        state = {}
+        mask = parts[0].mask
+        if len(parts) > 1:
+            mask = np.concatenate([part.mask for part in parts], axis=-1)
         if not _is_unstructured(self.pattern):
             mask = from_matrix(mask, self.state["mask"].shape, _axes(self.entry.target))
-        if "order" in self.state:
-            state["order"] = np.concatenate([shape.order for shape in shapes])
-        self.entry.write_state({"mask": mask, **state})
+        state = {"mask": mask}
+        if isinstance(self.pattern, Vectors):
+            state["order"] = np.concatenate([part.shape.order for part in parts])
+        self.entry.write_state(state)
         self.entry.project()
+
+
+@dataclass
+class _Part:
+    """A matrix that is pruned by itself.
+
+    Attributes:
+        scores: Array of floats, used up.
+        alive: Boolean array, the mask so far.
+        shape: The pattern.
+        final: The sparsity that it will come to.
+        mask: Boolean array, the new mask.
+    """
+
+    scores: np.ndarray
+    alive: np.ndarray
+    shape: Any
+    final: float
+    mask: Any = None
+
+
+def _choose(parts, amount):
+    """Chooses the masks of parts that compete with each other."""
+    if any(isinstance(part.shape, Vectors) for part in parts) and _is_due(parts, amount):
+        for part in parts:
+            if isinstance(part.shape, Vectors):
+                most = max(amount, part.final)
+                part.shape = part.shape.renewed(part.scores, part.alive, most)
+    lists = ([getattr(part, name) for part in parts] for name in ("scores", "alive", "shape"))
+    for part, mask in zip(parts, choose_masks(*lists, amount)):
+        # In new groups, weights that were pruned may come back, from zero.
+        is_new = isinstance(part.shape, Vectors) and part.shape.is_new
+        part.mask = mask if is_new else mask & part.alive
+
+
+def _is_due(parts, amount):
+    """Whether there is more to prune than has been: else groups stay, in a run resumed, too."""
+    units = [part.shape.units(part.scores.copy(), part.alive) for part in parts]
+    dead = sum(np.count_nonzero(each < 0) for each in units)
+    return dead < patterns.count(amount, sum(each.size for each in units))
 
 
 def _axes(target):

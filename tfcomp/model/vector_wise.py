@@ -41,24 +41,18 @@ class Vectors(Blocks):
         super().__init__((1, self.size), pooling)
         self.order, self.is_new = slice(None) if order is None else order, is_new
 
-    def arranged(self, scores, alive, order, amount, final):
-        """The same in groups that are made for the scores, if there is more to prune.
+    def renewed(self, scores, alive, amount):
+        """The same in groups that are made anew.
 
         Args:
             scores: Array `(inputs, outputs)` of floats that are not negative.
             alive: Boolean array, the mask so far.
-            order: Integer array, the groups so far.
-            amount: Fraction of the vectors that is to be pruned.
-            final: Fraction that will be in the end, which groups are made for: what is kept until
-                then only has no say.
+            amount: Fraction of the vectors that is not kept in the end: what is kept until then
+                only has no say.
         """
-        known = Vectors(self.size, self.pooling, order)
-        units = known.units(scores, alive)
-        if np.count_nonzero(units < 0) >= count(amount, units.size):
-            return known
-        begin = None if alive.all() else order
-        new = grouped(self.worth(scores * alive), self.size, max(amount, final), begin)
-        return Vectors(self.size, self.pooling, new, is_new=True)
+        begin = None if alive.all() else self.order
+        order = grouped(self.worth(scores * alive), self.size, amount, begin)
+        return Vectors(self.size, self.pooling, order, is_new=True)
 
     def units(self, scores, alive):
         """Scores of the vectors, shape `(inputs, groups)`; -1 for dead ones."""
