@@ -47,21 +47,6 @@ def mlp():
     )
 
 
-def lenet5():
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(20, 5, name="image"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(50, 5),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(500, activation="relu"),
-            layers.Dense(10, name="out"),
-        ]
-    )
-
-
 def resnet():
     """One residual block of 64 channels on 14 x 14, one of 128 on 7 x 7."""
 
@@ -85,8 +70,8 @@ def resnet():
 NETWORKS = {
     "MLP 784-512-512-10": (mlp, 20),
     "LeNet-300-100": (lenets.lenet300, 20),
-    "LeNet-5": (lenets.lenet5, 10),
-    "ResNet": (resnet, 6),
+    "LeNet-5": (lenets.lenet5, 5),
+    "ResNet": (resnet, 4),
 }
 # Layers that are pruned in single weights, and those that are not pruned.
 LAST = ("out", "dense3", "dense2")
