@@ -11,7 +11,8 @@ but for layers that read the image in a few weights; the last layer, of ten outp
 single weights always. Groups are of neighbouring outputs (`block_size=(1, n)`) or of outputs that
 want the same inputs (`vector_size=n`). Channels are cut (`tfcomp.prune_channels`) to a tenth of the
 multiplications after a third of the epochs. `time` exports what seed 1 has left for latency and
-times it beside the whole network in every engine that is installed, one thread each.
+times it beside the whole network in every engine that is installed, one thread each; and a layer of
+random weights in the same patterns, of the size at which a layer is more than its call.
 """
 
 import argparse
@@ -73,6 +74,8 @@ NETWORKS = {
     "LeNet-5": (lenets.lenet5, 5),
     "ResNet": (resnet, 4),
 }
+# Timed only.
+LAYER = "dense 4096 x 4096"
 # Layers that are pruned in single weights, and those that are not pruned.
 LAST = ("out", "dense3", "dense2")
 FIRST = ("image", "conv1")
@@ -148,7 +151,7 @@ def train(arguments):
     train_set, validation, test = lenets.load(arguments.data)
     rows, folder = Rows(arguments.json), pathlib.Path(arguments.models)
     folder.mkdir(exist_ok=True, parents=True)
-    for network in arguments.networks:
+    for network in filter(NETWORKS.get, arguments.networks):
         make, epochs = NETWORKS[network]
         for seed in arguments.seeds:
             for way, size in WAYS:
@@ -180,13 +183,36 @@ def engines(model, folder):
         path = os.path.join(folder, name)
         try:
             model.export(path, format=format, verbose=0)
-            tfcomp.benchmark([path], np.zeros((1, 28, 28, 1), "float32"), rounds=1, verbose=0)
+            tfcomp.benchmark(
+                [path], np.zeros((1, *model.input_shape[1:]), "float32"), rounds=1, verbose=0
+            )
         except Exception as error:
             # Whatever a converter or a runtime cannot do is said, and left out.
             print(f"  {format}: {type(error).__name__}: {str(error)[:120]}")
             continue
         found[format] = path
     return found
+
+
+def layer(way, size):
+    """A dense layer of random weights, 4096 x 4096, pruned in one way; not trained."""
+    model = keras.Sequential([keras.Input((4096,)), layers.Dense(4096)])
+    rng = np.random.default_rng(0)
+    value = rng.standard_normal((4096, 4096)).astype("float32") / 64
+    order = rng.permutation(4096) if way == "vectors" else np.arange(4096)
+    for begin in range(0, 4096 if size else 0, size or 1):
+        gone = rng.permutation(4096)[int(4096 * (1 - SPARSITY)) :]
+        value[np.ix_(gone, order[begin : begin + size])] = 0
+    model.layers[0].kernel.assign(value)
+    return model
+
+
+def pruned(network, way, size, folder):
+    """What `train` has left for seed 1, or `None` if it has not been there."""
+    if network == LAYER:
+        return None if way in ("channels", "neighbours") else layer(way, size)
+    file = folder / f"{network} {title(way, size)} 1.keras"
+    return keras.models.load_model(file) if file.exists() else None
 
 
 def measure(arguments):
@@ -201,26 +227,27 @@ def measure(arguments):
                 sides, kernels = {}, {}
                 for way, size in WAYS[1:]:
                     name = title(way, size)
-                    file = folder / f"{network} {name} 1.keras"
                     done = rows.has(network=network, way=name, batch=batch)
-                    if name not in arguments.ways or not file.exists() or done:
+                    if name not in arguments.ways or done:
                         continue
-                    model = keras.models.load_model(file)
+                    model = pruned(network, way, size, folder)
+                    if model is None:
+                        continue
                     sides[name] = os.path.join(temporary, name.replace(" ", "_"))
                     result = tfcomp.export(
                         model, sides[name], optimize="latency", batch_sizes=(batch,), verbose=0
                     )
                     kernels[name] = [row.kernel for row in result.kernels["serve"]][:-1]
-                if not sides:
-                    continue
-                whole = keras.models.load_model(folder / f"{network} whole 1.keras")
-                sides = {**engines(whole, temporary), **sides}
-                compare(rows, network, batch, sides, kernels, arguments.rounds)
+                if sides:
+                    whole = pruned(network, "whole", 0, folder)
+                    sides = {**engines(whole, temporary), **sides}
+                    shape = (batch, *whole.input_shape[1:])
+                    compare(rows, network, shape, sides, kernels, arguments.rounds)
 
 
-def compare(rows, network, batch, sides, kernels, rounds):
+def compare(rows, network, shape, sides, kernels, rounds):
     """Times all sides in turns, and writes a row for each that is pruned."""
-    x = np.random.default_rng(batch).random((batch, 28, 28, 1), "float32")
+    x = np.random.default_rng(1).random(shape, "float32")
     found = tfcomp.benchmark(sides, x, rounds=rounds, threads=1, verbose=0)
     fastest = min(
         (row for row in found.rows if row.path not in kernels), key=lambda row: row.milliseconds
@@ -229,7 +256,7 @@ def compare(rows, network, batch, sides, kernels, rounds):
         rows.add(
             network=network,
             way=name,
-            batch=batch,
+            batch=shape[0],
             kernels=used,
             milliseconds=found[name].milliseconds,
             fastest=fastest.path,
@@ -261,7 +288,9 @@ def main():
     parser.add_argument("part", choices=("train", "time"))
     parser.add_argument("--data", help="MNIST, as keras.datasets has it")
     parser.add_argument("--models", help="folder of the trained networks")
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument(
+        "--networks", nargs="+", default=[*NETWORKS, LAYER], choices=[*NETWORKS, LAYER]
+    )
     parser.add_argument("--ways", nargs="+", default=ways, choices=ways)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32, 256])

@@ -269,13 +269,12 @@ def group_pruning():
         for r in timed
     }
     batches, shown = sorted({row["batch"] for row in timed}), []
-    for network, way in dict.fromkeys((row["network"], row["way"]) for row in trained):
-        rows = [row for row in trained if (row["network"], row["way"]) == (network, way)]
+    for network, way in dict.fromkeys((row["network"], row["way"]) for row in trained + timed):
+        errors = [r["error"] for r in trained if (r["network"], r["way"]) == (network, way)]
+        cells = [f"{statistics.mean(errors):.2f}", str(len(errors))] if errors else ["", ""]
         found = [speeds.get((network, way, batch)) for batch in batches]
-        shown.append(
-            [network, way, f"{statistics.mean(row['error'] for row in rows):.2f}", str(len(rows))]
-            + ["" if speed is None else f"{speed:.2f}" for speed in found]
-        )
+        cells += ["" if speed is None else f"{speed:.2f}" for speed in found]
+        shown.append([network, way, *cells])
     heads = ["network", "pruned in", "error", "seeds"]
     heads += [f"speed, batch {batch}" for batch in batches]
     return (
