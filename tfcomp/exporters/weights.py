@@ -121,6 +121,16 @@ class Weights:
         else:
             self._places[key] = self._store(name, array), None, None
 
+    def add_product(self, key, name, array, factor):
+        """Adds the product of two arrays, to be read by its key, which is computed on loading."""
+        parts = [self._packed(part) for part in (array, factor)]
+
+        def make(decoded):
+            first, second = (decoded[id(packed)] for packed in parts)
+            return first * second
+
+        self._places[key] = self._hold(name, array.shape, array.dtype, make), None, None
+
     def add_kernel(self, layer, values):
         """Adds the kernel of a layer that computes it from other variables, which are stored.
 
