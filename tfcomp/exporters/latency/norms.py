@@ -114,24 +114,24 @@ class Folded(Candidate):
     is_never_slower = True
 
     def __init__(self, layer, norm, final):
-        self._kernel = _kernel_of(layer)
+        self._variable = _kernel_of(layer)
         self._channels_first = getattr(layer, "data_format", None) == "channels_first"
         if norm.axis != (1 if self._channels_first else norm.rank - 1):
             raise Unsuited("it is along another axis than the channels before it")
         self._layer, self._final = layer, final
-        self.stored = final.value(self._kernel)
+        self.stored = final.value(self._variable)
         self.factor = np.float32(_per_output(layer, norm.factor, self.stored.shape))
         bias = final.value(layer.bias) * norm.factor if layer.use_bias else 0
         self.arrays = [self.stored * self.factor, np.float32(bias + norm.shift)]
 
     def add_to(self, weights):
-        name = f"{self.symbol}/{self._kernel.path}"
+        name = f"{self.symbol}/{self._variable.path}"
         weights.add_product((id(self), 0), name, self.stored, self.factor)
         weights.add_array((id(self), 1), self.symbol, self.arrays[1])
 
     def compute(self, inputs, tensors):
         kernel, bias = tensors
-        values = {id(self._kernel): kernel}
+        values = {id(self._variable): kernel}
         if self._layer.use_bias:
             values[id(self._layer.bias)] = bias
         with intercepting(None), self._final.scope(), Substitution(values):
