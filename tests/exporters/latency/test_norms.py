@@ -49,6 +49,11 @@ def units_of(model):
     return *find_units(flow, final), flow, final
 
 
+def with_norm(shape, layer):
+    layers = [keras.Input(shape), layer, K.BatchNormalization()]
+    return random_weights(keras.Sequential(layers))
+
+
 def exported(model, folder, x, **arguments):
     """What an export for latency computes, and its table."""
     done = tfcomp.export(model, folder, optimize="latency", verbose=0, **arguments)
@@ -109,7 +114,7 @@ def test_products(name):
     make, shape = PRODUCTS[name]
     layer, norm = make(), K.BatchNormalization()
     model = random_weights(keras.Sequential([keras.Input(shape), layer, norm]))
-    ((unit,), left, _, final) = units_of(model)
+    ((unit,), left, *_) = units_of(model)
     assert unit.layers == [layer, norm] and not left
     folded = unit.candidates[0]
     assert isinstance(folded, Folded)
@@ -136,9 +141,9 @@ def test_channels_first():
     layer = K.Conv2D(5, 3, data_format="channels_first", use_bias=False)
     inputs = keras.Input((4, 7, 6))
     model = random_weights(keras.Model(inputs, K.BatchNormalization(axis=1)(layer(inputs))))
-    ((unit,), *_, final) = units_of(model)
+    ((unit,), *_) = units_of(model)
     folded = unit.candidates[0]
-    kernel, gamma, beta, mean, variance = (np.asarray(w) for w in model.get_weights())
+    kernel, gamma, *_, variance = map(np.asarray, model.get_weights())
     factor = gamma / np.sqrt(variance + 1e-3)
     np.testing.assert_allclose(folded.arrays[0], kernel * factor, rtol=1e-6)
     # Channels last, which every machine computes.
@@ -161,7 +166,9 @@ def test_what_is_not_folded():
     inputs = keras.Input((8, 8, 4))
     read = K.Conv2D(4, 3, padding="same", name="read")(inputs)
     first = K.BatchNormalization(name="first")(read)
-    active = K.Conv2D(4, 3, padding="same", activation="relu", name="active")(K.Add()([read, first]))
+    active = K.Conv2D(4, 3, padding="same", activation="relu", name="active")(
+        K.Add()([read, first])
+    )
     second = K.BatchNormalization(name="second")(active)
     other = K.Conv2D(8, 3, padding="same", name="other")(second)
     third = K.BatchNormalization(axis=2, name="third")(other)
@@ -213,7 +220,9 @@ def test_norms_that_train_are_left_alone(tmp_path):
 
 
 def test_what_another_endpoint_changes_is_not_folded(tmp_path):
-    model = random_weights(keras.Sequential([keras.Input((6,)), K.Dense(5), K.BatchNormalization()]))
+    model = random_weights(
+        keras.Sequential([keras.Input((6,)), K.Dense(5), K.BatchNormalization()])
+    )
 
     @tf.function(input_signature=[tf.TensorSpec((None, 6))])
     def adapt(x):
@@ -236,7 +245,7 @@ def test_masks_reach_what_comes_behind(tmp_path):
     x = K.BatchNormalization()(K.Dense(6, use_bias=False)(x))
     model = random_weights(keras.Model(words, K.LSTM(3)(x)))
     data = np.array([[1, 2, 3, 0, 0], [4, 5, 6, 7, 8]], "int32")
-    y, done = exported(model, tmp_path / "m", data)
+    y, _ = exported(model, tmp_path / "m", data)
     np.testing.assert_allclose(y, model(data), atol=1e-5)
 
 
@@ -292,7 +301,7 @@ def test_blocks_nested_and_shared_layers(tmp_path):
 
 def test_sizes_that_were_not_named_read_the_same_kernels(tmp_path):
     model, x = everything(), drawn(11, 8, 8, 3)
-    y, done = exported(model, tmp_path / "m", x, batch_sizes=(1,))
+    y, _ = exported(model, tmp_path / "m", x, batch_sizes=(1,))
     np.testing.assert_allclose(y, model(x), rtol=1e-4, atol=1e-4)
     served = tf.saved_model.load(str(tmp_path / "m"))
     definition = served.serve.concrete_functions[0].graph.as_graph_def()
@@ -304,7 +313,9 @@ def test_sizes_that_were_not_named_read_the_same_kernels(tmp_path):
 def test_compressed_kernels_stay_small(tmp_path):
     """Values of four levels take two bits each, whatever the norm multiplies them by."""
     conv = K.Conv2D(256, 3, use_bias=False)
-    model = random_weights(keras.Sequential([keras.Input((9, 9, 64)), conv, K.BatchNormalization()]))
+    model = random_weights(
+        keras.Sequential([keras.Input((9, 9, 64)), conv, K.BatchNormalization()])
+    )
     rng = np.random.default_rng(0)
     conv.kernel.assign(rng.choice(np.float32([-0.3, -0.1, 0, 0.2]), conv.kernel.shape))
     y, done = exported(model, tmp_path / "m", x := drawn(2, 9, 9, 64))
@@ -319,7 +330,9 @@ def test_compressed_kernels_stay_small(tmp_path):
 def test_pruned_kernels_and_their_norm():
     """Zeros are left out, and the norm comes behind."""
     conv = K.Conv2D(64, 1)
-    model = random_weights(keras.Sequential([keras.Input((4, 5, 96)), conv, K.BatchNormalization()]))
+    model = random_weights(
+        keras.Sequential([keras.Input((4, 5, 96)), conv, K.BatchNormalization()])
+    )
     kernel = np.zeros((96, 64), "float32")
     kernel[:10] = drawn(10, 64)
     conv.kernel.assign(kernel[None, None])
