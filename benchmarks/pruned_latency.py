@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import tensorflow as tf
 from record import write
 
 import tfcomp
@@ -40,7 +41,7 @@ def make(name):
 
 
 def macs(model):
-    return sum(tfcomp.summary(model).macs.values())
+    return sum(tfcomp.summary(model, print_table=False).macs.values())
 
 
 def export_all(name, ratios, round_to, folder):
@@ -106,6 +107,8 @@ def main():
     parser.add_argument("--folder", type=pathlib.Path)
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or pathlib.Path(temporary)
         rows = []
