@@ -414,9 +414,67 @@ def test_what_is_left_out_and_why():
         tfcomp.decompose(model, rank={"plain": 15}, verbose=0)
 
 
+def macs_of(model):
+    return sum(tfcomp.summary(model, print_table=False).macs.values())
+
+
+def test_a_budget_of_macs_by_hand():
+    """Ranks 1 of 20 x 30 and 30 x 40: 50 + 70 of 1,800; each rank more of the first costs 50."""
+    model = keras.Sequential(
+        [keras.Input((20,)), layers.Dense(30, name="a"), layers.Dense(40, name="b")]
+    )
+    # All singular values alike: the same energy is the same share of the rank, 1/20 and 1/30.
+    for layer, size in ((model.layers[0], 20), (model.layers[1], 30)):
+        matrix = np.linalg.qr(batch(layer.kernel.shape[1], size))[0].T
+        layer.kernel.assign(matrix)
+    done = tfcomp.decompose(model, macs=0.5, verbose=0)
+    assert macs_of(done.model) <= 900 < macs_of(done.model) + 50 + 70
+    small, large = done["a/kernel"].rank, done["b/kernel"].rank
+    assert 50 * small + 70 * large == macs_of(done.model)
+    assert abs(small / 20 - large / 30) <= 1 / 20
+    least = tfcomp.decompose(model, macs=120, verbose=0)
+    assert [row.rank for row in least] == [1, 1]
+    with pytest.raises(ValueError, match=r"argument `macs`.*of rank 1 the model has 120"):
+        tfcomp.decompose(model, macs=119, verbose=0)
+
+
+@pytest.mark.parametrize("method", ["svd", "spatial", "tucker"])
+def test_budgets_of_convolutions(method):
+    """What the new model multiplies is what the budget said, with strides and padding, too."""
+    x = keras.Input((12, 13, 8))
+    y = layers.Conv2D(24, 3, padding="same", activation="relu", name="a")(x)
+    y = layers.Conv2D(24, (3, 5), strides=(2, 3), name="b")(y)
+    y = layers.Conv2D(32, 3, strides=2, padding="same", groups=2, name="c")(y)
+    model = keras.Model(x, layers.Dense(10, name="out")(layers.Flatten()(y)))
+    whole = macs_of(model)
+    data = batch(24, 12, 13, 8)
+    done = tfcomp.decompose(model, macs=0.4, method=method, data=data, verbose=0)
+    assert 0.3 * whole < macs_of(done.model) <= 0.4 * whole
+    assert np.isfinite(numpy(done.model(data))).all()
+    # Those that have a rank of their own keep it.
+    done = tfcomp.decompose(model, rank={"a": 2}, macs=0.5, method=method, verbose=0)
+    assert done["a/kernel"].rank in (2, (2, 2)) and macs_of(done.model) <= 0.5 * whole
+
+
+def test_layers_that_a_budget_spares():
+    """All that is lost by the first layer would be more than what is lost by the second."""
+    model = keras.Sequential(
+        [keras.Input((16,)), layers.Dense(16, name="whole"), layers.Dense(64, name="low")]
+    )
+    model.get_layer("whole").kernel.assign(np.linalg.qr(batch(16, 16))[0])
+    model.get_layer("low").kernel.assign(low_rank(16, 64, 2))
+    done = tfcomp.decompose(model, macs=0.5, verbose=0)
+    assert [row.path for row in done] == ["low/kernel"] and done[0].rank == 2
+    assert "would save nothing" in dict(done.left_out)["whole/kernel"]
+    assert macs_of(done.model) == 256 + 2 * 80
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
+        ({"macs": 0}, "macs"),
+        ({"macs": 0.5, "rank": 2}, "macs"),
+        ({"macs": "few"}, "macs"),
         ({"energy": 0}, "energy"),
         ({"energy": 1.5}, "energy"),
         ({"energy": "most"}, "energy"),
