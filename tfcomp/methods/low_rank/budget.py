@@ -1,6 +1,8 @@
 """Ranks that bring a model to a number of multiplications."""
 
+import itertools
 import math
+import operator
 
 from tfcomp.model.budget import budget_of, multiplications
 from tfcomp.model.calls import layer_calls
@@ -33,15 +35,14 @@ class Cost:
 
     def of_chain(self, plan, ranks):
         """Those of its chain of kernels, of some ranks."""
-        parts = plan.numbers(ranks)
-        numbers = math.prod(plan.target.variable.shape)
-        shapes = self._shapes[id(plan.layer)]
-        share = sum(
-            part * _positions(plan.layer, inputs, output, axes)
+        parts, shapes = plan.numbers(ranks), self._shapes[id(plan.layer)]
+        chain = sum(
+            math.prod(output) * part * _positions(plan.layer, inputs, output, axes)
             for inputs, output in shapes
             for part, axes in zip(parts, plan.axes_so_far)
         )
-        return self.of_layer(plan) * share / (numbers * len(shapes))
+        layer = math.prod(plan.target.variable.shape) * sum(math.prod(each) for _, each in shapes)
+        return self.of_layer(plan) * chain / layer
 
 
 def _positions(layer, inputs, output, axes):
@@ -62,7 +63,7 @@ def meet(cost, plans, macs):
         macs: The budget, as `tfcomp.decompose` takes it.
 
     Returns:
-        Those of the plans that do not save anything by these ranks, which stay as they are.
+        The plans that save something by their ranks, and those that do not.
 
     Raises:
         ValueError: If the budget cannot be met.
@@ -85,9 +86,7 @@ def meet(cost, plans, macs):
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if total(middle) <= budget else (low, middle)
-    whole = []
     for plan in free:
         plan.ranks.extend(plan.ranks_of(low))
-        if cost.of_chain(plan, plan.ranks) >= cost.of_layer(plan):
-            whole.append(plan)
-    return whole
+    saves = [cost.of_chain(plan, plan.ranks) < cost.of_layer(plan) for plan in plans]
+    return [list(itertools.compress(plans, which)) for which in (saves, map(operator.not_, saves))]

@@ -29,7 +29,7 @@ from tfcomp.validation import check_integer, check_number, check_verbose, invali
 # Only these classes themselves: a subclass may do anything else with its kernel.
 _SUITED = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _METHODS = ("svd", "spatial", "tucker")
-_SPARED = "at rank {}, which the budget leaves it, it would save nothing"
+_SPARED = "at rank {}, which the budget leaves it, it would not multiply less"
 
 
 class DecomposedTarget(NamedTuple):
@@ -92,7 +92,7 @@ class _Plan(NamedTuple):
     def numbers(self, ranks):
         """Numbers in each kernel of the chain, of all groups."""
         *window, inputs, outputs = self.target.variable.shape
-        groups = self.linear.groups
+        groups = getattr(self.layer, "groups", 1)
         sizes = [inputs, *ranks, outputs // groups]
         covered = [math.prod(window[axis] for axis in axes) for axes in self.axes]
         return [groups * a * b * c for a, b, c in zip(covered, sizes, sizes[1:])]
@@ -187,11 +187,8 @@ def decompose(
     prepare = functools.partial(_plan, order, sites, options, cost is not None)
     plans, left_out = choose(model, targets, prepare, list(options))
     if cost is not None:
-        whole = budget.meet(cost, plans, macs)
-        left_out += [
-            LeftOut(plan.target.path, _SPARED.format(_shown(plan.ranks))) for plan in whole
-        ]
-        plans = [plan for plan in plans if plan not in whole]
+        plans, spared = budget.meet(cost, plans, macs)
+        left_out += [LeftOut(p.target.path, _SPARED.format(_shown(p.ranks))) for p in spared]
     if order is not None:
         plans.sort(key=lambda plan: order[id(plan.layer)])
 
