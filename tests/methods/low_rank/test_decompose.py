@@ -60,7 +60,7 @@ def test_full_rank_computes_the_same(cls, arguments, shape, method, monkeypatch)
     model = one(layer, *shape)
     x = batch(5, *shape)
     # Whether it becomes smaller is not what this is about.
-    monkeypatch.setattr("tfcomp.methods.low_rank.decompose._numbers", lambda *_: 0)
+    monkeypatch.setattr("tfcomp.methods.low_rank.decompose._Plan.numbers", lambda *_: [0])
     done = tfcomp.decompose(model, energy=1.0, method=method, verbose=0)
     new = done.model.get_layer("conv")
     assert isinstance(new, keras.Sequential) and {type(part) for part in new.layers} == {cls}
