@@ -1,7 +1,7 @@
 """How much of the multiplications that pruning saves shows in the latency of an export.
 
     python benchmarks/pruned_latency.py [--networks NAME ...] [--ratios 0.25 0.5] [--round-to 1]
-        [--batch 1] [--threads 1] [--rounds 15] [--folder FOLDER] [--json FILE]
+        [--batch 1] [--threads 1] [--rounds 31] [--folder FOLDER] [--json FILE]
 
 Networks of `keras.applications` at 224 x 224, with random weights and statistics, are pruned by
 `tfcomp.prune_channels` and exported whole and pruned, for size and, where there are batch
@@ -25,7 +25,7 @@ from record import write
 
 import tfcomp
 
-NETWORKS = ("ResNet50", "VGG16", "MobileNet")
+NETWORKS = ("MobileNet", "ResNet50", "VGG16")
 
 
 def make(name):
@@ -103,7 +103,7 @@ def main():
     parser.add_argument("--round-to", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--folder", type=pathlib.Path)
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
