@@ -515,16 +515,10 @@ def channel_pruning():
 
 @figures
 def fewer_macs():
-    found = results("fewer_macs")
-    whole = found["whole"]
-
-    def row(name, one, tuned):
-        return [name, f"{one['macs'] / 1e6:.2f}", f"{one['weights']:,}", *tuned]
-
-    rows = [row("whole", whole, [f"{100 * whole['accuracy']:.2f}", ""])]
-    rows += [
-        row(each["way"], each, [f"{100 * each[key]:.2f}" for key in ("accuracy", "tuned")])
-        for each in found["rows"]
+    rows = [
+        [each["way"], f"{each['macs'] / 1e6:.2f}", f"{each['weights']:,}"]
+        + [f"{100 * each[key]:.2f}" for key in ("accuracy", "tuned")]
+        for each in results("fewer_macs")["rows"]
     ]
     return table(["", "M MACs", "weights", "accuracy", "fine-tuned"], rows)
 
