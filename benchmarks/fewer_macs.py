@@ -6,8 +6,9 @@
 Six convolutions of 3 x 3 (16, 16, 32, 32, 64, 64 channels), pooled after each two, are trained
 once, on a part of the training set. The copy that each way makes has at most a part of the
 multiplications. It is tested as it is, made with 500 of these images and no labels, and again when
-it was trained for a few epochs more, as is the whole network. `3C` is He et al.'s combination: each of the spatial and the channel factorization and
-the pruning takes the same share. The test set is looked at for the table alone.
+it was trained for a few epochs more, as is the whole network. `3C` is He et al.'s combination: the
+spatial and the channel factorization and the pruning save the same share each. The test set is
+looked at for the table alone.
 """
 
 import argparse
