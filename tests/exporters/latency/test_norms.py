@@ -305,6 +305,32 @@ def test_blocks_nested_and_shared_layers(tmp_path):
     assert not {"Rsqrt", "Case", "StatelessCase"} & {node.op for node in nodes}
 
 
+def test_endpoints_share_what_is_folded(tmp_path):
+    model, x = with_norm((None, 6), K.Dense(500)), drawn(3, 4, 6)
+    specs = {name: [tf.TensorSpec((None, size, 6))] for name, size in (("serve", 4), ("one", 1))}
+    y, done = exported(model, tmp_path / "m", x, signatures=specs)
+    served = tf.saved_model.load(str(tmp_path / "m"))
+    np.testing.assert_allclose(y, model(x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(served.one(x[:, :1]), y[:, :1], rtol=1e-4, atol=1e-4)
+    assert all("norm folded" in {row.kernel for row in table} for table in done.kernels.values())
+    large = [v for v in served.weights if v.shape.num_elements() >= 3000]
+    assert len(done.kernels) == 2 and [tuple(v.shape) for v in large] == [(6, 500)]
+
+
+class Standardized(K.Dense):
+    """The kernel's scale makes no difference to it."""
+
+    def call(self, inputs):
+        return super().call(inputs) / keras.ops.std(self.kernel)
+
+
+def test_layers_of_a_class_of_its_own_are_not_folded():
+    for layer in (Standardized(5), type("Mine", (K.Dense,), {})(5)):
+        units, *_ = units_of(with_norm((6,), layer))
+        (unit,) = units
+        assert [c.name for c in unit.candidates] == ["one product and sum"]
+
+
 def test_compressed_kernels_stay_small(tmp_path):
     """Values of four levels take two bits each, whatever the norm multiplies them by."""
     conv = K.Conv2D(256, 3, use_bias=False)

@@ -125,8 +125,7 @@ class Folded(Candidate):
         self.arrays = [self.stored * self.factor, np.float32(bias + norm.shift)]
 
     def add_to(self, weights):
-        name = f"{self.symbol}/{self._variable.path}"
-        weights.add_product((id(self), 0), name, self.stored, self.factor)
+        weights.add_product((id(self), 0), self._variable, self.stored, self.factor)
         weights.add_array((id(self), 1), self.symbol, self.arrays[1])
 
     def compute(self, inputs, tensors):
@@ -147,7 +146,9 @@ def _kernel_of(layer):
     if kind is None:
         raise Unsuited("what comes before it multiplies by no kernel")
     reason = why_not_plain(layer)
-    if reason is None and type(layer).call not in (kind.call, QuantizedMixin.call):
+    is_known = type(layer).__module__.split(".")[0] in ("keras", "tfcomp")
+    if reason is None and not (is_known and type(layer).call in (kind.call, QuantizedMixin.call)):
+        # It may do anything with its kernel.
         reason = "its layer computes by code of its own"
     if reason is None and getattr(layer, "input_quantizer", None) is not None:
         reason = "its layer quantizes its inputs"

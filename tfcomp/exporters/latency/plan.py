@@ -163,7 +163,8 @@ def make_plan(endpoint, final, batch_sizes, changed=(), verbose=0):
     Args:
         endpoint: A `tfcomp.exporters.signature.Endpoint`.
         final: The model's `FinalWeights`.
-        batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers.
+        batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers,
+            and what is never slower.
         changed: Ids of variables that calls of endpoints change.
         verbose: 0 or 1, for a progress bar.
 
