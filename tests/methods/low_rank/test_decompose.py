@@ -472,6 +472,7 @@ def test_layers_that_a_budget_spares():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
+        ({"damping": -1}, "damping"),
         ({"macs": 0}, "macs"),
         ({"macs": 0.5, "rank": 2}, "macs"),
         ({"macs": "few"}, "macs"),

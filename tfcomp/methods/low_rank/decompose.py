@@ -107,6 +107,7 @@ def decompose(
     targets=None,
     *,
     macs=None,
+    damping=0.001,
     batch_size=32,
     verbose=1,
 ):
@@ -148,6 +149,8 @@ def decompose(
         macs: Multiply-accumulate operations of the new model for one sample at most, a part of
             those there are (a float up to 1) or a number. Layers without a rank or energy of their
             own all get the largest energy, in place of `energy`, that this allows.
+        damping: How strongly fitted weights are held near what they were, as a fraction of the mean
+            squared input.
         batch_size: Samples in a batch, where `data` are arrays.
         verbose: 0 for silence, 1 for a progress bar, 2 for a line for each weight.
 
@@ -174,6 +177,7 @@ def decompose(
     [('dense_basis', 4), ('dense_combine', 64)]
     """
     verbose = check_verbose(verbose)
+    check_number("damping", damping, 0)
     targets_lib.check_built(model)
     options = {"energy": energy, "rank": rank, "method": method}
     if macs is not None and rank is not None and not isinstance(rank, dict):
@@ -194,7 +198,7 @@ def decompose(
 
     rules, rows, changed, progress = {}, [], [], Progress(len(plans), verbose, "weight")
     for plan in plans:
-        chains, bias, row = _decomposed(model, plan, changed, batches)
+        chains, bias, row = _decomposed(model, plan, changed, batches, damping)
         chain = [np.concatenate(kernels, axis=-1) for kernels in zip(*chains)]
         rules[plan.layer] = functools.partial(_stacked, plan, chain, bias)
         rows.append(row)
@@ -303,7 +307,7 @@ def _shown(ranks):
     return ranks[0] if len(ranks) == 1 else tuple(ranks)
 
 
-def _decomposed(model, plan, changed, batches):
+def _decomposed(model, plan, changed, batches, damping):
     """The chain of each group, the bias, and the row of one weight.
 
     From then on the model in which `changed` is assigned has it.
@@ -311,7 +315,7 @@ def _decomposed(model, plan, changed, batches):
     kernels, bias, error = _kernels(plan), None, None
     chains = [factors.chain_of(kernel, plan.method, plan.ranks) for kernel in kernels]
     if batches is not None:
-        chains, bias, error = _fitted(model, plan, kernels, chains, changed, batches)
+        chains, bias, error = _fitted(model, plan, kernels, chains, changed, batches, damping)
     products = [factors.product(chain) for chain in chains]
     matrices = np.stack([kernel.reshape(-1, kernel.shape[-1]) for kernel in products])
     changed.append((plan.target.variable, plan.linear.assemble(matrices)))
@@ -325,7 +329,7 @@ def _decomposed(model, plan, changed, batches):
     return chains, bias, row
 
 
-def _fitted(model, plan, kernels, chains, changed, batches):
+def _fitted(model, plan, kernels, chains, changed, batches, damping):
     """Chains and bias that fit data, and the error that is left."""
     run = functools.partial(model, training=False)
 
@@ -344,7 +348,7 @@ def _fitted(model, plan, kernels, chains, changed, batches):
         cross = cross - seen.count * x[:, :, None] * y[:, None]
         energy = energy - seen.count * np.sum(y**2, axis=1)
     chains = [
-        factors.fitted(chain, kernel, plan.method, *sums)
+        factors.fitted(chain, kernel, plan.method, *sums, damping)
         for chain, kernel, *sums in zip(chains, kernels, gram, cross)
     ]
     products = [factors.product(chain) for chain in chains]
