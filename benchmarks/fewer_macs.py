@@ -1,7 +1,7 @@
 """A VGG-like network on MNIST with a quarter of its multiplications, in several ways.
 
-    python benchmarks/fewer_macs.py --data mnist.npz [--json FILE] [--part 0.25] [--epochs 3]
-        [--tuning 2] [--images 20000] [--seed 0]
+    python benchmarks/fewer_macs.py --data mnist.npz [--json FILE] [--part 0.25] [--epochs 4]
+        [--tuning 3] [--images 6000] [--seed 0]
 
 Six convolutions of 3 x 3 (16, 16, 32, 32, 64, 64 channels), pooled after each two, are trained
 once, on a part of the training set. The copy that each way makes has at most a part of the
@@ -99,9 +99,9 @@ def main():
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--part", type=float, default=0.25)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--tuning", type=int, default=2)
-    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--tuning", type=int, default=3)
+    parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     x, y, xt, yt = load(arguments.data)
