@@ -1,5 +1,6 @@
 """Decomposing a model in one call."""
 
+import re
 import warnings
 
 import keras
@@ -454,6 +455,31 @@ def test_budgets_of_convolutions(method):
     # Those that have a rank of their own keep it.
     done = tfcomp.decompose(model, rank={"a": 2}, macs=0.5, method=method, verbose=0)
     assert done["a/kernel"].rank in (2, (2, 2)) and macs_of(done.model) <= 0.5 * whole
+
+
+def test_spatial_and_channel_factors_and_pruning_together(tmp_path):
+    """Each saves its third of what is asked for, and what comes out is plain Keras."""
+    x = keras.Input((12, 12, 3))
+    y = layers.Conv2D(16, 3, padding="same", activation="relu", name="a")(x)
+    y = layers.Conv2D(24, 3, padding="same", activation="relu", name="b")(y)
+    y = layers.Conv2D(24, 3, padding="same", activation="relu", name="c")(y)
+    model = keras.Model(x, layers.Dense(4, name="out")(layers.GlobalAveragePooling2D()(y)))
+    data, each, counts = batch(32, 12, 12, 3), 0.4 ** (1 / 3), [macs_of(model)]
+    done = tfcomp.decompose(model, macs=each, method="spatial", data=data, verbose=0)
+    counts.append(macs_of(done.model))
+    second = re.compile("other_axes/kernel$")
+    done = tfcomp.decompose(done.model, macs=each, targets=second, data=data, verbose=0)
+    counts.append(macs_of(done.model))
+    done = tfcomp.prune_channels(done.model, macs=each, data=data, verbose=0)
+    counts.append(macs_of(done.model))
+    assert all(0.85 * each * b < a <= each * b for a, b in zip(counts[1:], counts))
+    c = done.model.get_layer("c")
+    sizes = [tuple(layer.kernel.shape[:2]) for layer in c.layers[:1] + c.layers[1].layers]
+    assert sizes == [(3, 1), (1, 3), (1, 1)]
+    assert c.layers[1].layers[1].filters < 24
+    done.model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(numpy(loaded(data)), numpy(done.model(data)))
 
 
 def test_layers_that_a_budget_spares():
