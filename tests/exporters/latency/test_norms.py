@@ -232,6 +232,7 @@ def test_what_another_endpoint_changes_is_not_folded(tmp_path):
         model, tmp_path / "m", verbose=0, optimize="latency", signatures={"adapt": adapt}
     )
     assert not [row for row in done.kernels["serve"] if "folded" in row.kernel]
+    assert "tf.function" in dict(done.kernels["adapt"].left_out)["adapt"]
     served, x = tf.saved_model.load(str(tmp_path / "m")), drawn(16, 6) + 3
     before = served.serve(x).numpy()
     for _ in range(3):

@@ -15,7 +15,7 @@ from tfcomp.exporters.trace import Substitution
 from tfcomp.exporters.verify import drawn_inputs
 from tfcomp.layers.base.decoded import decoded_kernels
 from tfcomp.model.progress import Progress
-from tfcomp.model.result import Result
+from tfcomp.model.result import LeftOut, Result
 from tfcomp.model.timing import interleaved, ratios
 
 KERAS = "Keras"
@@ -175,6 +175,8 @@ def make_plan(endpoint, final, batch_sizes, changed=(), verbose=0):
     _check(endpoint)
     flow = layer_flow(endpoint.traced, specs, final.scope, changed)
     units, left = find_units(flow, final)
+    if endpoint.python is not None:
+        left.append(LeftOut(endpoint.name, "layers within a `tf.function` are left to Keras"))
     plan = Plan(endpoint.traced, specs, final, flow, left)
     values = {id(v): tf.constant(final.value(v)) for v in final.model.variables}
     trials = [Trial(unit, final.scope, values) for unit in units]
