@@ -14,7 +14,6 @@ looked at for the table alone.
 import argparse
 import os
 import pathlib
-import re
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -57,8 +56,7 @@ def three(model, part, images):
     """Spatial factorization, then that of channels, then pruning, each of which takes its third."""
     each = part ** (1 / 3)
     model = tfcomp.decompose(model, macs=each, method="spatial", data=images, verbose=0).model
-    second = re.compile("other_axes/kernel$")
-    model = tfcomp.decompose(model, macs=each, targets=second, data=images, verbose=0).model
+    model = tfcomp.decompose(model, macs=each, data=images, verbose=0).model
     return tfcomp.prune_channels(model, data=images, macs=each, verbose=0).model
 
 

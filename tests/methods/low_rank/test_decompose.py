@@ -1,6 +1,5 @@
 """Decomposing a model in one call."""
 
-import re
 import warnings
 
 import keras
@@ -420,19 +419,23 @@ def macs_of(model):
 
 
 def test_a_budget_of_macs_by_hand():
-    """Ranks 1 of 20 x 30 and 30 x 40: 50 + 70 of 1,800; each rank more of the first costs 50."""
+    """20 x 30 and 30 x 40 of each rank: near the best product of energies, by trying all."""
     model = keras.Sequential(
         [keras.Input((20,)), layers.Dense(30, name="a"), layers.Dense(40, name="b")]
     )
-    # All singular values alike: the same energy is the same share of the rank, 1/20 and 1/30.
+    # All singular values alike: the energy is the share of the rank, of 20 and of 30.
     for layer, size in ((model.layers[0], 20), (model.layers[1], 30)):
         matrix = np.linalg.qr(batch(layer.kernel.shape[1], size))[0].T
         layer.kernel.assign(matrix)
-    done = tfcomp.decompose(model, macs=0.5, verbose=0)
-    assert macs_of(done.model) <= 900 < macs_of(done.model) + 50 + 70
-    small, large = done["a/kernel"].rank, done["b/kernel"].rank
-    assert 50 * small + 70 * large == macs_of(done.model)
-    assert abs(small / 20 - large / 30) <= 1 / 20
+    for budget in (900, 500, 300):
+        done = tfcomp.decompose(model, macs=budget, verbose=0)
+        ranks = [done[path].rank if path in done else 0 for path in ("a/kernel", "b/kernel")]
+        # Rank 0 is the layer as it is.
+        kept = {(a, b): (a / 20 or 1) * (b / 30 or 1) for a in range(21) for b in range(31)}
+        cost = {(a, b): (50 * a or 600) + (70 * b or 1200) for a, b in kept}
+        assert macs_of(done.model) == cost[tuple(ranks)] <= budget
+        best = max(kept[pair] for pair in kept if cost[pair] <= budget)
+        assert kept[tuple(ranks)] > 0.9 * best
     least = tfcomp.decompose(model, macs=120, verbose=0)
     assert [row.rank for row in least] == [1, 1]
     with pytest.raises(ValueError, match=r"argument `macs`.*of rank 1 the model has 120"):
@@ -467,16 +470,11 @@ def test_spatial_and_channel_factors_and_pruning_together(tmp_path):
     data, each, counts = batch(32, 12, 12, 3), 0.4 ** (1 / 3), [macs_of(model)]
     done = tfcomp.decompose(model, macs=each, method="spatial", data=data, verbose=0)
     counts.append(macs_of(done.model))
-    second = re.compile("other_axes/kernel$")
-    done = tfcomp.decompose(done.model, macs=each, targets=second, data=data, verbose=0)
+    done = tfcomp.decompose(done.model, macs=each, data=data, verbose=0)
     counts.append(macs_of(done.model))
     done = tfcomp.prune_channels(done.model, macs=each, data=data, verbose=0)
     counts.append(macs_of(done.model))
     assert all(0.85 * each * b < a <= each * b for a, b in zip(counts[1:], counts))
-    c = done.model.get_layer("c")
-    sizes = [tuple(layer.kernel.shape[:2]) for layer in c.layers[:1] + c.layers[1].layers]
-    assert sizes == [(3, 1), (1, 3), (1, 1)]
-    assert c.layers[1].layers[1].filters < 24
     done.model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(numpy(loaded(data)), numpy(done.model(data)))
@@ -491,7 +489,7 @@ def test_layers_that_a_budget_spares():
     model.get_layer("low").kernel.assign(low_rank(16, 64, 2))
     done = tfcomp.decompose(model, macs=0.5, verbose=0)
     assert [row.path for row in done] == ["low/kernel"] and done[0].rank == 2
-    assert "would not multiply less" in dict(done.left_out)["whole/kernel"]
+    assert "as it is" in dict(done.left_out)["whole/kernel"]
     assert macs_of(done.model) == 256 + 2 * 80
 
 

@@ -29,7 +29,7 @@ from tfcomp.validation import check_integer, check_number, check_verbose, invali
 # Only these classes themselves: a subclass may do anything else with its kernel.
 _SUITED = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _METHODS = ("svd", "spatial", "tucker")
-_SPARED = "at rank {}, which the budget leaves it, it would not multiply less"
+_SPARED = "the budget leaves it as it is"
 
 
 class DecomposedTarget(NamedTuple):
@@ -147,8 +147,9 @@ def decompose(
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for all that become
             smaller.
         macs: Multiply-accumulate operations of the new model for one sample at most, a part of
-            those there are (a float up to 1) or a number. Layers without a rank or energy of their
-            own all get the largest energy, in place of `energy`, that this allows.
+            those there are (a float up to 1) or a number. In place of `energy`, layers without a
+            rank or energy of their own get the ranks by which the product of what all of them keep
+            is largest (Zhang et al.).
         damping: How strongly fitted weights are held near what they were, as a fraction of the mean
             squared input.
         batch_size: Samples in a batch, where `data` are arrays.
@@ -192,7 +193,7 @@ def decompose(
     plans, left_out = choose(model, targets, prepare, list(options))
     if cost is not None:
         plans, spared = budget.meet(cost, plans, macs)
-        left_out += [LeftOut(p.target.path, _SPARED.format(_shown(p.ranks))) for p in spared]
+        left_out += [LeftOut(plan.target.path, _SPARED) for plan in spared]
     if order is not None:
         plans.sort(key=lambda plan: order[id(plan.layer)])
 
