@@ -93,7 +93,7 @@ def plan(model, dyes, ratio, rng, inexact=False):
     def count(stay):
         return counter.kept(parts, {s for s, m in found.items() if not stay.isdisjoint(m)})
 
-    counts, whole, *known = fitting(model, dyes, count, "keep")
+    counts, whole, *known = fitting(model, dyes, counter, count, "keep")
     removed = np.zeros(len(dyes.parent), bool)
     for signature, members in found.items():
         removed[rng.permutation(members)[counts[signature] :]] = True

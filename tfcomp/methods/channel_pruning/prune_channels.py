@@ -294,7 +294,7 @@ class _Job:
             self._fit(lambda stay: self._counts(stay, ratio, round_to), unknown)
 
     def _fit(self, count, unknown):
-        fitted = fitting(self.model, self.dyes, count, unknown)
+        fitted = fitting(self.model, self.dyes, self.counter, count, unknown)
         self.counts, self.whole, self.builder, self.small = fitted
 
     def _counts(self, stay, ratio, round_to):
