@@ -24,7 +24,7 @@ class Counts:
         for number, signature in enumerate(self.signatures):
             self._groups[_axes(signature)].append(number)
         self._parts = self._coupled(*self._collected())
-        self._unfit = []
+        self._asked, self._step, self._unfit = self.sizes, 1, []
 
     def _collected(self):
         """Rows that must stay equal, and axes that must keep some channels.
@@ -89,6 +89,7 @@ class Counts:
         least = np.where(wanted < self.sizes, 0, self.sizes)
         if at_least:
             least = np.maximum(least, np.ceil(wanted - 1e-6).astype(int))
+        self._asked, self._step = wanted, round_to
         keep = self.sizes.copy()
         for part in self._parts:
             cells = part.cells
@@ -127,19 +128,23 @@ class Counts:
     def _total(self, axes, counts):
         return sum(counts[self.signatures[number]] for number in self._groups[axes])
 
-    def _smaller(self, numbers):
-        """Groups that were tried with fewer channels than they have."""
-        return [axes for axes, n in numbers.items() if n < self.sizes[self._groups[axes]].sum()]
-
     def stuck(self, counts):
-        """Dict from signature to the reason, of groups whose smaller numbers were all excluded."""
+        """Dict from signature to the reason, of what `kept` could not make smaller as it was asked.
+
+        Args:
+            counts: What `kept` returned last.
+        """
         found = {}
-        for axes in {axes for numbers in self._unfit for axes in self._smaller(numbers)}:
+        for axes in (axes for part in self._parts if part.places for axes in part.groups):
             members = self._groups[axes]
-            if self._total(axes, counts) == self.sizes[members].sum():
+            size = self.sizes[members].sum()
+            if (
+                self._total(axes, counts) == size
+                and self._asked[members].sum() <= size - self._step
+            ):
                 reason = (
                     f"{self._name(axes)!r} keeps all its channels: no smaller number as near to "
-                    "what was asked fits the groups and shuffles around it"
+                    "what was asked suits the groups, halves and shuffles around it"
                 )
                 found.update((self.signatures[number], reason) for number in members)
         return found

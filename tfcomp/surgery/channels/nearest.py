@@ -6,8 +6,8 @@ import numpy as np
 
 # A single channel would be broadcast where several are not, so the model would be another one.
 _LEAST = 2
-# What the number of a cell counts for beside that of its group.
-_CELL = 1e-3
+# What the number of a cell counts for beside that of its group, and that more are kept.
+_CELL, _MORE = 1e-3, -1e-5
 
 
 class Coupled(NamedTuple):
@@ -82,7 +82,7 @@ class Coupled(NamedTuple):
     def _solved(self, wanted, least, round_to, unfit):
         program = _Program()
         for low, high in zip(least, self.sizes):
-            program.add(low, high)
+            program.add(low, high, _MORE)
         for cell, number in enumerate(wanted):
             program.near([(cell, 1)], number, _CELL)
         for place in self.places:
