@@ -52,6 +52,22 @@ ONCE = (
     "ResNet152",
     "ResNet152V2",
 )
+FIRST = (
+    "ShuffleNet g=4",
+    "MobileNet",
+    "MobileNetV3Small",
+    "SqueezeNet 1.1 complex",
+    "GoogLeNet",
+    "EfficientNetB0",
+    "DenseNet121",
+    "ResNet50V2",
+    "ConvNeXtTiny",
+    "InceptionV3",
+    "Xception",
+    "NASNetMobile",
+    "VGG16",
+    "EfficientNetV2B0",
+)
 OURS = {
     "GoogLeNet": ("GoogLeNet", {}),
     **{
@@ -68,10 +84,10 @@ OURS = {
 
 
 def names():
-    """All networks, cheap ones first."""
+    """All networks: one of each family, then others, cheap ones first."""
     from zoo_networks import PUBLISHED
 
-    return [*OURS, *PUBLISHED]
+    return list(dict.fromkeys([*FIRST, *OURS, *PUBLISHED]))
 
 
 def make(name):
