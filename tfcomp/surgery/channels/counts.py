@@ -106,6 +106,12 @@ class Counts:
 
     # ---- what a model turned out not to be able to have
 
+    def emptied(self, counts):
+        """Signatures that stand where numbers of channels leave less than there has to be."""
+        counts = np.array([counts.get(signature, 0) for signature in self.signatures])
+        cells = {cell for part in self._parts for cell in part.emptied(counts[part.cells])}
+        return [self.signatures[cell] for cell in sorted(cells)]
+
     def exclude(self, signatures, counts):
         """Notes that channels of some signatures do not come out in the numbers that were tried.
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from tfcomp.surgery.channels.build import Builder, Inexpressible
-from tfcomp.surgery.channels.pair import carry, cells
-from tfcomp.surgery.channels.trace import trace
+from tfcomp.surgery.channels.pair import carry, cells, traced_like
 
 
 def fitting(model, dyes, counter, count, unknown):
@@ -30,11 +29,10 @@ def fitting(model, dyes, counter, count, unknown):
         except Inexpressible as error:
             _keep(error, whole, unknown)
             continue
-        few = {
-            signature: len(own) for signature, own in cells(trace(small, dyes.free_size)).items()
-        }
+        few = {signature: len(own) for signature, own in cells(traced_like(builder, small)).items()}
         # Which of two cells one has more of, where a number is odd, is up to the model.
         wrong = [s for s, number in few.items() if number > len(every.get(s, ()))]
+        wrong = wrong or counter.emptied(few)
         if not wrong:
             break
         if not counter.exclude(wrong, counts):

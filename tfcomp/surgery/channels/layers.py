@@ -185,7 +185,7 @@ def _group_norm(dyes, layer, x, output):
         return
     dyes.inexact.update(np.unique(labels).tolist())
     groups = len(labels) if layer.groups == -1 else layer.groups
-    place = dyes.new_place()
+    place = dyes.new_place("GroupNormalization", labels)
     for row, members in enumerate(labels.reshape(groups, -1)):
         dyes.mark(place, row, members)
     if len(labels) == groups:

@@ -45,6 +45,11 @@ class Coupled(NamedTuple):
             return keep
         return self._solved(wanted, least, round_to, unfit)
 
+    def emptied(self, keep):
+        """List of the cells of floors that numbers to keep are below."""
+        rows = [row for row in self.floors if row @ np.append(keep, 1) < self._floor(row)]
+        return [cell for row in rows for cell in self.cells[np.flatnonzero(row[:-1])]]
+
     def _rounded(self, wanted, round_to):
         keep = np.floor(wanted + 0.5).astype(int)
         for members in self.groups.values():

@@ -21,8 +21,8 @@ _FREE = (32, 16, 8, 96, 224)
 class _Tracer:
     """Answers the calls of layers and operations while a model's code runs."""
 
-    def __init__(self):
-        self.dyes = Dyes()
+    def __init__(self, variables=()):
+        self.dyes = Dyes(variables)
 
     # ---- layers
 
@@ -211,12 +211,13 @@ def arguments_of(model):
     return keras_private.input_signature(model)
 
 
-def trace(model, free=None):
+def trace(model, free=None, variables=()):
     """Traces the channels of a model.
 
     Args:
         model: A built `keras.Model`.
         free: Size of the axes of unknown size; `None` tries some.
+        variables: Variables that are numbered first.
 
     Returns:
         The `Dyes`, with the size in `free`.
@@ -230,7 +231,7 @@ def trace(model, free=None):
     best, errors = None, []
     for size in sizes if free is None else (free,):
         try:
-            dyes = _traced(model, specs, size)
+            dyes = _traced(model, specs, size, variables)
         except Exception as error:
             errors.append(error)
             continue
@@ -247,8 +248,8 @@ def trace(model, free=None):
     return best
 
 
-def _traced(model, specs, free):
-    tracer = _Tracer()
+def _traced(model, specs, free, variables):
+    tracer = _Tracer(variables)
     with answering(tracer.layer, tracer.operation):
         outputs = model.call(*symbols(specs, free))
     for output in flat(outputs):
