@@ -394,7 +394,7 @@ class _Job:
     def warn(self, small):
         """Warns of what was kept because it is not understood, and of files that do not load."""
         reasons = [f"{what} is not understood" for what in self.dyes.opaque]
-        reasons += list(dict.fromkeys(self.whole.values()))
+        reasons = list(dict.fromkeys([*reasons, *self.whole.values()]))
         if reasons:
             more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
             warnings.warn(

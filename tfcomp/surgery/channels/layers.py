@@ -25,6 +25,7 @@ DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 CONV_LSTM = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
+WRAPPERS = (layers.Bidirectional, layers.TimeDistributed, layers.SpectralNormalization)
 NORMS = (layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization)
 
 

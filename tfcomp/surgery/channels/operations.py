@@ -191,6 +191,11 @@ def _softmax(dyes, op, args, kwargs, outputs):
     dye(outputs[0], without(args[0], axes))
 
 
+def _normalize(dyes, op, args, kwargs, outputs):
+    """Division by a norm, to which channels that are zero add nothing."""
+    dye(outputs[0], dyes_of(args[0]))
+
+
 def _window(dyes, op, args, kwargs, outputs):
     """Pooling and resizing mix positions."""
     x = args[0]
@@ -257,6 +262,7 @@ _FAMILIES = [
     (_pad, "Pad"),
     (_reduce, "All Amax Amin Any CountNonzero Logsumexp Max Mean Min Prod Std Sum Var"),
     (_softmax, "LogSoftmax Softmax"),
+    (_normalize, "Normalize"),
     (_window, " ".join((*_POOLS, "Resize"))),
     (_einsum, "Einsum"),
     (_matmul, "Dot Matmul"),
