@@ -45,6 +45,13 @@ def randomize(model, rng):
         for layer in model._flatten_layers()
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
+    kinds = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+    if not any(isinstance(layer, kinds) for layer in model._flatten_layers()):
+        for variable in model.variables:
+            if variable.name == "kernel":
+                # Else biases alone decide which channels rectifiers let through.
+                size = np.prod(variable.shape[:-1])
+                variable.assign(rng.normal(0, (2 / size) ** 0.5, variable.shape))
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers, ops
 from surgery.channels import proof
 from surgery.channels.zoo import NETS
 
@@ -31,7 +32,7 @@ def check(name, ratio, tmp_path):
     # Less at both ends: inputs and outputs stay.
     assert small.count_params() < (1 - 0.5 * ratio) * model.count_params()
     assert small.name == model.name
-    if name != "subclassed":
+    if name not in ("subclassed", "branches"):
         assert [layer.name for layer in small.layers] == [layer.name for layer in model.layers]
         assert small.output_names == model.output_names
     x = proof.batch(model, rng)
@@ -82,6 +83,56 @@ def test_a_variable_that_was_missed_is_an_error():
     del dyes.axes[missed]
     with pytest.raises(ValueError, match="mixes others than it did"):
         proof.plan(model, dyes, 0.5, rng)
+
+
+def sliced(x):
+    return ops.concatenate([x[..., :4] * 2, x[..., 4:]], axis=-1)
+
+
+def test_literal_numbers_in_code_that_cannot_be_adapted():
+    """The first four channels are doubled in the small model, too, so all four of them stay."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 1, name="conv")(inputs)
+    x = layers.Conv2D(6, 3)(layers.Lambda(sliced)(x))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    small, errors, effect, _ = proof.prove(model, 0.5, np.random.default_rng(0))
+    assert max(errors) < 1e-5 and effect > 1e-2
+    assert small.get_layer("conv").filters == 6
+    first = [proof.numpy(m.get_layer("conv").kernel)[..., :4] for m in (model, small)]
+    assert np.array_equal(*first)
+
+
+def test_a_norm_is_the_same_without_channels_that_are_zero():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.UnitNormalization()(layers.Conv2D(8, 1, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.Conv2D(6, 3)(x))))
+    small, (_, error), effect, reasons = proof.prove(model, 0.5, np.random.default_rng(0))
+    assert error < 1e-5 and effect > 1e-2 and not reasons
+    assert small.get_layer("conv").filters == 4
+
+
+class Tied(keras.Model):
+    """An embedding that is read out by code."""
+
+    def __init__(self):
+        super().__init__(name="tied")
+        self.embedding = layers.Embedding(20, 12)
+        self.dense = layers.Dense(12)
+
+    def call(self, x):
+        x = self.dense(self.embedding(x))
+        return ops.matmul(x, ops.transpose(self.embedding.embeddings))
+
+
+def test_weights_that_code_takes_the_value_of_are_named():
+    """In a graph of layers they would be constants, and no longer tied."""
+    model = Tied()
+    model(np.zeros((1, 6), "int32"))
+    found = tfcomp.channels(model)
+    (reason,) = (group.reason for group in found if "embeddings" in group.path)
+    assert "embedding/embeddings, whose value the code of the model takes" in reason
+    with pytest.raises(ValueError, match=r"'tied' .*its code computes with .*embeddings"):
+        tfcomp.prune_channels(model, 0.5, verbose=0)
 
 
 def test_a_structure_that_differs_is_an_error():

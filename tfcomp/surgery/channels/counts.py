@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from tfcomp.surgery.channels.nearest import Coupled
+from tfcomp.surgery.channels.nearest import LEAST, Coupled
 
 
 class Counts:
@@ -145,7 +145,8 @@ class Counts:
             members = self._groups[axes]
             size = self.sizes[members].sum()
             if (
-                self._total(axes, counts) == size
+                size > LEAST
+                and self._total(axes, counts) == size
                 and self._asked[members].sum() <= size - self._step
             ):
                 reason = (

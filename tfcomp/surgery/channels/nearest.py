@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # A single channel would be broadcast where several are not, so the model would be another one.
-_LEAST = 2
+LEAST = 2
 # What the number of a cell counts for beside that of its group, and that more are kept.
 _CELL, _MORE = 1e-3, -1e-5
 
@@ -55,7 +55,7 @@ class Coupled(NamedTuple):
         for members in self.groups.values():
             if len(members) == 1 and wanted[members[0]] < self.sizes[members[0]]:
                 (only,) = members
-                number = max(round_to * round(wanted[only] / round_to), round_to, _LEAST)
+                number = max(round_to * round(wanted[only] / round_to), round_to, LEAST)
                 keep[only] = min(number, self.sizes[only])
         return keep
 
@@ -82,7 +82,7 @@ class Coupled(NamedTuple):
         return near and (total % round_to == 0 or total == sizes.sum())
 
     def _floor(self, row):
-        return min(_LEAST, int(row @ np.append(self.sizes, 1)))
+        return min(LEAST, int(row @ np.append(self.sizes, 1)))
 
     def _solved(self, wanted, least, round_to, unfit):
         program = _Program()
