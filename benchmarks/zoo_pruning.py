@@ -251,9 +251,8 @@ def show(name, row):
     if "error" in row:
         return f"{name:20} {row['error']}"
     head = f"{name:20} {row['weights'] / 1e6:6.1f} M, {row['channels']:6} channels, {row['stay']}"
-    lines = [
-        f"{head}, trace {row['trace_s']:.1f} s, {'FAIL: ' + ', '.join(bad) if bad else 'pass'}"
-    ]
+    verdict = "FAIL: " + ", ".join(bad) if bad else "pass"
+    lines = [f"{head}, trace {row['trace_s']:.1f} s, seen {row['seen']}, {verdict}"]
     for ratio, r in row["ratios"].items():
         lines.append(
             f"    {ratio}: {r['weights'] / 1e6:6.2f} M, readers {r['readers']:.0e}, all "
@@ -272,15 +271,15 @@ def main():
     if arguments.one:
         print(json.dumps(run(arguments.one, arguments.ratios)))
         return 0
-    known = {"networks": {}}
+    known = {}
     if arguments.json and arguments.json.exists():
         known = json.loads(arguments.json.read_text())["results"]
     for name in arguments.only or names():
-        if name not in known["networks"]:
-            known["networks"][name] = apart(name, arguments.ratios)
+        if name not in known:
+            known[name] = apart(name, arguments.ratios)
             write(arguments.json, known)
-        print(show(name, known["networks"][name]), flush=True)
-    return int(any(wrong(known["networks"][name]) for name in arguments.only or names()))
+        print(show(name, known[name]), flush=True)
+    return int(any(wrong(known[name]) for name in arguments.only or names()))
 
 
 def apart(name, ratios):

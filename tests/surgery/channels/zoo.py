@@ -325,9 +325,8 @@ def towers():
     )
     inputs = [keras.Input((12, 12, 3), name=name) for name in ("left", "right")]
     left, right = map(tower, inputs)
-    near = layers.Dot(axes=1)([left, right])
-    far = layers.Dense(1)(ops.abs(layers.Subtract()([left, right])))
-    return keras.Model(inputs, {"near": near, "far": far})
+    same = layers.Dense(1)(ops.abs(layers.Subtract()([left, right])))
+    return keras.Model(inputs, {"same": same, "left": layers.Dense(3)(left)})
 
 
 def film():
