@@ -112,24 +112,24 @@ class Counts:
         cells = {cell for part in self._parts for cell in part.emptied(counts[part.cells])}
         return [self.signatures[cell] for cell in sorted(cells)]
 
+    def around(self, signatures):
+        """Signatures of all that is in the groups of some; none where one is of no known group."""
+        groups = {_axes(signature) for signature in signatures}
+        if not groups <= set(self._groups):
+            return []
+        return [self.signatures[number] for axes in groups for number in self._groups[axes]]
+
     def exclude(self, signatures, counts):
         """Notes that channels of some signatures do not come out in the numbers that were tried.
 
         Args:
             signatures: What a model with these numbers has and should not have, or too many of.
             counts: The dict from signature to number.
-
-        Returns:
-            Whether other numbers may help: whether the signatures are of known groups.
         """
-        groups = {_axes(signature) for signature in signatures}
-        if not groups <= set(self._groups):
-            return False
-        for axes in groups:
+        for axes in {_axes(signature) for signature in signatures}:
             # What is joined with it moves it from one group into another.
-            around = [other for other in self._groups if not axes.isdisjoint(other)]
-            self._unfit.append({other: self._total(other, counts) for other in around})
-        return True
+            joined = [other for other in self._groups if not axes.isdisjoint(other)]
+            self._unfit.append({other: self._total(other, counts) for other in joined})
 
     def _total(self, axes, counts):
         return sum(counts[self.signatures[number]] for number in self._groups[axes])

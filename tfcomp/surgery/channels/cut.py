@@ -5,6 +5,9 @@ import numpy as np
 from tfcomp.surgery.channels.build import Builder, Inexpressible
 from tfcomp.surgery.channels.pair import carry, cells, traced_like
 
+# How often other numbers of channels are tried.
+_ROUNDS = 30
+
 
 def fitting(model, dyes, counter, count, unknown):
     """Finds numbers of channels that the layers of a model can have.
@@ -20,7 +23,7 @@ def fitting(model, dyes, counter, count, unknown):
     Returns:
         The dict, dict from each dye that has to stay to the reason, the `Builder`, and its model.
     """
-    whole, every = {}, cells(dyes)
+    whole, every, rounds = {}, cells(dyes), 0
     while True:
         counts = count(set(whole))
         builder = Builder(model, dyes, first_removed(dyes, counts))
@@ -35,11 +38,24 @@ def fitting(model, dyes, counter, count, unknown):
         wrong = wrong or counter.emptied(few)
         if not wrong:
             break
-        if not counter.exclude(wrong, counts):
+        path = dyes.variables[wrong[0][0][0][0]].path
+        around = {dye for signature in counter.around(wrong) for dye in every[signature]}
+        if around <= set(whole):
             raise ValueError(
                 f"With fewer channels {small.name!r} mixes others than it did before, "
-                f"those of {dyes.variables[wrong[0][0][0][0]].path}."
+                f"those of {path}."
             )
+        if rounds < _ROUNDS:
+            counter.exclude(wrong, counts)
+            rounds += 1
+        else:
+            reason = (
+                f"{path!r} keeps all its channels: no number near to what was asked suits what is "
+                "around it"
+            )
+            if unknown == "error":
+                raise ValueError(f"Layer {reason}")
+            whole.update(dict.fromkeys(around, reason))
     stuck = counter.stuck(counts)
     if stuck and unknown == "error":
         raise ValueError(f"Layer {next(iter(stuck.values()))}")

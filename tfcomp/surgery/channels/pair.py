@@ -100,6 +100,9 @@ def traced_like(builder, small):
     for old, new in builder.pairs:
         if not (keras_private.is_functional(old) or builder.is_unfolded(old)):
             found.update(zip(map(id, old.variables), new.variables))
+    lost = [variable.path for variable in large.variables if id(variable) not in found]
+    if lost:
+        raise ValueError(f"The small model has nothing in the place of {lost[0]}.")
     variables = [found[id(variable)] for variable in large.variables]
     return trace(small, large.free_size, variables)
 
