@@ -116,7 +116,7 @@ class Tied(keras.Model):
 
     def __init__(self):
         super().__init__(name="tied")
-        self.embedding = layers.Embedding(20, 12)
+        self.embedding = layers.Embedding(20, 12, name="embedding")
         self.dense = layers.Dense(12)
 
     def call(self, x):
