@@ -142,34 +142,6 @@ def zoo_methods():
 
 
 @figures
-def zoo_pruning():
-    found = results("zoo_pruning")
-    rows = []
-    for name, row in found.items():
-        ratios, stay = row["ratios"], dict(row["stay"])
-        stay.pop("it leaves the model", None)
-        left = [f"{100 * each['weights'] / row['weights']:.0f}" for each in ratios.values()]
-        rows.append(
-            [
-                name if len(ratios) > 1 else f"{name}, {next(iter(ratios))} alone",
-                f"{row['channels']:,}",
-                "; ".join(f"{number}: {reason}" for reason, number in stay.items()),
-                " / ".join(left),
-                f"{max(max(each['readers'], each['all']) for each in ratios.values()):.0e}",
-                f"{row['export']:.0e}",
-                str(row["seen"]),
-                f"{row['trace_s']:.1f}",
-                f"{max(each['cut_s'] for each in ratios.values()):.1f}",
-            ]
-        )
-    heads = ["network", "channels", "stay, and why", "weights left, %", "error", "export"]
-    shown = table([*heads, "seen", "trace, s", "cut, s"], rows, "lrlrrrrrr")
-    bad = [name for name, row in found.items() if any("fails" in r for r in row["ratios"].values())]
-    same = f"All but {', '.join(bad)}" if bad else "All"
-    return f"{shown}\n{same} come back from a file to the last bit, and train.\n"
-
-
-@figures
 def zoo_files():
     rows = []
     for name, row in results("zoo_files").items():
