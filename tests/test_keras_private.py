@@ -100,6 +100,18 @@ def answering_operations():
     assert keras.Operation.symbolic_call.__name__ == "symbolic_call"
 
 
+def noticing_reads():
+    variable, other, seen = keras.Variable([1.0, 2.0]), keras.Variable([0.0]), []
+    with keras_private.noticing_reads(seen.append):
+        assert keras.ops.convert_to_numpy(keras.ops.transpose(variable)).tolist() == [1, 2]
+        with keras_private.noticing_reads(None):
+            other.value  # noqa: B018
+    assert seen and all(each is variable for each in seen)
+    del seen[:]
+    variable.value  # noqa: B018
+    assert not seen
+
+
 def run_graph():
     model, called = _functional(), []
 

@@ -189,6 +189,39 @@ def answering_operations(answer):
                 keras.Operation.symbolic_call = _symbolic_call
 
 
+@contextlib.contextmanager
+def noticing_reads(note):
+    """Context in which `note(variable)` is told of each variable whose value is taken.
+
+    Only for the thread that opens it; within another, the inner one alone is told.
+    """
+    with _LOCK:
+        _READING[0] += 1
+        _VALUE_OF.value = property(_noticed)
+    token = _NOTE.set(note)
+    try:
+        yield
+    finally:
+        _NOTE.reset(token)
+        with _LOCK:
+            _READING[0] -= 1
+            if not _READING[0]:
+                _VALUE_OF.value = _VALUE
+
+
+def _noticed(variable):
+    note = _NOTE.get()
+    if note is not None:
+        note(variable)
+    return _VALUE.fget(variable)
+
+
+# The class that says what the value of a variable is.
+_VALUE_OF = next(cls for cls in keras.Variable.__mro__ if "value" in vars(cls))
+_VALUE = vars(_VALUE_OF)["value"]
+_READING, _NOTE = [0], contextvars.ContextVar("note", default=None)
+
+
 def run_graph(model, inputs, call):
     """Goes through the graph of a functional model.
 

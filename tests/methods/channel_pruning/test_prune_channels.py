@@ -389,6 +389,61 @@ def test_networks_of_keras_hub(name):
     assert len(inside) == 2 and all(row.after == 32 for row in inside)
 
 
+def test_a_network_of_keras_hub_that_no_file_brings_back(tmp_path):
+    """The class of its first layer does not take the configuration that it gives."""
+    models = pytest.importorskip("keras_hub").models
+    made = models.ViTBackbone(
+        image_shape=(16, 16, 3), patch_size=8, num_layers=1, num_heads=4, hidden_dim=16, mlp_dim=32
+    )
+    with pytest.warns(UserWarning, match="cannot be loaded, because of layer 'vit_patching"):
+        done = prune(made, 0.5)
+    assert [row.after / row.before for row in done] == [0.5] * 4
+    with pytest.raises(TypeError, match="ViTPatchingAndEmbedding"):
+        done.model.save(tmp_path / "small.keras")
+        keras.models.load_model(tmp_path / "small.keras")
+
+
+class Rejects(layers.Layer):
+    """Gives a configuration that it does not take, or takes for another one."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, shape):
+        self.w = self.add_weight((shape[-1], self.units), name="w")
+
+    def call(self, x):
+        return keras.ops.matmul(x, self.w)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "width": 3}
+
+
+class Forgets(Rejects):
+    def __init__(self, units, **kwargs):
+        kwargs.pop("width", None)
+        super().__init__(units, **kwargs)
+
+    def get_config(self):
+        return {**layers.Layer.get_config(self), "units": 5}
+
+
+def with_layer(own):
+    inputs = keras.Input((4,))
+    x = layers.Dense(8, name="a")(own(inputs))
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
+    return keras.Model(inputs, inner(x))
+
+
+def test_layers_that_no_file_brings_back_are_named():
+    with pytest.warns(UserWarning, match="because of layer 'own': .*'width'"):
+        done = prune(with_layer(Rejects(6, name="own")), {"a": 0.5})
+    assert sizes(done) == {"a": 4}
+    with pytest.raises(ValueError, match=r"'own' .*its configuration cannot say w \(4, 6\)"):
+        prune(with_layer(Forgets(6, name="own")), {"a": 0.5})
+
+
 def test_a_block_that_trains_by_other_code_stays():
     class Odd(layers.Layer):
         def __init__(self, units, twice):

@@ -45,6 +45,13 @@ def randomize(model, rng):
         for layer in model._flatten_layers()
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
+    kinds = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+    if not any(isinstance(layer, kinds) for layer in model._flatten_layers()):
+        for variable in model.variables:
+            if variable.name == "kernel":
+                # Else biases alone decide which channels rectifiers let through.
+                size = np.prod(variable.shape[:-1])
+                variable.assign(rng.normal(0, (2 / size) ** 0.5, variable.shape))
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -93,7 +100,7 @@ def plan(model, dyes, ratio, rng, inexact=False):
     def count(stay):
         return counter.kept(parts, {s for s, m in found.items() if not stay.isdisjoint(m)})
 
-    counts, whole, *known = fitting(model, dyes, count, "keep")
+    counts, whole, *known = fitting(model, dyes, counter, count, "keep")
     removed = np.zeros(len(dyes.parent), bool)
     for signature, members in found.items():
         removed[rng.permutation(members)[counts[signature] :]] = True

@@ -79,6 +79,101 @@ FIRST = {
 }
 
 
+def window(rng, rank):
+    """Kernel and strides of a convolution of a random kind."""
+    size = tuple(rng.integers(1, 4, rank).tolist())
+    return {"kernel_size": size, "strides": int(rng.integers(1, 3)), "padding": "same"}
+
+
+def channels(rng, least=2):
+    return int(rng.integers(least, 7))
+
+
+def convolution(rng):
+    rank, groups = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    make = getattr(layers, f"Conv{rank}D")
+    inside, outside = groups * channels(rng), groups * channels(rng)
+    arguments = {**window(rng, rank), "groups": groups, "use_bias": bool(rng.integers(2))}
+    return lambda: make(outside, **arguments), (*rng.integers(3, 6, rank), inside), -1
+
+
+def transposed(rng):
+    rank, filters = int(rng.integers(1, 4)), channels(rng)
+    make, arguments = getattr(layers, f"Conv{rank}DTranspose"), window(rng, rank)
+    return lambda: make(filters, **arguments), (*rng.integers(3, 6, rank), channels(rng)), -1
+
+
+def depthwise(rng):
+    rank = int(rng.integers(1, 3))
+    arguments = {**window(rng, rank), "depth_multiplier": int(rng.integers(1, 4))}
+    make = getattr(layers, f"DepthwiseConv{rank}D")
+    return lambda: make(**arguments), (*rng.integers(3, 6, rank), channels(rng)), -1
+
+
+def separable(rng):
+    rank, filters = int(rng.integers(1, 3)), channels(rng)
+    arguments = {**window(rng, rank), "depth_multiplier": int(rng.integers(1, 4))}
+    make = getattr(layers, f"SeparableConv{rank}D")
+    return lambda: make(filters, **arguments), (*rng.integers(3, 6, rank), channels(rng)), -1
+
+
+def dense(rng):
+    units, bias = channels(rng), bool(rng.integers(2))
+    shape = (*rng.integers(2, 4, rng.integers(0, 3)), channels(rng))
+    return lambda: layers.Dense(units, use_bias=bias), shape, -1
+
+
+def einsum(rng):
+    heads, size, units = rng.integers(2, 5, 3).tolist()
+    if rng.integers(2):
+        equation, output, bias = "abc,cde->abde", (None, heads, size), "de"
+        shape, axis = (3, channels(rng)), -1
+    else:
+        equation, output, bias = "abhd,hdm->abm", (None, units), "m"
+        shape, axis = (3, heads, size), int(rng.integers(2, 4))
+    return lambda: layers.EinsumDense(equation, output, bias_axes=bias), shape, axis
+
+
+def norm(rng):
+    rank = int(rng.integers(1, 4))
+    axis = int(rng.integers(1, rank + 1))
+    shape = rng.integers(2, 5, rank)
+    return lambda: layers.BatchNormalization(axis=axis), tuple(shape), axis
+
+
+def recurrent(rng):
+    make = (layers.LSTM, layers.GRU, layers.SimpleRNN)[rng.integers(3)]
+    units, flags = channels(rng), rng.integers(2, size=3).astype(bool).tolist()
+    arguments = dict(zip(("return_sequences", "use_bias", "go_backwards"), flags))
+    if rng.integers(2):
+        return lambda: make(units, **arguments), (4, channels(rng)), -1
+    del arguments["go_backwards"]
+    merge = ("concat", "sum", "ave")[rng.integers(3)]
+
+    def both():
+        return layers.Bidirectional(make(units, **arguments), merge_mode=merge)
+
+    return both, (4, channels(rng)), -1
+
+
+def embedding(rng):
+    width = channels(rng)
+    return lambda: layers.Embedding(7, width), (int(rng.integers(1, 5)),), None
+
+
+DRAWN = (
+    convolution,
+    transposed,
+    depthwise,
+    separable,
+    dense,
+    einsum,
+    norm,
+    recurrent,
+    embedding,
+)
+
+
 def numpy(x):
     return np.array(keras.ops.convert_to_numpy(x))
 
@@ -156,3 +251,10 @@ def test_channels_first(name):
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow has none of these on CPUs")
     run(name, *FIRST[name])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
+def test_a_rule_says_what_an_experiment_finds_for_random_shapes(draw, seed):
+    make, shape, axis = draw(np.random.default_rng(seed))
+    run(draw.__name__, make, tuple(map(int, shape)), axis)

@@ -273,9 +273,101 @@ def literal():
     return keras.Model(inputs, layers.Dense(2)(layers.Conv1D(5, 1)(x)))
 
 
+class Branches(keras.Model):
+    """Code that runs in another order than the graph that it makes; slices by literal numbers."""
+
+    def __init__(self):
+        super().__init__(name="branches")
+        self.stem = layers.Conv2D(16, 1, activation="relu")
+        self.short = layers.Conv2D(8, 1)
+        self.long = [layers.Conv2D(6, 3, padding="same"), layers.Conv2D(8, 3, padding="same")]
+        self.halves = [layers.Conv2D(4, 3), layers.Conv2D(4, 3)]
+        self.head = layers.Dense(5)
+
+    def call(self, x):
+        x = self.stem(x)
+        first, second = ops.split(x, 2, axis=-1)
+        a = self.short(first)
+        b = self.long[1](self.long[0](second))
+        parts = ops.split(ops.concatenate([b, a], axis=-1), 2, axis=-1)
+        y = self.halves[0](parts[0]) + self.halves[1](parts[1])
+        return self.head(ops.mean(y, axis=(1, 2)))
+
+
+def branches():
+    model = Branches()
+    model(ops.zeros((1, 8, 8, 3)))
+    return model
+
+
+def exchanged():
+    """Slices and sections of a split in another order."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 1)(inputs)
+    x = layers.Concatenate()([x[..., 4:], x[..., :4] * 2])
+    first, second = ops.split(layers.Conv2D(10, 1)(x), [4], axis=-1)
+    x = layers.Conv2D(4, 3)(ops.concatenate([second, first], axis=-1))
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def towers():
+    """A siamese network."""
+    tower = keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.SpectralNormalization(layers.Conv2D(12, 3)),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10),
+        ],
+        name="tower",
+    )
+    inputs = [keras.Input((12, 12, 3), name=name) for name in ("left", "right")]
+    left, right = map(tower, inputs)
+    same = layers.Dense(1)(ops.abs(layers.Subtract()([left, right])))
+    return keras.Model(inputs, {"same": same, "left": layers.Dense(3)(left)})
+
+
+def film():
+    """A network for each image, in a layer that goes along the time."""
+    image = keras.Sequential(
+        [
+            keras.Input((8, 8, 6)),
+            layers.Conv2D(6, 3, activation="relu"),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+        ]
+    )
+    inputs = keras.Input((5, 8, 8, 3))
+    x = layers.TimeDistributed(layers.Conv2D(6, 1))(inputs)
+    x = layers.LSTM(8)(layers.TimeDistributed(image)(x))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def autoencoder():
+    """Transposed convolutions, and a model that is called twice inside."""
+    inside = keras.Input((4, 4, 12))
+    y = layers.Conv2D(12, 1)(layers.Conv2D(10, 3, padding="same", activation="relu")(inside))
+    inner = keras.Model(inside, layers.Add()([y, inside]), name="inner")
+    x = inputs = keras.Input((16, 16, 1))
+    for filters in (8, 12):
+        x = layers.BatchNormalization()(layers.Conv2D(filters, 3, 2, padding="same")(x))
+    x = layers.Dense(6, name="latent")(layers.Flatten()(inner(inner(x))))
+    x = layers.Reshape((4, 4, 12))(layers.Dense(4 * 4 * 12)(x))
+    for filters in (12, 8):
+        x = layers.LeakyReLU()(layers.Conv2DTranspose(filters, 3, 2, padding="same")(x))
+    return keras.Model(inputs, layers.Conv2D(1, 3, padding="same")(x))
+
+
 NETS = {
     net.__name__: net
     for net in (
+        branches,
+        exchanged,
+        towers,
+        film,
+        autoencoder,
         unet,
         transformer,
         grouped_queries,

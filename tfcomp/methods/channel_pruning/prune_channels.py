@@ -31,6 +31,7 @@ from tfcomp.surgery.channels.counts import Counts
 from tfcomp.surgery.channels.cut import cut, fitting
 from tfcomp.surgery.channels.pair import cells
 from tfcomp.surgery.channels.training_state import carry_optimizer, carry_projections
+from tfcomp.surgery.channels.unloadable import unloadable
 from tfcomp.surgery.recompile import compile_like
 from tfcomp.validation import check_integer, check_number, check_verbose, invalid
 
@@ -225,7 +226,7 @@ def prune_channels(
         carry_projections(model, small, job.carried)
         if keep_optimizer:
             carry_optimizer(model, small, job.carried)
-    job.warn()
+    job.warn(small)
     if verbose == 1 or verbose == 2:
         Progress(None, verbose).left_out(job.left_out)
     return Result(small, rows, job.left_out, f"Channels of {small.name}", _COLUMNS)
@@ -294,7 +295,7 @@ class _Job:
             self._fit(lambda stay: self._counts(stay, ratio, round_to), unknown)
 
     def _fit(self, count, unknown):
-        fitted = fitting(self.model, self.dyes, count, unknown)
+        fitted = fitting(self.model, self.dyes, self.counter, count, unknown)
         self.counts, self.whole, self.builder, self.small = fitted
 
     def _counts(self, stay, ratio, round_to):
@@ -390,13 +391,20 @@ class _Job:
                 told.append(row)
         return told
 
-    def warn(self):
-        """One warning of what was kept because it is not understood."""
+    def warn(self, small):
+        """Warns of what was kept because it is not understood, and of files that do not load."""
         reasons = [f"{what} is not understood" for what in self.dyes.opaque]
-        reasons += list(dict.fromkeys(self.whole.values()))
+        reasons = list(dict.fromkeys([*reasons, *self.whole.values()]))
         if reasons:
             more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
             warnings.warn(
                 f"`prune_channels` keeps some channels whole: {'; '.join(reasons[:3])}{more}.",
+                stacklevel=3,
+            )
+        lost = [f"{name!r}: {reason}" for name, reason in unloadable(small)]
+        if lost:
+            warnings.warn(
+                f"A file of the smaller model cannot be loaded, because of layer {'; '.join(lost)}."
+                " Its weights can: `save_weights`.",
                 stacklevel=3,
             )

@@ -153,7 +153,12 @@ class Builder:
             return self._whole(layer, args[0])
         changed = self.sizes.change(layer)
         if configs.is_wrapper(layer) and changed:
-            return _from_config(layer, configs.wrapper_config(layer, self._made))
+            steps = args
+            if isinstance(layer, keras.layers.TimeDistributed):
+                x = args[0]
+                steps = (keras.KerasTensor((x.shape[0], *x.shape[2:]), x.dtype),)
+            config = configs.wrapper_config(layer, lambda inner: self._made(inner, steps))
+            return _from_config(layer, config)
         config = configs.changed_config(self.sizes, layer)
         if config is not None and (changed or config):
             return _from_config(layer, config)
@@ -194,20 +199,29 @@ class Builder:
         given = keras.tree.map_structure(lambda x: values.get(id(x), x), (tuple(args), kwargs))
         known = {id(part) for part in places.holders(layer)}
 
+        own, read = {id(variable) for variable in layer.variables}, []
+
+        def note(variable):
+            if id(variable) in own:
+                read.append(variable)
+
         def call(part, args, kwargs):
-            with answering():
+            with answering(), keras_private.noticing_reads(None):
                 if id(part) not in known:
                     return part(*args, **kwargs)
                 return self.place(part, *args, **kwargs)
 
         try:
-            with answering(call):
+            with answering(call), keras_private.noticing_reads(note):
                 outputs = layer.call(*given[0], **given[1])
             new = keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=layer.name)
         except Inexpressible:
             raise
         except Exception as error:
             raise self._inexpressible(layer, error) from error
+        if read:
+            # In what was connected they are constants.
+            raise self._inexpressible(layer, f"its code computes with {read[0].path}")
         self._unfolded.add(id(layer))
         self._clones[id(layer)] = new
         return new

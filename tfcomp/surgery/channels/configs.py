@@ -180,7 +180,7 @@ def changed_config(sizes, layer):
 
 def is_wrapper(layer):
     """Whether a layer's configuration holds that of the layer that it wraps."""
-    return isinstance(layer, (keras_layers.Bidirectional, keras_layers.TimeDistributed))
+    return isinstance(layer, layers.WRAPPERS)
 
 
 def wrapper_config(layer, make):

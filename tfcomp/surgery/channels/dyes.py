@@ -4,7 +4,7 @@ Every axis of every variable has a label for each of its indices, a dye. Removin
 removes index `i` of every axis whose label `i` is `c`. Dye 0 stands for what is no channel at all.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import keras
 import numpy as np
@@ -14,6 +14,9 @@ from tfcomp.surgery.channels import tensors
 
 class Dyes:
     """The dyes of one model: a union-find, and the labels of the axes of its variables.
+
+    Args:
+        variables: List of variables that are numbered first, as those of another model are.
 
     Attributes:
         variables: List of variables, in the order in which they were met; elsewhere a variable is
@@ -32,25 +35,30 @@ class Dyes:
         where: What is being looked at, for reasons.
     """
 
-    def __init__(self):
-        self.parent = [0]
-        self.variables, self._ordinals = [], {}
+    def __init__(self, variables=()):
+        self.parent, self._makers = [0], [(None, 0)]
+        self.variables = list(variables)
+        self._ordinals = {id(variable): number for number, variable in enumerate(self.variables)}
         self.axes, self.made, self.shown = {}, [], []
         self.sums, self.grouped = set(), set()
         self.inexact, self.seen = set(), {}
         self.asked, self.opaque = [], []
         self.where = ""
         self._reasons = {}
-        self._marks, self._places = defaultdict(list), 0
+        self._marks, self._places = defaultdict(list), Counter()
 
     # ---- union-find
 
-    def new(self, number):
-        """New dyes; an only channel cannot go, and would tie with all that it is broadcast to."""
+    def new(self, number, maker=None):
+        """New dyes of a `(variable, axis)`.
+
+        An only channel cannot go, and would tie with all that it is broadcast to.
+        """
         if number < 2:
             return np.zeros(number, np.int32)
         start = len(self.parent)
         self.parent.extend(range(start, start + number))
+        self._makers.extend((maker, index) for index in range(number))
         return np.arange(start, start + number, dtype=np.int32)
 
     def find(self, dye):
@@ -106,15 +114,42 @@ class Dyes:
 
     # ---- what is split evenly
 
-    def new_place(self):
-        """A number for something that is split in rows, which must stay as long as each other."""
-        self._places += 1
-        return self._places
+    def new_place(self, kind, dyes):
+        """A name for something that is split in rows, which must stay as long as each other.
+
+        Args:
+            kind: String, what splits.
+            dyes: Array of the dyes that it splits.
+        """
+        makers = {self._makers[dye][0] for dye in np.unique(dyes).tolist()} - {None}
+        name = kind, tuple(sorted(makers))
+        self._places[name] += 1
+        return *name, self._places[name]
 
     def mark(self, place, row, dyes):
         """Notes that dyes stand in one row of what is split."""
         for dye, count in zip(*np.unique(dyes, return_counts=True)):
             self._marks[int(dye)].append((place, row, int(count)))
+
+    def _rename_places(self):
+        """Numbers places of one kind by what stands in them.
+
+        So names are the same in a model of another size, in whatever order its code is run.
+        """
+        content = defaultdict(list)
+        for dye, marks in self._marks.items():
+            maker, index = self._makers[dye]
+            if maker is not None:
+                for place, row, _ in marks:
+                    content[place].append((row, maker, index))
+        alike, names = defaultdict(list), {}
+        for place, found in content.items():
+            alike[place[:2]].append((sorted(found), place))
+        for name, found in alike.items():
+            for number, (_, place) in enumerate(sorted(found)):
+                names[place] = *name, number
+        for dye, marks in self._marks.items():
+            self._marks[dye] = [(names.get(place, place), *rest) for place, *rest in marks]
 
     # ---- variables
 
@@ -139,7 +174,7 @@ class Dyes:
         """Dyes that an axis of a variable makes; the same at every call of a shared layer."""
         key = self.key(variable, axis)
         if key not in self.axes:
-            self.axes[key] = self.new(variable.shape[axis])
+            self.axes[key] = self.new(variable.shape[axis], key)
             self.made.append(key)
         return self.axes[key].ravel()
 
@@ -149,7 +184,7 @@ class Dyes:
         for axis in range(rank):
             key = self.key(variable, axis)
             if key not in self.axes:
-                self.axes[key] = self.new(variable.shape[axis])
+                self.axes[key] = self.new(variable.shape[axis], key)
                 self.shown.append(key)
             arrays.append(tensors.spread(self.axes[key].ravel(), axis, rank))
         return tensors.dye(DyedVariable(variable), arrays)
@@ -170,6 +205,7 @@ class Dyes:
 
     def finish(self):
         """Brings all labels to the dyes that stand for them; returns itself."""
+        self._rename_places()
         self.axes = {key: self.roots(labels) for key, labels in self.axes.items()}
         self.inexact = {self.find(dye) for dye in self.inexact}
         self._reasons.pop(0, None)

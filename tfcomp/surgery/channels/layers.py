@@ -25,6 +25,7 @@ DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 CONV_LSTM = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
+WRAPPERS = (layers.Bidirectional, layers.TimeDistributed, layers.SpectralNormalization)
 NORMS = (layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization)
 
 
@@ -185,7 +186,7 @@ def _group_norm(dyes, layer, x, output):
         return
     dyes.inexact.update(np.unique(labels).tolist())
     groups = len(labels) if layer.groups == -1 else layer.groups
-    place = dyes.new_place()
+    place = dyes.new_place("GroupNormalization", labels)
     for row, members in enumerate(labels.reshape(groups, -1)):
         dyes.mark(place, row, members)
     if len(labels) == groups:

@@ -46,13 +46,14 @@ def _first(arrays, key):
 def move(dyes, op, args, kwargs, outputs):
     """What only moves data is carried out on the dyes themselves."""
     tensors = [x for x in flat((args, kwargs)) if is_symbolic(x)]
-    members, place = {}, dyes.new_place()
+    members = {}
     for x in tensors:
         for number, array in enumerate(dyes_of(x)):
             key = number if len(tensors) == 1 else varies(array)
             members.setdefault(key, {})[id(x)] = array
     results = [[] for _ in outputs]
     for own in members.values():
+        made = [None] * len(outputs)
 
         def value(x, own=own):
             if not is_symbolic(x):
@@ -67,20 +68,40 @@ def move(dyes, op, args, kwargs, outputs):
             if array.any() and not varies(array):
                 dyes.freeze(array, f"it is all that {dyes.where} leaves")
             elif array.any():
-                results[number].append(array)
-                _mark_rows(dyes, place, number, array, op, outputs)
+                made[number] = array
+        _mark_rows(dyes, op, own.values(), made)
+        for arrays, array in zip(results, made):
+            arrays += [] if array is None else [array]
     for output, arrays in zip(outputs, results):
         dye(output, arrays)
 
 
-def _mark_rows(dyes, place, number, array, op, outputs):
-    """Halves of a split must stay halves, and rows of a matrix rows."""
-    if len(outputs) > 1 and isinstance(getattr(op, "indices_or_sections", 0), int):
-        dyes.mark(place, number, array)
-    elif type(op).__name__ == "Reshape" and len(varies(array)) > 1:
-        axis = varies(array)[0]
-        for row in range(array.shape[axis]):
-            dyes.mark(place, row, array.take(row, axis))
+def _mark_rows(dyes, op, arrived, made):
+    """Halves of a split must stay halves, and rows of a matrix rows; what a slice takes is noted.
+
+    Args:
+        dyes: The `Dyes`.
+        op: The operation.
+        arrived: The arrays that it moved.
+        made: List of the array for each output, or `None` where nothing is left.
+    """
+    kind = type(op).__name__
+    before = np.unique(np.concatenate([array.ravel() for array in arrived]))
+    if len(made) > 1 and isinstance(getattr(op, "indices_or_sections", 0), int):
+        place = dyes.new_place(kind, before)
+        for number, array in enumerate(made):
+            if array is not None:
+                dyes.mark(place, number, array)
+        return
+    for number, array in enumerate(made):
+        if array is None:
+            continue
+        if kind == "Reshape" and len(varies(array)) > 1:
+            place, axis = dyes.new_place(kind, before), varies(array)[0]
+            for row in range(array.shape[axis]):
+                dyes.mark(place, row, array.take(row, axis))
+        elif len(before) > len(np.unique(array)):
+            dyes.mark(dyes.new_place(f"{kind} {number}", before), 0, array)
 
 
 def _take(dyes, op, args, kwargs, outputs):
@@ -170,6 +191,11 @@ def _softmax(dyes, op, args, kwargs, outputs):
     dye(outputs[0], without(args[0], axes))
 
 
+def _normalize(dyes, op, args, kwargs, outputs):
+    """Division by a norm, to which channels that are zero add nothing."""
+    dye(outputs[0], dyes_of(args[0]))
+
+
 def _window(dyes, op, args, kwargs, outputs):
     """Pooling and resizing mix positions."""
     x = args[0]
@@ -236,6 +262,7 @@ _FAMILIES = [
     (_pad, "Pad"),
     (_reduce, "All Amax Amin Any CountNonzero Logsumexp Max Mean Min Prod Std Sum Var"),
     (_softmax, "LogSoftmax Softmax"),
+    (_normalize, "Normalize"),
     (_window, " ".join((*_POOLS, "Resize"))),
     (_einsum, "Einsum"),
     (_matmul, "Dot Matmul"),

@@ -87,6 +87,26 @@ class Pairing:
         return np.concatenate(parts, -1)
 
 
+def traced_like(builder, small):
+    """The `Dyes` of the small model, its variables numbered as their counterparts are.
+
+    What a functional model connects is run in another order than the code that it was made of.
+
+    Args:
+        builder: The `Builder` that made it.
+        small: The model it made.
+    """
+    large, found = builder.sizes.dyes, {}
+    for old, new in builder.pairs:
+        if not (keras_private.is_functional(old) or builder.is_unfolded(old)):
+            found.update(zip(map(id, old.variables), new.variables))
+    lost = [variable.path for variable in large.variables if id(variable) not in found]
+    if lost:
+        raise ValueError(f"The small model has nothing in the place of {lost[0]}.")
+    variables = [found[id(variable)] for variable in large.variables]
+    return trace(small, large.free_size, variables)
+
+
 def carry(builder, small):
     """Gives the small model the weights, settings and statistics of the large one.
 
@@ -102,7 +122,7 @@ def carry(builder, small):
         ValueError: If the two models do not have the same structure.
     """
     large = builder.sizes.dyes
-    dyes = trace(small, large.free_size)
+    dyes = traced_like(builder, small)
     pairing = Pairing(large, dyes, builder.sizes.removed)
     found = {}
     for number, (old, new) in enumerate(zip(large.variables, dyes.variables)):

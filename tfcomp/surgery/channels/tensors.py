@@ -42,8 +42,7 @@ def varies(array):
 def compact(array):
     """The array with length one along axes on which it does not vary."""
     for axis in range(array.ndim):
-        first = array.take([0], axis)
-        if array.shape[axis] > 1 and (array == first).all():
+        if array.shape[axis] > 1 and (array == (first := array.take([0], axis))).all():
             array = first
     return array
 

@@ -1,5 +1,7 @@
 """One pass of a model's own code over symbolic tensors that carry dyes."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import layers as keras_layers
@@ -21,8 +23,27 @@ _FREE = (32, 16, 8, 96, 224)
 class _Tracer:
     """Answers the calls of layers and operations while a model's code runs."""
 
-    def __init__(self):
-        self.dyes = Dyes()
+    def __init__(self, variables=()):
+        self.dyes, self._read = Dyes(variables), {}
+
+    # ---- values that code takes
+
+    def noticing(self):
+        """Context in which variables are noted whose values code takes, where no dye follows."""
+        return keras_private.noticing_reads(
+            lambda variable: self._read.setdefault(id(variable), (variable, self.dyes.where))
+        )
+
+    def freeze_read(self):
+        """Makes the channels stay of variables that were noted."""
+        for variable, where in self._read.values():
+            found = [self.dyes.found(variable, axis) for axis in range(len(variable.shape))]
+            if any(labels is not None for labels in found):
+                what = f"{variable.path}, whose value the code of {where or 'the model'} takes,"
+                self.dyes.opaque.append(what)
+                for labels in found:
+                    if labels is not None:
+                        self.dyes.freeze(labels, f"{what} is not understood")
 
     # ---- layers
 
@@ -47,6 +68,8 @@ class _Tracer:
             return self._ruled(rule, layer, args, kwargs)
         if isinstance(layer, keras_layers.TimeDistributed) and keras_private.home(layer):
             return self._distributed(layer, *args, **kwargs)
+        if isinstance(layer, keras_layers.SpectralNormalization) and keras_private.home(layer):
+            return self._normalized(layer, *args, **kwargs)
         if not layer.variables and not _touches(args, kwargs):
             return self._spec(layer, args, kwargs)
         return self._entered(layer, args, kwargs)
@@ -55,14 +78,14 @@ class _Tracer:
         kwargs = dict(kwargs)
         x = args[0] if args else kwargs.pop("sequences", kwargs.pop("inputs", None))
         if kwargs.get("reverse"):
-            with answering():
+            with _apart():
                 output = layer.compute_output_spec(x, reverse=True)
             layers.reverse_embedding(self.dyes, layer, x, output)
             return output
         if isinstance(layer, keras_layers.EinsumDense):
             output = keras.KerasTensor(layers.einsum_dense_shape(layer, x), layer.compute_dtype)
         else:
-            with answering():
+            with _apart():
                 output = layer.compute_output_spec(x)
         if isinstance(layer, (*layers.RECURRENT, *layers.CONV_LSTM)):
             state = kwargs.get("initial_state", args[1] if len(args) > 1 else None)
@@ -94,6 +117,12 @@ class _Tracer:
         made = self.layer(layer.layer, (step,), {})
         output = keras.KerasTensor((made.shape[0], inputs.shape[1], *made.shape[1:]), made.dtype)
         return dye(output, [a[:, None] for a in dyes_of(made)])
+
+    def _normalized(self, layer, inputs, training=None):
+        """Its layer is called; beside that it has a vector as long as the kernel's last axis."""
+        output = self.layer(layer.layer, (inputs,), {})
+        self.dyes.reads(layer.vector_u, 1, self.dyes.found(layer.kernel, -1))
+        return output
 
     def _entered(self, layer, args, kwargs):
         """Runs the code of a layer; its own variables are symbolic tensors, too, meanwhile."""
@@ -128,7 +157,7 @@ class _Tracer:
         return output
 
     def _spec(self, layer, args, kwargs):
-        with answering():
+        with _apart():
             return layer.compute_output_spec(*args, **kwargs)
 
     def _ask(self, thing, args, kwargs, output):
@@ -139,7 +168,7 @@ class _Tracer:
             given = keras.tree.map_structure(value, (tuple(args), dict(kwargs)))
             return thing.call(*given[0], **given[1])
 
-        with answering():
+        with _apart():
             try:
                 return ask(self.dyes, function, flat((args, kwargs)), flat(output))
             except Exception:
@@ -151,7 +180,8 @@ class _Tracer:
     def operation(self, op, args, kwargs):
         """Answers a symbolic call of an operation."""
         args, kwargs = keras.tree.map_structure(self._shown, (tuple(args), dict(kwargs)))
-        output = op.compute_output_spec(*args, **kwargs)
+        with keras_private.noticing_reads(None):
+            output = op.compute_output_spec(*args, **kwargs)
         self.dyes.seen[id(op)] = (args, kwargs, output)
         if not _touches(args, kwargs):
             return output
@@ -172,6 +202,13 @@ class _Tracer:
         if isinstance(x, DyedVariable):
             x = x.variable
         return self.dyes.show(x) if isinstance(x, keras.Variable) else x
+
+
+@contextlib.contextmanager
+def _apart():
+    """Context for Keras's own way of a call."""
+    with answering(), keras_private.noticing_reads(None):
+        yield
 
 
 def _symbolic(args, kwargs):
@@ -211,12 +248,13 @@ def arguments_of(model):
     return keras_private.input_signature(model)
 
 
-def trace(model, free=None):
+def trace(model, free=None, variables=()):
     """Traces the channels of a model.
 
     Args:
         model: A built `keras.Model`.
         free: Size of the axes of unknown size; `None` tries some.
+        variables: Variables that are numbered first.
 
     Returns:
         The `Dyes`, with the size in `free`.
@@ -230,7 +268,7 @@ def trace(model, free=None):
     best, errors = None, []
     for size in sizes if free is None else (free,):
         try:
-            dyes = _traced(model, specs, size)
+            dyes = _traced(model, specs, size, variables)
         except Exception as error:
             errors.append(error)
             continue
@@ -247,10 +285,11 @@ def trace(model, free=None):
     return best
 
 
-def _traced(model, specs, free):
-    tracer = _Tracer()
-    with answering(tracer.layer, tracer.operation):
+def _traced(model, specs, free, variables):
+    tracer = _Tracer(variables)
+    with answering(tracer.layer, tracer.operation), tracer.noticing():
         outputs = model.call(*symbols(specs, free))
+    tracer.freeze_read()
     for output in flat(outputs):
         for array in dyes_of(output) if is_symbolic(output) else ():
             tracer.dyes.freeze(array, "it leaves the model")
