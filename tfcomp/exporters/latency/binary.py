@@ -192,11 +192,30 @@ class BinaryChain(Candidate):
             counted = self._counted(link, bits, own)
             found.append(xnor.products(counted, product.entries, added, each))
         outputs = found[0] if len(found) == 1 else tf.concat(found, -1)
-        if "scale" in places:
-            outputs = outputs * tensors[places["scale"]]
-        if getattr(product.layer, "input_scale", False):
-            outputs = outputs * _input_scales(product.layer, inputs)
-        return product.finish(outputs)
+        scale = tensors[places["scale"]] if "scale" in places else None
+        return _finished(product, outputs, scale, inputs)
+
+
+def _finished(product, outputs, scale, inputs):
+    """What a layer makes of sums of signs."""
+    if scale is not None:
+        outputs = outputs * scale
+    if getattr(product.layer, "input_scale", False):
+        outputs = outputs * _input_scales(product.layer, inputs)
+    return product.finish(outputs)
+
+
+def finished(link, outputs, inputs):
+    """What the last layer of a chain makes of sums of signs.
+
+    Args:
+        link: The last `Link`.
+        outputs: Tensor of sums, of the shape of the layer's outputs.
+        inputs: Tensor of the chain's inputs.
+    """
+    scales = [weights.scale for weights in link.groups]
+    scale = None if scales[0] is None else np.concatenate(scales)
+    return _finished(link.product, outputs, scale, inputs)
 
 
 def _input_scales(layer, inputs):

@@ -66,7 +66,7 @@ def find_units(flow, final):
     """
     signs, matrices, left = {}, {}, []
     for number, seen in flow.items():
-        if not takes_signs(seen.layer) and not _has_kernel(seen.layer):
+        if not takes_signs(seen.layer) and not has_kernel(seen.layer):
             continue
         try:
             product = product_of(seen, final)
@@ -89,7 +89,8 @@ def find_units(flow, final):
     return sorted(units, key=lambda unit: unit.numbers[0]), left
 
 
-def _has_kernel(layer):
+def has_kernel(layer):
+    """Whether a layer multiplies by a kernel."""
     return isinstance(getattr(layer, "kernel", None), keras.Variable) if layer.built else False
 
 
