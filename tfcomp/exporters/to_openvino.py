@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfcomp.exporters.compared import dtype_of, output_name
+from tfcomp.exporters.files.holes import with_holes
 from tfcomp.exporters.files.openvino_binary import Emitter
 from tfcomp.keras_private import frozen
 
@@ -28,7 +29,7 @@ def _graph(model, specs, holes):
 
     What fills holes comes after the inputs, and what they take after the outputs.
     """
-    specs = [*specs, *(hole.spec for hole in holes)]
+    specs = with_holes(specs, holes)
     signature = [
         tf.TensorSpec(tuple(spec.shape), dtype_of(spec)) for spec in keras.tree.flatten(specs)
     ]

@@ -29,10 +29,9 @@ class Hole:
     def __init__(self, unit, shape):
         self.unit, self.shape = unit, tuple(shape)
 
-    @property
-    def spec(self):
-        """Spec of the outputs, for any batch size."""
-        return keras.InputSpec(shape=(None, *self.shape), dtype="float32")
+    def take(self, inputs):
+        """What the kernel is given of the layers' inputs."""
+        return inputs
 
     def finish(self, outputs, inputs):
         """What the layers make of the product, such as the last one's bias and activation."""
@@ -70,12 +69,30 @@ class Pierced(NamedTuple):
         return (outputs, [one.inputs for one in opened]) if self.holes else outputs
 
 
+def with_holes(specs, holes):
+    """Specs of a `Pierced` model's arguments, for those of a model's.
+
+    Args:
+        specs: List of structures of specs, one for each argument.
+        holes: List of `Hole`.
+    """
+    batches = {tuple(spec.shape)[:1] for spec in keras.tree.flatten(specs)}
+    batch = batches.pop() if len(batches) == 1 else (None,)
+    return [
+        *specs,
+        *(
+            keras.InputSpec(shape=(*batch, *hole.shape), dtype="float32", name=f"hole_{number}")
+            for number, hole in enumerate(holes)
+        ),
+    ]
+
+
 class _Opened:
     def __init__(self, hole):
         self.hole, self.inputs = hole, None
 
     def compute(self, inputs, filling):
-        self.inputs = inputs
+        self.inputs = self.hole.take(inputs)
         return self.hole.finish(filling, inputs)
 
 

@@ -210,6 +210,14 @@ def _filled(kernel, window, space):
 # ---- as OpenVINO's operations
 
 
+def _order(node):
+    """The order of axes that a node puts its input in, or `None`."""
+    if node.get_type_name() != "Transpose":
+        return None
+    order = node.input_value(1).get_node()
+    return list(order.data) if order.get_type_name() == "Constant" else None
+
+
 class Emitter:
     """Makes nodes of binary convolutions.
 
@@ -230,25 +238,32 @@ class Emitter:
             hole: `BinaryConvolutions`.
             inputs: Output of a node, of shape `(batch, ...)`.
         """
-        shape, batch = hole.unit.shape, inputs.partial_shape[0]
-        if batch.is_static:
-            return self._node(hole, inputs).output(0)
-        one = self.op.parameter([1, *shape], np.float32)
-        body = self.ov.Model([self._node(hole, one.output(0))], [one])
+        before, first = inputs.get_node(), False
+        if len(hole.unit.shape) == 3 and _order(before) == [0, 2, 3, 1]:
+            # The converter has put channels last for the sake of this one alone.
+            inputs, first = before.input_value(0), True
+        if inputs.partial_shape[0].is_static:
+            return self._node(hole, inputs, first)
+        # One sample after the other, since it is for fixed sizes alone.
+        shape = [1, *(size.get_length() for size in list(inputs.partial_shape)[1:])]
+        one = self.op.parameter(shape, np.float32)
+        body = self.ov.Model([self._node(hole, one.output(0), first)], [one])
         loop = self.op.tensor_iterator()
         loop.set_body(body)
         loop.set_sliced_input(one, inputs, 0, 1, 1, -1, 0)
         return loop.get_concatenated_slices(body.get_results()[0].output(0), 0, 1, 1, -1, 0)
 
-    def _node(self, hole, inputs):
-        op, shape = self.op, hole.unit.shape
-        node = self._channels_first(inputs, shape)
+    def _node(self, hole, node, channels_first):
+        op, (*space, outputs) = self.op, hole.shape
+        if not channels_first:
+            node = self._channels_first(node, hole.unit.shape)
         for step in hole.steps:
             node = self._convolved(step, self._prepared(step, node))
-        *space, outputs = hole.shape
         if len(space) != 2:
             node = op.reshape(node, np.array([0, outputs, *space]), True)
-        return op.transpose(node, np.array([0, *range(2, 2 + len(space)), 1])) if space else node
+        if space:
+            node = op.transpose(node, np.array([0, *range(2, 2 + len(space)), 1]))
+        return node.output(0)
 
     def _channels_first(self, node, shape):
         *space, channels = shape

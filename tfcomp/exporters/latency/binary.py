@@ -201,7 +201,7 @@ def _finished(product, outputs, scale, inputs):
     if scale is not None:
         outputs = outputs * scale
     if getattr(product.layer, "input_scale", False):
-        outputs = outputs * _input_scales(product.layer, inputs)
+        outputs = outputs * scales_of_inputs(product.layer, inputs)
     return product.finish(outputs)
 
 
@@ -218,7 +218,8 @@ def finished(link, outputs, inputs):
     return _finished(link.product, outputs, scale, inputs)
 
 
-def _input_scales(layer, inputs):
+def scales_of_inputs(layer, inputs):
+    """The scales of a layer's inputs, as its products are multiplied by them."""
     if not hasattr(layer, "filters"):
         return layer.input_scales(inputs)
     return layer.input_scales(inputs, layer.filters)
