@@ -1,11 +1,14 @@
 """The formats a model can be exported to."""
 
+import importlib.util
+import math
 import os
 import warnings
 
 import keras
 
 from tfcomp import keras_private
+from tfcomp.console import show
 from tfcomp.exporters.compared import Exported, size_of, unverified
 from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.exporters.verify_file import compare_file
@@ -16,6 +19,12 @@ from tfcomp.validation import check_integer, check_verbose, invalid
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
 _BY_KERAS = ("litert", "onnx", "openvino", "torch")
 FORMATS = ("tf_saved_model", *_BY_KERAS)
+# What loaders of SavedModels call the forward pass.
+_ENDPOINT = "serve"
+_ENDINGS = {"openvino": ".xml", "litert": ".tflite"}
+# Packages that write a format on the TensorFlow backend, and that time its kernels.
+_WRITTEN_BY = {"onnx": ("onnx", "tf2onnx"), "openvino": ("openvino",)}
+_TIMED_BY = {"litert": ("ai_edge_litert",), "onnx": ("onnxruntime",)}
 
 
 def export(
@@ -110,13 +119,14 @@ def export(
     verbose = bool(check_verbose(verbose))
     batch_sizes = _check_optimize(optimize, batch_sizes, format)
     _check(model, path, format, input_signature)
+    _check_packages(format, optimize)
+    sizes = batch_sizes if optimize == "latency" else None
     if format == "tf_saved_model":
         if kwargs:
             raise invalid("kwargs", kwargs, "no further arguments for format='tf_saved_model'")
         # TensorFlow is imported here and not with tfcomp.
         from tfcomp.exporters.saved_model import export_saved_model
 
-        sizes = batch_sizes if optimize == "latency" else None
         result = export_saved_model(
             model, os.fspath(path), verbose, input_signature, signatures, verify, data, sizes
         )
@@ -130,6 +140,7 @@ def export(
             signatures,
             verify,
             data,
+            sizes,
             kwargs,
         )
     for left in result.left_out if verify else []:
@@ -137,27 +148,63 @@ def export(
     return result
 
 
-def _export_file(model, path, verbose, format, input_signature, signatures, verify, data, kwargs):
-    """Writes a file; see `export`."""
+def _export_file(
+    model, path, verbose, format, input_signature, signatures, verify, data, batch_sizes, kwargs
+):
+    """Writes a file; see `export`. Kernels are timed for `batch_sizes`, if any."""
     if signatures is not None:
         raise invalid("format", format, "'tf_saved_model' with `signatures`")
+    ending = _ENDINGS.get(format, "")
+    if not path.endswith(ending):
+        raise invalid("path", path, f"one that ends in {ending} for format={format!r}")
+    if batch_sizes is not None and kwargs:
+        raise invalid("kwargs", kwargs, "no further arguments for optimize='latency'")
     if input_signature is None:
         input_signature = keras_private.input_signature(model)
     elif not isinstance(input_signature, (list, tuple)):
         input_signature = [input_signature]
     data = None if data is None else Batches(model, data)
+    kernels, chosen = {}, False
     with replaced_files(path) as new:
-        _write(model, new, format, input_signature, kwargs)
+        if batch_sizes is None:
+            _write(model, new, format, input_signature, kwargs)
+        else:
+            kernels[_ENDPOINT], chosen = _write_for_latency(
+                model, new, format, input_signature, batch_sizes, verbose, verify, data
+            )
+        # The arguments of this converter are there to make another network of it, and so are
+        # inputs that are quantized on the fly.
+        exact = format != "litert" or not (kwargs or chosen)
         if verify:
-            # The arguments of this converter are there to make another network of it.
-            exact = format != "litert" or not kwargs
             rows, left_out = compare_file(model, new, format, input_signature, data, exact)
         else:
             rows, left_out = [], unverified([format])
+        if chosen and not all(math.isfinite(row.difference) for row in rows):
+            raise ValueError(
+                f"The exported {format} file computes no numbers, or other shapes: {rows}"
+            )
         before, after = _weight_bytes(model), size_of(os.path.dirname(new))
+    result = Exported(model, rows, left_out, path, before, after, kernels)
     if verbose:
         print(f"Saved artifact at {path!r}.")
-    return Exported(model, rows, left_out, path, before, after)
+        if not exact:
+            show(result.table())
+    return result
+
+
+def _write_for_latency(model, path, format, specs, batch_sizes, verbose, verify, data):
+    """Writes a file whose kernels take least time; returns what `write_for_latency` does."""
+    from tfcomp.exporters.files.choice import write_for_latency
+
+    def check(plain):
+        # What is left of differences is then those of the kernels, which are compared by themselves.
+        if verify:
+            compare_file(model, plain, format, specs, data)
+
+    kernels, chosen = write_for_latency(model, path, format, specs, batch_sizes, verbose, check)
+    if verbose:
+        show(kernels.table())
+    return kernels, chosen
 
 
 def _write(model, path, format, input_signature, kwargs):
@@ -167,8 +214,6 @@ def _write(model, path, format, input_signature, kwargs):
 
         if kwargs:
             raise invalid("kwargs", kwargs, "no further arguments for format='openvino'")
-        if not path.endswith(".xml"):
-            raise invalid("path", path, "one that ends in .xml for format='openvino'")
         write_openvino(Snapshot(model), path, input_signature)
         return
     Snapshot(model).export(
@@ -184,13 +229,30 @@ def _check_optimize(optimize, batch_sizes, format):
     """Returns the batch sizes as a tuple."""
     if optimize not in ("size", "latency"):
         raise invalid("optimize", optimize, "'size' or 'latency'")
-    if optimize == "latency" and format != "tf_saved_model":
-        raise invalid("optimize", optimize, f"'size' with format={format!r}")
+    if optimize == "latency" and (format == "torch" or keras.backend.backend() != "tensorflow"):
+        expected = f"'size' with format={format!r} on the {keras.backend.backend()} backend"
+        raise invalid("optimize", optimize, expected)
     if isinstance(batch_sizes, int):
         batch_sizes = (batch_sizes,)
     if not isinstance(batch_sizes, (list, tuple)) or not batch_sizes:
         raise invalid("batch_sizes", batch_sizes, "a tuple of integers")
     return tuple(check_integer("batch_sizes", size, 1) for size in batch_sizes)
+
+
+def _check_packages(format, optimize):
+    """Raises before any work is done for a file that could not be written or timed."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    needed = [
+        *_WRITTEN_BY.get(format, ()),
+        *(_TIMED_BY.get(format, ()) if optimize == "latency" else ()),
+    ]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"format={format!r} with optimize={optimize!r} needs {' and '.join(missing)}: "
+            f'`pip install "tfcomp[{format}]"`'
+        )
 
 
 def _check(model, path, format, input_signature):

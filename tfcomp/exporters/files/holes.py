@@ -12,6 +12,9 @@ import keras
 from tfcomp.exporters.latency.replay import replaying
 from tfcomp.exporters.latency.units import Unit
 
+# What the input that fills a hole is called, by its number.
+NAME = "tfcomp_hole_{}"
+
 
 class Hole:
     """A product that a kernel of an engine is to compute.
@@ -28,6 +31,11 @@ class Hole:
 
     def __init__(self, unit, shape):
         self.unit, self.shape = unit, tuple(shape)
+
+    @property
+    def path(self):
+        """Paths of the layers."""
+        return self.unit.path
 
     def take(self, inputs):
         """What the kernel is given of the layers' inputs."""
@@ -69,6 +77,12 @@ class Pierced(NamedTuple):
         return (outputs, [one.inputs for one in opened]) if self.holes else outputs
 
 
+def batch_of(specs):
+    """The batch size that specs ask for, or `None` if any will do."""
+    sizes = {next(iter(tuple(spec.shape)), None) for spec in keras.tree.flatten(specs)}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
 def with_holes(specs, holes):
     """Specs of a `Pierced` model's arguments, for those of a model's.
 
@@ -76,12 +90,11 @@ def with_holes(specs, holes):
         specs: List of structures of specs, one for each argument.
         holes: List of `Hole`.
     """
-    batches = {tuple(spec.shape)[:1] for spec in keras.tree.flatten(specs)}
-    batch = batches.pop() if len(batches) == 1 else (None,)
+    batch = batch_of(specs)
     return [
         *specs,
         *(
-            keras.InputSpec(shape=(*batch, *hole.shape), dtype="float32", name=f"hole_{number}")
+            keras.InputSpec(shape=(batch, *hole.shape), dtype="float32", name=NAME.format(number))
             for number, hole in enumerate(holes)
         ),
     ]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfcomp.exporters.files.grids import integers
-from tfcomp.exporters.files.holes import Hole, unit_of
+from tfcomp.exporters.files.holes import NAME, Hole, unit_of
 from tfcomp.exporters.latency.binary import scales_of_inputs, takes_signs
 from tfcomp.exporters.latency.product import product_of
 from tfcomp.exporters.latency.units import has_kernel
@@ -115,12 +115,13 @@ def fill(path, holes):
     import onnx
 
     model = onnx.load(path)
-    graph, count = model.graph, len(holes)
-    fillings = [value.name for value in graph.input[len(graph.input) - count :]]
-    taken = [value.name for value in graph.output[len(graph.output) - count :]]
-    del graph.input[len(graph.input) - count :], graph.output[len(graph.output) - count :]
-    for number, (hole, source, target) in enumerate(zip(holes, taken, fillings)):
-        _add(graph, f"tfcomp_{number}", hole, source, target)
+    graph, first = model.graph, len(model.graph.output) - len(holes)
+    taken = [value.name for value in graph.output[first:]]
+    del graph.output[first:]
+    for number, (hole, source) in enumerate(zip(holes, taken)):
+        (filling,) = (value for value in graph.input if value.name == NAME.format(number))
+        graph.input.remove(filling)
+        _add(graph, f"tfcomp_{number}", hole, source, filling.name)
     _sort(graph)
     model.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, 1))
     onnx.save(model, path)
@@ -153,13 +154,16 @@ def _sort(graph):
     made = {name for node in graph.node for name in node.output}
     waiting, done, ordered = list(graph.node), {""}, []
     while waiting:
-        ready = [node for node in waiting if not (_read(node) & made) - done]
-        ordered += ready
-        done |= {name for node in ready for name in node.output}
-        keys = {id(node) for node in ready}
-        waiting = [node for node in waiting if id(node) not in keys]
-        if not ready:
+        later = []
+        for node in waiting:
+            if (_read(node) & made) - done:
+                later.append(node)
+            else:
+                ordered.append(node)
+                done.update(node.output)
+        if len(later) == len(waiting):
             raise ValueError("The graph of the ONNX file goes round in a circle.")
+        waiting = later
     del graph.node[:]
     graph.node.extend(ordered)
 
