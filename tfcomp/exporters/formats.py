@@ -197,7 +197,7 @@ def _write_for_latency(model, path, format, specs, batch_sizes, verbose, verify,
     from tfcomp.exporters.files.choice import write_for_latency
 
     def check(plain):
-        # What is left of differences is then those of the kernels, which are compared by themselves.
+        # Differences are then those of kernels, which have been compared by themselves.
         if verify:
             compare_file(model, plain, format, specs, data)
 

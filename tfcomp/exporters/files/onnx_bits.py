@@ -1,8 +1,8 @@
 """Dense layers with weights of two or four bits, as ONNX Runtime's `MatMulNBits`.
 
-For inputs that are floats it computes in floats, of four bits alone: of others it has no kernel, and
-takes dozens of times as long. For inputs of -1, 0 and 1 it may quantize them to eight bits, block
-by block, which changes nothing.
+For inputs that are floats it computes in floats, for weights of four bits alone: for others it has
+no kernel, and takes dozens of times as long. For inputs of -1, 0 and 1 it may quantize them to
+eight bits, block by block, which changes nothing.
 """
 
 import keras
@@ -39,18 +39,19 @@ class Bits(Hole):
         super().__init__(unit, [*product.space, codes.shape[1]])
         self.name = f"MatMulNBits, {bits} bits"
         self._product, self.bits, self.few = product, bits, few
+        self._signs = takes_signs(product.layer)
         self.codes, self.scale = codes, scale
 
     def take(self, inputs):
         layer = self._product.layer
-        if takes_signs(layer):
+        if self._signs:
             return layer.input_quantizer(inputs)
         return layer._prepare(inputs, False) if hasattr(layer, "_prepare") else inputs
 
     def finish(self, outputs, inputs):
         # What signs are multiplied by is left to the outputs: they have to stay signs.
         layer = self._product.layer
-        if takes_signs(layer) and layer.input_scale:
+        if self._signs and getattr(layer, "input_scale", False):
             outputs = outputs * scales_of_inputs(layer, inputs)
         return self._product.finish(outputs)
 

@@ -6,6 +6,7 @@ where channels are no multiple of eight, and it runs for fixed batch sizes alone
 two binary layers becomes thresholds between whole numbers, as in `tfcomp.exporters.latency.signs`.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -182,13 +183,17 @@ def _thresholds(link):
     product, most = link.product, link.between.most
     added = outside(np.sign(product.kernel), product.window, product.space)
     never = np.float32(2 * product.entries + 2)
-    found = np.where(most >= 0, product.entries - 2 * most - added - 1, never)
-    found = found.astype(np.float32)
-    if found.ndim > 1:
-        flat = found.reshape(-1, found.shape[-1])
-        if np.all(flat == flat[0]):
-            return flat[0]
-    return found
+    found = np.where(most >= 0, product.entries - 2 * most - added - 1, never).astype(np.float32)
+    if found.ndim == 1:
+        return found
+    each = np.where(found < never, found, np.nan).reshape(-1, found.shape[-1])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+        low, high = np.nanmin(each, axis=0), np.nanmax(each, axis=0)
+    if np.any(high - low > 1):
+        return found
+    # Padding with zeros makes even sums of odd ones: one limit between two is that of both.
+    return np.where(np.isnan(low), never, (low + high) / 2)
 
 
 def _filled(kernel, window, space):

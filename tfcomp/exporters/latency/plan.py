@@ -20,7 +20,7 @@ from tfcomp.model.timing import interleaved, ratios
 
 KERAS = "Keras"
 # A plan has to be this much faster than Keras's layers to be worth other rounding.
-WORTH = 1.03
+_WORTH = 1.03
 
 
 class Kernel(NamedTuple):
@@ -216,7 +216,7 @@ def _choose(plan, index, size, trials, values):
             ways[part] = chosen
     seconds, faster = _compared(plan, list(ways.items()), size, values)
     place = int(np.argmax(faster))
-    part, chosen = [(None, []), *ways.items()][place if faster[place] >= WORTH else 0]
+    part, chosen = [(None, []), *ways.items()][place if faster[place] >= _WORTH else 0]
     plan.chosen[index], plan.parts[index] = chosen, part
     used = {id(unit): candidate for unit, candidate in chosen}
     for trial in trials:
