@@ -113,7 +113,7 @@ def test_rows_of_layers_are_one(tmp_path, channels, pool, end):
     last = {
         "dense": [K.Flatten(), T.BinaryDense(6), K.BatchNormalization(), T.BinaryDense(3)],
         "normalized": [K.Flatten(), K.BatchNormalization(), T.BinaryDense(4, scale=True)],
-        "convolution": [T.BinaryConv2D(4, 2, input_quantizer="binary"), K.ReLU()],
+        "convolution": [T.BinaryConv2D(4, 2, padding="same"), K.ReLU()],
     }[end]
     count = {"dense": 4, "normalized": 3, "convolution": 3}[end]
     model = chain(channels, pool, last)
