@@ -173,6 +173,6 @@ def test_a_missing_package_is_said_before_any_work(tmp_path, monkeypatch, format
         importlib.util, "find_spec", lambda n, *a: None if n == missing else kept(n, *a)
     )
     model = keras.Sequential([keras.Input((4,)), K.Dense(2)])
-    with pytest.raises(ImportError, match=rf'tfcomp\[{format}\]'):
+    with pytest.raises(ImportError, match=rf"tfcomp\[{format}\]"):
         tfcomp.export(model, tmp_path / name, format=format, optimize="latency")
     assert not list(tmp_path.iterdir())

@@ -101,7 +101,9 @@ def _rows(maker, chosen, timed, whole, sizes):
             option = chosen.get(place, -1) + 1
             name = [KERAS, *maker.options(item)][option]
             rows.append(_row(item.path, size, name, seconds[number], option))
-        rows.append(_row(WHOLE, size, "kernels" if chosen else KERAS, whole[number], int(bool(chosen))))
+        rows.append(
+            _row(WHOLE, size, "kernels" if chosen else KERAS, whole[number], int(bool(chosen)))
+        )
     return rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfcomp.exporters.files.grids import integers
 from tfcomp.exporters.files.holes import NAME, Hole, unit_of
-from tfcomp.exporters.latency.binary import scales_of_inputs, takes_signs
+from tfcomp.exporters.latency.binary import finished, takes_signs
 from tfcomp.exporters.latency.product import product_of
 from tfcomp.exporters.latency.units import has_kernel
 from tfcomp.model.choice import Unsuited
@@ -50,10 +50,7 @@ class Bits(Hole):
 
     def finish(self, outputs, inputs):
         # What signs are multiplied by is left to the outputs: they have to stay signs.
-        layer = self._product.layer
-        if self._signs and getattr(layer, "input_scale", False):
-            outputs = outputs * scales_of_inputs(layer, inputs)
-        return self._product.finish(outputs)
+        return finished(self._product, outputs, inputs)
 
     def packed(self):
         """The codes as `MatMulNBits` has them.

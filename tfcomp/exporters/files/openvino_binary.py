@@ -69,7 +69,10 @@ class BinaryConvolutions(Hole):
             before = link
 
     def finish(self, outputs, inputs):
-        return finished(self._last, outputs, inputs)
+        scales = [weights.scale for weights in self._last.groups]
+        if scales[0] is not None:
+            outputs = outputs * np.concatenate(scales)
+        return finished(self._last.product, outputs, inputs)
 
 
 def binary_holes(flow, final):
