@@ -6,6 +6,7 @@ import os
 import warnings
 
 import keras
+import numpy as np
 
 from tfcomp import keras_private
 from tfcomp.console import show
@@ -19,6 +20,8 @@ from tfcomp.validation import check_integer, check_verbose, invalid
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
 _BY_KERAS = ("litert", "onnx", "openvino", "torch")
 FORMATS = ("tf_saved_model", *_BY_KERAS)
+# Of fewer zeros, positions take as many bytes as are saved.
+_SPARSE = 0.6
 # What loaders of SavedModels call the forward pass.
 _ENDPOINT = "serve"
 _ENDINGS = {"openvino": ".xml", "litert": ".tflite"}
@@ -60,7 +63,8 @@ def export(
     model computes. A file is run by LiteRT or TensorFlow Lite, ONNX Runtime, OpenVINO or PyTorch,
     where they are installed.
 
-    The other formats are those of `keras.Model.export`, made of the final weights.
+    The other formats are those of `keras.Model.export`, made of the final weights. In a LiteRT file
+    pruned weights are stored without their zeros.
 
     Args:
         model: A built `keras.Model` of any kind. A subclassed one must have been called once.
@@ -86,10 +90,15 @@ def export(
             takes least time on this machine, Keras's own kernels among them: XNOR and popcount for
             binary layers, products that leave out pruned inputs, weights of a few bits decoded
             while they are multiplied. What is chosen is printed, and computes the same but for the
-            order of sums. Arrays laid out for kernels may take more bytes.
+            order of sums. Arrays laid out for kernels may take more bytes. Of other formats it
+            takes kernels of their engines: OpenVINO's `BinaryConvolution` for binary layers, ONNX
+            Runtime's `MatMulNBits` for dense layers of two and four bits, which compute the same;
+            and LiteRT's for integers of four and eight bits, which quantize their inputs on the
+            fly: the rows of the result say by how much outputs move.
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
             larger ones have kernels of their own, where a size is named, and else Keras's. The
-            folder takes batches of any size, and compiles nothing anew for another one.
+            folder takes batches of any size, and compiles nothing anew for another one. A file has
+            the same kernels for all sizes, those that take less time for each of these.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 
     Returns:
@@ -101,6 +110,7 @@ def export(
             or `path` is taken by something that is not a SavedModel; or if what was written
             computes something else than the model, which says how much and which output. Then
             nothing is left at `path` but what was there before.
+        ImportError: If a package is missing that writes the format, or times its kernels.
 
     Reference:
         - [Deep Compression](https://arxiv.org/abs/1510.00149) stores positions and shared values
@@ -216,9 +226,20 @@ def _write(model, path, format, input_signature, kwargs):
             raise invalid("kwargs", kwargs, "no further arguments for format='openvino'")
         write_openvino(Snapshot(model), path, input_signature)
         return
-    Snapshot(model).export(
-        path, format=format, verbose=False, input_signature=input_signature, **kwargs
-    )
+    snapshot = Snapshot(model)
+    if format == "litert" and not kwargs and keras.backend.backend() == "tensorflow":
+        kwargs = _sparse_options(snapshot)
+    snapshot.export(path, format=format, verbose=False, input_signature=input_signature, **kwargs)
+
+
+def _sparse_options(snapshot):
+    """Has LiteRT's converter leave out the zeros of pruned weights, which its runtime fills in."""
+    values = (keras.ops.convert_to_numpy(copy.value) for copy in snapshot.copies)
+    if not any(value.ndim > 1 and np.mean(value == 0) > _SPARSE for value in values if value.size):
+        return {}
+    import tensorflow as tf
+
+    return {"optimizations": [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]}
 
 
 def _weight_bytes(model):

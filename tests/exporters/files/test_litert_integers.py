@@ -144,6 +144,23 @@ def test_a_wrong_file_of_floats_is_an_error(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir()) and kept is flatbuffer.read
 
 
+def test_pruned_weights_are_stored_without_zeros(tmp_path):
+    model = keras.Sequential([keras.Input((9, 9, 16)), K.Conv2D(32, 3), K.Flatten(), K.Dense(64)])
+    sizes = []
+    for share in (0, 0.9):
+        rng = np.random.default_rng(0)
+        for layer in (model.layers[0], model.layers[2]):
+            value = rng.standard_normal(layer.kernel.shape)
+            layer.kernel.assign(np.where(rng.random(value.shape) < share, 0, value))
+        path = tmp_path / "model.tflite"
+        result = tfcomp.export(model, path, format="litert", verbose=0)
+        assert result[0].difference <= 1e-5 * result[0].largest and not result.left_out
+        sizes.append(result.file_bytes)
+    assert sizes[1] < 0.25 * sizes[0]
+    tensors = flatbuffer.read(path.read_bytes()).subgraphs[0].tensors
+    assert sum(tensor.sparsity is not None for tensor in tensors) == 2
+
+
 def test_bad_input(tmp_path):
     model = keras.Sequential([keras.Input((4,)), K.Dense(2)])
     for arguments, words in [
