@@ -1,8 +1,8 @@
 """A binary network, trained on MNIST, in every format: are all predictions the same?
 
-    python benchmarks/bnn_formats.py --data mnist.npz [--epochs 8] [--json FILE]
+    python benchmarks/bnn_formats.py --data mnist.npz [--epochs 2] [--json FILE]
 
-Three binary convolutions and two binary dense layers behind a first convolution of floats, with
+Two binary convolutions and two binary dense layers behind a first convolution of floats, with
 batch normalization, pooling and XNOR-Net's scales in the last. What each file predicts for all
 10,000 images of the test set is compared with what the model predicts: classes, and logits.
 """
@@ -35,8 +35,8 @@ EXPORTS = {
 
 
 def network():
-    layers = [keras.Input((28, 28, 1)), K.Conv2D(32, 3, padding="same"), K.BatchNormalization()]
-    for channels in (32, 64, 64):
+    layers = [keras.Input((28, 28, 1)), K.Conv2D(32, 3, 2, "same"), K.BatchNormalization()]
+    for channels in (32, 64):
         layers += [T.BinaryConv2D(channels, 3, padding="same"), K.MaxPooling2D()]
         layers += [K.BatchNormalization()]
     layers += [K.Flatten(), T.BinaryDense(256), K.BatchNormalization()]
@@ -50,7 +50,7 @@ def trained(images, labels, epochs):
     steps = epochs * (len(images) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss, ["accuracy"])
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     model.fit(images, labels, batch_size=BATCH, epochs=epochs, verbose=2)
     return model
 
@@ -66,7 +66,7 @@ def predicted(path, images):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     with np.load(arguments.data) as data:
