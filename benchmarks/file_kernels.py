@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import tensorflow as tf
 from inference import NETWORKS, on_cores
 from record import write
 
@@ -112,6 +113,8 @@ def main():
     parser.add_argument("--json")
     arguments = parser.parse_args()
     on_cores(1)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     results = []
     if arguments.json and os.path.exists(arguments.json):
         with open(arguments.json, encoding="utf-8") as file:

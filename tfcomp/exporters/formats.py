@@ -164,7 +164,8 @@ def _export_file(
     """Writes a file; see `export`. Kernels are timed for `batch_sizes`, if any."""
     if signatures is not None:
         raise invalid("format", format, "'tf_saved_model' with `signatures`")
-    ending = _ENDINGS.get(format, "")
+    # Keras says so itself of the files that it writes.
+    ending = "" if format == "litert" and batch_sizes is None else _ENDINGS.get(format, "")
     if not path.endswith(ending):
         raise invalid("path", path, f"one that ends in {ending} for format={format!r}")
     if batch_sizes is not None and kwargs:
