@@ -75,9 +75,10 @@ def sides(model, formats, batch, folder):
 
 
 def measured(name, folder, rounds, write_only):
+    """Yields what was measured, batch size by batch size."""
     make, formats, batches = CASES[name]
     keras.utils.set_random_seed(0)
-    model, found = make(), []
+    model = make()
     for batch in batches:
         paths = sides(model, formats, batch, folder)
         if write_only:
@@ -98,10 +99,7 @@ def measured(name, folder, rounds, write_only):
             if row.path.startswith("tfcomp")
         }
         one = {"network": name, "batch": batch, "fastest": fastest.path.removesuffix(f" {batch}")}
-        found.append(
-            {**one, "milliseconds": fastest.milliseconds, "bytes": fastest.bytes, "ours": ratios}
-        )
-    return found
+        yield {**one, "milliseconds": fastest.milliseconds, "bytes": fastest.bytes, "ours": ratios}
 
 
 def main():
@@ -124,10 +122,10 @@ def main():
         for name in arguments.only:
             folder = os.path.join(arguments.folder or passing, name.replace(" ", "_"))
             os.makedirs(folder, exist_ok=True)
-            results += measured(name, folder, arguments.rounds, arguments.write_only)
-    results.sort(key=lambda row: (list(CASES).index(row["network"]), row["batch"]))
-    if not arguments.write_only:
-        write(arguments.json, results)
+            for row in measured(name, folder, arguments.rounds, arguments.write_only):
+                results.append(row)
+                results.sort(key=lambda row: (list(CASES).index(row["network"]), row["batch"]))
+                write(arguments.json, results)
 
 
 if __name__ == "__main__":

@@ -164,12 +164,10 @@ def _export_file(
     """Writes a file; see `export`. Kernels are timed for `batch_sizes`, if any."""
     if signatures is not None:
         raise invalid("format", format, "'tf_saved_model' with `signatures`")
-    # Keras says so itself of the files that it writes.
-    ending = "" if format == "litert" and batch_sizes is None else _ENDINGS.get(format, "")
-    if not path.endswith(ending):
-        raise invalid("path", path, f"one that ends in {ending} for format={format!r}")
     if batch_sizes is not None and kwargs:
         raise invalid("kwargs", kwargs, "no further arguments for optimize='latency'")
+    if batch_sizes is not None:
+        _check_ending(path, format)
     if input_signature is None:
         input_signature = keras_private.input_signature(model)
     elif not isinstance(input_signature, (list, tuple)):
@@ -203,6 +201,12 @@ def _export_file(
     return result
 
 
+def _check_ending(path, format):
+    ending = _ENDINGS.get(format, "")
+    if not path.endswith(ending):
+        raise invalid("path", path, f"one that ends in {ending} for format={format!r}")
+
+
 def _write_for_latency(model, path, format, specs, batch_sizes, verbose, verify, data):
     """Writes a file whose kernels take least time; returns what `write_for_latency` does."""
     from tfcomp.exporters.files.choice import write_for_latency
@@ -225,6 +229,7 @@ def _write(model, path, format, input_signature, kwargs):
 
         if kwargs:
             raise invalid("kwargs", kwargs, "no further arguments for format='openvino'")
+        _check_ending(path, format)
         write_openvino(Snapshot(model), path, input_signature)
         return
     snapshot = Snapshot(model)
