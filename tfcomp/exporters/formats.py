@@ -89,15 +89,16 @@ def export(
         optimize: `"size"`, or `"latency"` for a SavedModel whose layers are computed by whatever
             takes least time on this machine, Keras's own kernels among them: XNOR and popcount for
             binary layers, products that leave out pruned inputs, weights of a few bits decoded
-            while they are multiplied. What is chosen is printed, and computes the same but for the
+            while they are multiplied, batch normalizations that are part of the kernel and bias
+            before them. What is chosen is printed, and computes the same but for the
             order of sums. Arrays laid out for kernels may take more bytes. Of other formats it
             takes kernels of their engines: OpenVINO's `BinaryConvolution` for binary layers, ONNX
             Runtime's `MatMulNBits` for dense layers of two and four bits, which compute the same;
             and LiteRT's for integers of four and eight bits, which quantize their inputs on the
             fly: the rows of the result say by how much outputs move.
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
-            larger ones have kernels of their own, where a size is named, and else Keras's. The
-            folder takes batches of any size, and compiles nothing anew for another one. A file has
+            larger ones have kernels of their own, where a size is named; else they have Keras's
+            and folded batch normalizations. The folder takes batches of any size, and compiles nothing anew for another one. A file has
             the same kernels for all sizes, those that take less time for each of these.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 
