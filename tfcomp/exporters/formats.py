@@ -98,8 +98,9 @@ def export(
             fly: the rows of the result say by how much outputs move.
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
             larger ones have kernels of their own, where a size is named; else they have Keras's
-            and folded batch normalizations. The folder takes batches of any size, and compiles nothing anew for another one. A file has
-            the same kernels for all sizes, those that take less time for each of these.
+            and folded batch normalizations. The folder takes batches of any size, and compiles
+            nothing anew for another one. A file has the same kernels for all sizes, those that
+            take less time for each of these.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 
     Returns:
