@@ -193,6 +193,43 @@ def export_time():
 
 
 @figures
+def bnn_formats():
+    found = results("bnn_formats")
+    rows = [
+        [
+            name,
+            f"{one['bytes'] / 1000:,.0f}",
+            "; ".join(one["kernels"]) or "-",
+            f"{one['other classes']:,}",
+            f"{one['error']:.2%}",
+            f"{one['difference']:.1e} of {one['largest']:.1f}",
+        ]
+        for name, one in found["formats"].items()
+    ]
+    heads = ["format", "kB", "kernels", "other classes", "error", "largest difference of a logit"]
+    return table(heads, rows, "lrlrrr")
+
+
+@figures
+def file_kernels():
+    rows = [
+        [
+            row["network"],
+            f"{row['batch']}",
+            f"{row['fastest']}, {row['milliseconds']:.3g} ms",
+            name,
+            f"{ours['milliseconds']:.3g}",
+            f"{ours['times']:.1f}",
+            f"{ours['difference']:.1e}",
+        ]
+        for row in results("file_kernels")
+        for name, ours in row["ours"].items()
+    ]
+    heads = ["network", "batch", "fastest in floats", "file", "ms", "times faster", "difference"]
+    return table(heads, rows, "lrllrrr")
+
+
+@figures
 def obs_scaling():
     rows = [
         [

@@ -1,11 +1,15 @@
 """The formats a model can be exported to."""
 
+import importlib.util
+import math
 import os
 import warnings
 
 import keras
+import numpy as np
 
 from tfcomp import keras_private
+from tfcomp.console import show
 from tfcomp.exporters.compared import Exported, size_of, unverified
 from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.exporters.verify_file import compare_file
@@ -16,6 +20,14 @@ from tfcomp.validation import check_integer, check_verbose, invalid
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
 _BY_KERAS = ("litert", "onnx", "openvino", "torch")
 FORMATS = ("tf_saved_model", *_BY_KERAS)
+# Of fewer zeros, positions take as many bytes as are saved.
+_SPARSE = 0.6
+# What loaders of SavedModels call the forward pass.
+_ENDPOINT = "serve"
+_ENDINGS = {"openvino": ".xml", "litert": ".tflite"}
+# Packages that write a format on the TensorFlow backend, and that time its kernels.
+_WRITTEN_BY = {"onnx": ("onnx", "tf2onnx"), "openvino": ("openvino",)}
+_TIMED_BY = {"litert": ("ai_edge_litert",), "onnx": ("onnxruntime",)}
 
 
 def export(
@@ -51,7 +63,8 @@ def export(
     model computes. A file is run by LiteRT or TensorFlow Lite, ONNX Runtime, OpenVINO or PyTorch,
     where they are installed.
 
-    The other formats are those of `keras.Model.export`, made of the final weights.
+    The other formats are those of `keras.Model.export`, made of the final weights. In a LiteRT file
+    pruned weights are stored without their zeros.
 
     Args:
         model: A built `keras.Model` of any kind. A subclassed one must have been called once.
@@ -78,11 +91,16 @@ def export(
             binary layers, products that leave out pruned inputs, weights of a few bits decoded
             while they are multiplied, batch normalizations that are part of the kernel and bias
             before them. What is chosen is printed, and computes the same but for the
-            order of sums. Arrays laid out for kernels may take more bytes.
+            order of sums. Arrays laid out for kernels may take more bytes. Of other formats it
+            takes kernels of their engines: OpenVINO's `BinaryConvolution` for binary layers, ONNX
+            Runtime's `MatMulNBits` for dense layers of two and four bits, which compute the same;
+            and LiteRT's for integers of four and eight bits, which quantize their inputs on the
+            fly: the rows of the result say by how much outputs move.
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
             larger ones have kernels of their own, where a size is named; else they have Keras's
-            and folded batch normalizations. The
-            folder takes batches of any size, and compiles nothing anew for another one.
+            and folded batch normalizations. The folder takes batches of any size, and compiles
+            nothing anew for another one. A file has the same kernels for all sizes, those that
+            take less time for each of these.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 
     Returns:
@@ -94,6 +112,7 @@ def export(
             or `path` is taken by something that is not a SavedModel; or if what was written
             computes something else than the model, which says how much and which output. Then
             nothing is left at `path` but what was there before.
+        ImportError: If a package is missing that writes the format, or times its kernels.
 
     Reference:
         - [Deep Compression](https://arxiv.org/abs/1510.00149) stores positions and shared values
@@ -112,13 +131,14 @@ def export(
     verbose = bool(check_verbose(verbose))
     batch_sizes = _check_optimize(optimize, batch_sizes, format)
     _check(model, path, format, input_signature)
+    _check_packages(format, optimize)
+    sizes = batch_sizes if optimize == "latency" else None
     if format == "tf_saved_model":
         if kwargs:
             raise invalid("kwargs", kwargs, "no further arguments for format='tf_saved_model'")
         # TensorFlow is imported here and not with tfcomp.
         from tfcomp.exporters.saved_model import export_saved_model
 
-        sizes = batch_sizes if optimize == "latency" else None
         result = export_saved_model(
             model, os.fspath(path), verbose, input_signature, signatures, verify, data, sizes
         )
@@ -132,6 +152,7 @@ def export(
             signatures,
             verify,
             data,
+            sizes,
             kwargs,
         )
     for left in result.left_out if verify else []:
@@ -139,27 +160,68 @@ def export(
     return result
 
 
-def _export_file(model, path, verbose, format, input_signature, signatures, verify, data, kwargs):
-    """Writes a file; see `export`."""
+def _export_file(
+    model, path, verbose, format, input_signature, signatures, verify, data, batch_sizes, kwargs
+):
+    """Writes a file; see `export`. Kernels are timed for `batch_sizes`, if any."""
     if signatures is not None:
         raise invalid("format", format, "'tf_saved_model' with `signatures`")
+    if batch_sizes is not None and kwargs:
+        raise invalid("kwargs", kwargs, "no further arguments for optimize='latency'")
+    if batch_sizes is not None:
+        _check_ending(path, format)
     if input_signature is None:
         input_signature = keras_private.input_signature(model)
     elif not isinstance(input_signature, (list, tuple)):
         input_signature = [input_signature]
     data = None if data is None else Batches(model, data)
+    kernels, chosen = {}, False
     with replaced_files(path) as new:
-        _write(model, new, format, input_signature, kwargs)
+        if batch_sizes is None:
+            _write(model, new, format, input_signature, kwargs)
+        else:
+            kernels[_ENDPOINT], chosen = _write_for_latency(
+                model, new, format, input_signature, batch_sizes, verbose, verify, data
+            )
+        # The arguments of this converter are there to make another network of it, and so are
+        # inputs that are quantized on the fly.
+        exact = format != "litert" or not (kwargs or chosen)
         if verify:
-            # The arguments of this converter are there to make another network of it.
-            exact = format != "litert" or not kwargs
             rows, left_out = compare_file(model, new, format, input_signature, data, exact)
         else:
             rows, left_out = [], unverified([format])
+        if chosen and not all(math.isfinite(row.difference) for row in rows):
+            raise ValueError(
+                f"The exported {format} file computes no numbers, or other shapes: {rows}"
+            )
         before, after = _weight_bytes(model), size_of(os.path.dirname(new))
+    result = Exported(model, rows, left_out, path, before, after, kernels)
     if verbose:
         print(f"Saved artifact at {path!r}.")
-    return Exported(model, rows, left_out, path, before, after)
+        if not exact:
+            show(result.table())
+    return result
+
+
+def _check_ending(path, format):
+    ending = _ENDINGS.get(format, "")
+    if not path.endswith(ending):
+        raise invalid("path", path, f"one that ends in {ending} for format={format!r}")
+
+
+def _write_for_latency(model, path, format, specs, batch_sizes, verbose, verify, data):
+    """Writes a file whose kernels take least time; returns what `write_for_latency` does."""
+    from tfcomp.exporters.files.choice import write_for_latency
+
+    def check(plain):
+        # Differences are then those of kernels, which have been compared by themselves.
+        if verify:
+            compare_file(model, plain, format, specs, data)
+
+    kernels, chosen = write_for_latency(model, path, format, specs, batch_sizes, verbose, check)
+    if verbose:
+        show(kernels.table())
+    return kernels, chosen
 
 
 def _write(model, path, format, input_signature, kwargs):
@@ -169,13 +231,23 @@ def _write(model, path, format, input_signature, kwargs):
 
         if kwargs:
             raise invalid("kwargs", kwargs, "no further arguments for format='openvino'")
-        if not path.endswith(".xml"):
-            raise invalid("path", path, "one that ends in .xml for format='openvino'")
+        _check_ending(path, format)
         write_openvino(Snapshot(model), path, input_signature)
         return
-    Snapshot(model).export(
-        path, format=format, verbose=False, input_signature=input_signature, **kwargs
-    )
+    snapshot = Snapshot(model)
+    if format == "litert" and not kwargs and keras.backend.backend() == "tensorflow":
+        kwargs = _sparse_options(snapshot)
+    snapshot.export(path, format=format, verbose=False, input_signature=input_signature, **kwargs)
+
+
+def _sparse_options(snapshot):
+    """Has LiteRT's converter leave out the zeros of pruned weights, which its runtime fills in."""
+    values = (keras.ops.convert_to_numpy(copy.value) for copy in snapshot.copies)
+    if not any(value.ndim > 1 and np.mean(value == 0) > _SPARSE for value in values if value.size):
+        return {}
+    import tensorflow as tf
+
+    return {"optimizations": [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]}
 
 
 def _weight_bytes(model):
@@ -186,13 +258,30 @@ def _check_optimize(optimize, batch_sizes, format):
     """Returns the batch sizes as a tuple."""
     if optimize not in ("size", "latency"):
         raise invalid("optimize", optimize, "'size' or 'latency'")
-    if optimize == "latency" and format != "tf_saved_model":
-        raise invalid("optimize", optimize, f"'size' with format={format!r}")
+    if optimize == "latency" and (format == "torch" or keras.backend.backend() != "tensorflow"):
+        expected = f"'size' with format={format!r} on the {keras.backend.backend()} backend"
+        raise invalid("optimize", optimize, expected)
     if isinstance(batch_sizes, int):
         batch_sizes = (batch_sizes,)
     if not isinstance(batch_sizes, (list, tuple)) or not batch_sizes:
         raise invalid("batch_sizes", batch_sizes, "a tuple of integers")
     return tuple(check_integer("batch_sizes", size, 1) for size in batch_sizes)
+
+
+def _check_packages(format, optimize):
+    """Raises before any work is done for a file that could not be written or timed."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    needed = [
+        *_WRITTEN_BY.get(format, ()),
+        *(_TIMED_BY.get(format, ()) if optimize == "latency" else ()),
+    ]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"format={format!r} with optimize={optimize!r} needs {' and '.join(missing)}: "
+            f'`pip install "tfcomp[{format}]"`'
+        )
 
 
 def _check(model, path, format, input_signature):

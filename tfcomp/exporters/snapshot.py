@@ -54,17 +54,18 @@ class Snapshot(keras.Model):
 
     Args:
         model: A built `keras.Model`.
+        call: Optional function that computes with the model's layers, in its place.
 
     Attributes:
         copies: List of the copies, in the order of the model's variables.
         unquantized: Those of them that hold numbers as exact as the machine has.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, call=None):
         super().__init__(name=model.name)
         final = FinalWeights(model)
         # Unseen by Keras and PyTorch, which would take the model's own variables for this one's.
-        object.__setattr__(self, "_exported", (model, final.scope))
+        object.__setattr__(self, "_exported", (model, call or model, final.scope))
         self.copies = [
             keras.Variable(
                 final.value(variable)
@@ -90,10 +91,10 @@ class Snapshot(keras.Model):
 
     def __call__(self, *args, **kwargs):
         # Not in `call`: Keras's `__call__` would give the model's layers paths within this one.
-        model, final = self._exported
+        model, call, final = self._exported
         copies = {id(mine): copy for mine, copy in zip(model.variables, self.copies)}
         with final(), _Copies(copies):
-            return model(*args, training=False)
+            return call(*args, training=False)
 
     def eval(self):
         """Nothing: Keras's layers have no modes as PyTorch's have."""

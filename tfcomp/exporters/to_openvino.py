@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 
 from tfcomp.exporters.compared import dtype_of, output_name
+from tfcomp.exporters.files.holes import with_holes
+from tfcomp.exporters.files.openvino_binary import Emitter
 from tfcomp.keras_private import frozen
 
 _SMALL = ("int8", "uint8", "int16", "uint16")
@@ -22,18 +24,24 @@ def _input_names(specs):
     return names if len(set(names)) == len(names) else places
 
 
-def _graph(model, specs):
-    """A frozen function of flat inputs with flat outputs, and the names of these."""
+def _graph(model, specs, holes):
+    """A frozen function of flat inputs with flat outputs, and the names of these.
+
+    What fills holes comes after the inputs, and what they take after the outputs.
+    """
+    specs = with_holes(specs, holes)
     signature = [
         tf.TensorSpec(tuple(spec.shape), dtype_of(spec)) for spec in keras.tree.flatten(specs)
     ]
     names = []
 
     def flat(*tensors):
-        results = model(*keras.tree.pack_sequence_as(specs, list(tensors)))
+        results, taken = model(*keras.tree.pack_sequence_as(specs, list(tensors))), []
+        if holes:
+            results, taken = results
         results = keras.tree.flatten_with_path(results)
         names[:] = [output_name(path) for path, _ in results]
-        return [result for _, result in results]
+        return [*(result for _, result in results), *map(tf.identity, taken)]
 
     function = tf.function(flat, input_signature=signature, autograph=False)
     return frozen(function.get_concrete_function()), names
@@ -51,23 +59,37 @@ def _multiply_wide(made):
     made.validate_nodes_and_infer_types()
 
 
-def write_openvino(model, path, specs):
+def _fill(holes, results, parameters):
+    """Connects holes with nodes that answer for them; returns what has to be kept."""
+    emitter = Emitter()
+    for hole, result, parameter in zip(holes, results, parameters):
+        answer = emitter.fill(hole, result.input(0).get_source_output())
+        parameter.output(0).replace(answer)
+    return emitter
+
+
+def write_openvino(model, path, specs, holes=()):
     """Writes `path`, an `.xml` file, and the `.bin` file beside it.
 
     Args:
-        model: Callable that computes inference.
+        model: Callable that computes inference; a `Pierced` one of these holes.
         path: Path of the `.xml` file.
         specs: List of structures of specs, one for each argument.
+        holes: List of `tfcomp.exporters.files.openvino_binary.BinaryConvolutions`.
     """
     import openvino
 
-    function, output_names = _graph(model, specs)
+    function, output_names = _graph(model, specs, holes)
     made = openvino.convert_model(function.graph)
     _multiply_wide(made)
     by_name = {name: port.get_node() for port in made.inputs for name in port.get_names()}
     parameters = [by_name[tensor.name] for tensor in function.inputs]
     by_name = {result.get_friendly_name(): result for result in made.get_results()}
     results = [by_name[tensor.name] for tensor in function.outputs]
+    # Constants are the memory of arrays, which has to last until they are written.
+    kept = _fill(holes, results[len(output_names) :], parameters[len(parameters) - len(holes) :])
+    results = results[: len(output_names)]
+    parameters = parameters[: len(parameters) - len(holes)]
     input_names = _input_names(specs)
     for node, name in zip(parameters, input_names):
         node.set_friendly_name(name)
@@ -76,3 +98,4 @@ def write_openvino(model, path, specs):
         if name not in input_names:
             node.output(0).get_tensor().add_names({name})
     openvino.serialize(openvino.Model(results, parameters, model.name), path)
+    del kept

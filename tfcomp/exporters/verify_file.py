@@ -91,12 +91,17 @@ def _opened(path, format):
         raise NotComparable(f"`pip install {runtime.package}`") from error
 
 
-def _run(engine, specs, args):
-    """A callable that computes a dict of outputs from a file."""
+def prepared(engine, specs, args):
+    """A callable that computes a list of outputs from a file, of a model's arguments."""
     leaves = keras.tree.flatten(args)
     names = [getattr(spec, "name", None) for spec in keras.tree.flatten(specs)]
     named = len(set(names)) == len(names) and set(names) == set(input_names(engine.specs))
-    call = engine.prepare(dict(zip(names, leaves)) if named else leaves)
+    return engine.prepare(dict(zip(names, leaves)) if named else leaves)
+
+
+def _run(engine, specs, args):
+    """A callable that computes a dict of outputs from a file."""
+    call = prepared(engine, specs, args)
 
     def run(expected):
         found = [np.asarray(array) for array in call()]

@@ -150,9 +150,7 @@ class BinaryChain(Candidate):
         each = link.groups[0].outputs
         found = [xnor.in_order(blocks, each) for blocks in compiled(self._blocks)(inputs, tensors)]
         outputs = found[0] if len(found) == 1 else tf.concat(found, -1)
-        if getattr(link.product.layer, "input_scale", False):
-            outputs = outputs * _input_scales(link.product.layer, inputs)
-        return link.product.finish(outputs)
+        return finished(link.product, outputs, inputs)
 
     def _blocks(self, inputs, tensors):
         product = self.links[0].product
@@ -211,10 +209,13 @@ def _filled(weights):
     return np.pad(weights.scale, (0, blocks * lanes - len(weights.scale)))
 
 
-def _input_scales(layer, inputs):
-    if not hasattr(layer, "filters"):
-        return layer.input_scales(inputs)
-    return layer.input_scales(inputs, layer.filters)
+def finished(product, outputs, inputs):
+    """What a layer makes of the sums, given the inputs that they are of the signs of."""
+    layer = product.layer
+    if getattr(layer, "input_scale", False):
+        channels = [layer.filters] if hasattr(layer, "filters") else []
+        outputs = outputs * layer.input_scales(inputs, *channels)
+    return product.finish(outputs)
 
 
 def _inverted(packed, mask):

@@ -46,7 +46,7 @@ class Kernel(NamedTuple):
         return self.keras_milliseconds / self.milliseconds
 
 
-_COLUMNS = {
+COLUMNS = {
     "layers": "{0.path}",
     "batch": "{0.batch}",
     "kernel": "{0.kernel}",
@@ -71,7 +71,7 @@ class Plan:
         self.traced, self.specs, self.final, self.flow = traced, specs, final, flow
         self.chosen, self.parts = {}, {}
         self.result = Result(
-            final.model, [], left, title=f"Kernels of {final.model.name!r}", columns=_COLUMNS
+            final.model, [], left, title=f"Kernels of {final.model.name!r}", columns=COLUMNS
         )
 
     @property

@@ -51,8 +51,7 @@ class Trial:
             calls.append(call)
             places.append(number + 1)
         seconds = np.full(1 + len(self.unit.candidates), np.inf)
-        seconds[places] = np.median(interleaved(calls, _ROUNDS), axis=0)
-        seconds[places] += np.median(cold(calls, 3), axis=0)
+        seconds[places] = seconds_of(calls)
         return seconds, refused
 
     def _traced(self, function, inputs):
@@ -60,6 +59,11 @@ class Trial:
         traced = tf.function(function, input_signature=[spec], autograph=False)
         traced = traced.get_concrete_function()
         return lambda: traced(inputs).numpy()
+
+
+def seconds_of(calls):
+    """Median seconds of calls in turns, with warm and with cold caches, added up."""
+    return np.median(interleaved(calls, _ROUNDS), axis=0) + np.median(cold(calls, 3), axis=0)
 
 
 def _computing(candidate, tensors):

@@ -77,7 +77,7 @@ def find_units(flow, final):
             except Unsuited as reason:
                 left.append(LeftOut(seen.layer.path, str(reason)))
             continue
-        if not takes_signs(seen.layer) and not _has_kernel(seen.layer):
+        if not takes_signs(seen.layer) and not has_kernel(seen.layer):
             continue
         try:
             product = product_of(seen, final)
@@ -106,7 +106,8 @@ def find_units(flow, final):
     return with_norms(units, left, flow, final, _unit)
 
 
-def _has_kernel(layer):
+def has_kernel(layer):
+    """Whether a layer multiplies by a kernel."""
     return isinstance(getattr(layer, "kernel", None), keras.Variable) if layer.built else False
 
 

@@ -1,0 +1,1 @@
+"""Files of other engines whose layers are computed by kernels of these engines' own."""

@@ -1,0 +1,112 @@
+"""Chooses, by timing them, which of an engine's own kernels a file has."""
+
+import os
+import tempfile
+
+import numpy as np
+
+from tfcomp.exporters.compared import draws, tried
+from tfcomp.exporters.engines import RUNTIMES
+from tfcomp.exporters.files.holes import batch_of
+from tfcomp.exporters.files.makers import LiteRTFile, ONNXFile, OpenVINOFile
+from tfcomp.exporters.latency.plan import COLUMNS, KERAS, WHOLE, Kernel
+from tfcomp.exporters.latency.trial import seconds_of
+from tfcomp.exporters.verify_file import prepared
+from tfcomp.model.progress import Progress
+from tfcomp.model.result import Result
+
+MAKERS = {"litert": LiteRTFile, "onnx": ONNXFile, "openvino": OpenVINOFile}
+
+# How many times faster a kernel has to be to be worth anything.
+WORTH = 1.03
+
+
+def write_for_latency(model, path, format, specs, batch_sizes, verbose=0, check=None):
+    """Writes the file that takes least time on this machine.
+
+    Args:
+        model: A built `keras.Model`.
+        path: Where to write.
+        format: One of `MAKERS`.
+        specs: List of structures of specs, one for each argument.
+        batch_sizes: The sizes that kernels are timed on, where the specs leave them free. A kernel
+            has to take less time than Keras's layers on each of them.
+        verbose: 0 or 1, for a progress bar.
+        check: Optional function that is given the path of the file without kernels, before any are
+            put in.
+
+    Returns:
+        `Result` of `Kernel` rows, and whether the file has kernels that Keras's has not.
+    """
+    fixed = batch_of(specs)
+    sizes = [fixed] if fixed is not None else sorted(set(batch_sizes))
+    with tempfile.TemporaryDirectory() as folder:
+        maker = MAKERS[format](model, specs, folder)
+        plain = os.path.join(folder, f"whole{os.path.splitext(path)[1]}")
+        maker.write(plain, [])
+        if check is not None:
+            check(plain)
+        bar = Progress(len(maker.items) + 1, verbose, "kernel")
+        timed = []
+        for item in maker.items:
+            timed.append(_time_parts(maker, item, format, sizes))
+            bar.step()
+        chosen = [(place, _best(seconds) - 1) for place, seconds in enumerate(timed)]
+        chosen = [pair for pair in chosen if pair[1] >= 0]
+        maker.write(path, chosen)
+        whole = _time_whole([plain, path], format, specs, sizes)
+        if chosen and _best(whole) == 0:
+            chosen = []
+            maker.write(path, chosen)
+        bar.step()
+    rows = _rows(maker, dict(chosen), timed, whole, sizes)
+    title = f"Kernels of {model.name!r} in {format}"
+    return Result(model, rows, maker.left, title=title, columns=COLUMNS), bool(chosen)
+
+
+def _time_parts(maker, item, format, sizes):
+    """Seconds of an item without and with its kernels, an array of shape `(sizes, kernels)`."""
+    engines = [RUNTIMES[format](path, None) for path in maker.parts(item)]
+    found = []
+    for size in sizes:
+        inputs = maker.inputs(item, size)
+        found.append(seconds_of([engine.prepare([inputs]) for engine in engines]))
+    return np.array(found)
+
+
+def _time_whole(paths, format, specs, sizes):
+    """The same of whole files."""
+    engines, found = [RUNTIMES[format](path, None) for path in paths], []
+    for size in sizes:
+        args, _ = tried(lambda args: _outputs(engines[0], specs, args), draws(specs, size))
+        found.append(seconds_of([prepared(engine, specs, args) for engine in engines]))
+    return np.array(found)
+
+
+def _outputs(engine, specs, args):
+    return dict(enumerate(prepared(engine, specs, args)()))
+
+
+def _best(seconds):
+    """The column that takes least time, the first unless another does at every size."""
+    faster = seconds[:, :1] / seconds
+    means = np.where(np.all(faster >= WORTH, axis=0), np.log(faster).mean(axis=0), 0)
+    return int(np.argmax(means))
+
+
+def _rows(maker, chosen, timed, whole, sizes):
+    rows = []
+    for number, size in enumerate(sizes):
+        for place, (item, seconds) in enumerate(zip(maker.items, timed)):
+            option = chosen.get(place, -1) + 1
+            name = [KERAS, *maker.options(item)][option]
+            rows.append(_row(item.path, size, name, seconds[number], option))
+        rows.append(
+            _row(WHOLE, size, "kernels" if chosen else KERAS, whole[number], int(bool(chosen)))
+        )
+    return rows
+
+
+def _row(path, size, name, seconds, option):
+    # Of warm and cold caches, which were added up.
+    return Kernel(path, size, name, 500 * float(seconds[option]), 500 * float(seconds[0]))

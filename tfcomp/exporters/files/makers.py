@@ -1,0 +1,149 @@
+"""What writes a file with or without an engine's own kernels, whole or in parts to be timed.
+
+Each is made of a model, its specs and a folder for what it needs in passing. It has `items`, what a
+kernel may be put in for, each with a `path`; `left`, a list of `LeftOut`; `options(item)`, names of
+kernels for one; `parts(item)`, the paths of files of it alone, without and with each of
+them, and `inputs(item, batch)` for these; and `write(path, chosen)`, which takes pairs of places
+among the items and among their options.
+"""
+
+import os
+
+import keras
+
+from tfcomp.exporters.engines import RUNTIMES
+from tfcomp.exporters.files import flatbuffer, litert_integers
+from tfcomp.exporters.files.holes import Pierced, batch_of, layers_of, with_holes
+from tfcomp.exporters.files.onnx_bits import bit_holes, fill
+from tfcomp.exporters.files.openvino_binary import binary_holes
+from tfcomp.exporters.latency.flow import layer_flow
+from tfcomp.exporters.signature import input_specs
+from tfcomp.exporters.snapshot import Snapshot
+from tfcomp.exporters.to_openvino import write_openvino
+from tfcomp.model.choice import Unsuited
+from tfcomp.model.final_weights import FinalWeights
+from tfcomp.model.result import LeftOut
+
+
+class _Holes:
+    """Writes models with holes, which kernels are put into."""
+
+    def __init__(self, model, specs, folder):
+        self.model, self.specs, self._folder = model, specs, folder
+        final = FinalWeights(model)
+        self.flow = layer_flow(
+            lambda *args: model(*args, training=False), input_specs(model, specs), final.scope
+        )
+        self.items, self.left = self.find(self.flow, final)
+
+    def options(self, item):
+        return [item.name]
+
+    def inputs(self, item, batch):
+        return item.unit.draw(batch).numpy()
+
+    def parts(self, item):
+        call, flow = layers_of(item.unit, self.flow)
+        specs = [
+            keras.InputSpec(
+                shape=(batch_of(self.specs), *item.unit.shape), dtype=item.unit.dtype, name="x"
+            )
+        ]
+        paths = []
+        for holes in ([], [item.alone()]):
+            # One file for all batch sizes, as the whole one is.
+            paths.append(os.path.join(self._folder, f"part_{len(holes)}{self.ending}"))
+            self._write(paths[-1], call, flow, holes, specs)
+        return paths
+
+    def write(self, path, chosen):
+        holes = [self.items[place] for place, _ in chosen]
+        self._write(path, self.model, self.flow, holes, self.specs)
+
+    def _write(self, path, call, flow, holes, specs):
+        self.save(Snapshot(self.model, Pierced(call, flow, holes)), path, specs, holes)
+
+
+class OpenVINOFile(_Holes):
+    """Binary layers as `BinaryConvolution`."""
+
+    ending, find = ".xml", staticmethod(binary_holes)
+
+    def save(self, snapshot, path, specs, holes):
+        write_openvino(snapshot, path, specs, holes)
+
+
+class ONNXFile(_Holes):
+    """Dense layers of a few bits as `MatMulNBits`."""
+
+    ending, find = ".onnx", staticmethod(bit_holes)
+
+    def save(self, snapshot, path, specs, holes):
+        specs = with_holes(specs, holes)
+        snapshot.export(path, format="onnx", verbose=False, input_signature=specs)
+        if holes:
+            fill(path, holes)
+
+
+class LiteRTFile:
+    """Weights as integers."""
+
+    def __init__(self, model, specs, folder):
+        self._folder = folder
+        path = os.path.join(folder, "plain.tflite")
+        Snapshot(model).export(path, format="litert", verbose=False, input_signature=specs)
+        with open(path, "rb") as file:
+            self._content = file.read()
+        self._plain = flatbuffer.read(self._content)
+        batch = batch_of(specs)
+        self._traced = 1 if batch is None else batch
+        found, self.left = litert_integers.find_whole(self._plain)
+        self.items = []
+        for whole in found:
+            bits = [number for number in whole.bits if self._computes(whole, number)]
+            if bits:
+                self.items.append(whole._replace(bits=bits))
+
+    def _computes(self, whole, bits):
+        def run(content, inputs):
+            path = self._saved("single", content)
+            (outputs,) = RUNTIMES["litert"](path, None).prepare([inputs])()
+            return outputs
+
+        try:
+            litert_integers.check(self._plain, self._changed([(whole, bits)]), whole, run)
+        except Unsuited as reason:
+            self.left.append(LeftOut(whole.path, f"{bits} bits: {reason}"))
+            return False
+        return True
+
+    def _saved(self, name, content):
+        path = os.path.join(self._folder, f"{name}.tflite")
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def _changed(self, chosen):
+        changed = flatbuffer.read(self._content)
+        for whole, bits in chosen:
+            litert_integers.change(changed, whole, bits)
+        return changed
+
+    def options(self, item):
+        return [f"{bits} bits, inputs quantized" for bits in item.bits]
+
+    def inputs(self, item, batch):
+        return litert_integers.draw(self._plain, item, batch, self._traced)
+
+    def parts(self, item):
+        models = [self._plain, *(self._changed([(item, bits)]) for bits in item.bits)]
+        return [
+            self._saved(f"part_{number}", litert_integers.single(model, item))
+            for number, model in enumerate(models)
+        ]
+
+    def write(self, path, chosen):
+        picked = [(self.items[place], self.items[place].bits[option]) for place, option in chosen]
+        content = flatbuffer.write(self._changed(picked)) if picked else self._content
+        with open(path, "wb") as file:
+            file.write(content)
