@@ -598,6 +598,11 @@ class Distiller(keras.distillation.Distiller):
             "answered": self.answered,
         }
 
+    @classmethod
+    def from_config(cls, config):
+        made = keras.saving.deserialize_keras_object(config["regressors"])
+        return super().from_config({**config, "regressors": made})
+
 
 class Weight(keras.Variable):
     """A weight of a loss that may change: Keras asks whether it is above zero and below one."""
