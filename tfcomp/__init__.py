@@ -8,6 +8,7 @@ from tfcomp import layers  # isort: split
 from tfcomp import (
     applications,
     callbacks,
+    distillation,
     hardware,
     losses,
     optimizers,
@@ -46,6 +47,7 @@ __all__ = [
     "decompose",
     "deep_compression",
     "distill",
+    "distillation",
     "export",
     "factorize",
     "hardware",

@@ -67,6 +67,10 @@ class Drawn(keras.utils.PyDataset):
         labels = () if self._x is not None and self._y is None else (labels_of(answers, self._y),)
         return (x, *labels, *([answers] if self._answered else []))
 
+    def all(self):
+        """Inputs, labels if there are any, and answers if these are wanted, of the epoch."""
+        return self._drawn
+
     @property
     def num_batches(self):
         return -(-self._count // self._batch_size)

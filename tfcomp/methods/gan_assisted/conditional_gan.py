@@ -1,0 +1,178 @@
+"""An auxiliary-classifier GAN, whose discriminator knows the classes.
+
+Augustus Odena, Christopher Olah, Jonathon Shlens, "Conditional Image Synthesis with Auxiliary
+Classifier GANs", arXiv:1610.09585; for distillation, Ruishan Liu, Nicolo Fusi, Lester Mackey,
+"Teacher-Student Compression with Generative Adversarial Networks", arXiv:1812.02271.
+"""
+
+import keras
+import numpy as np
+
+from tfcomp.validation import check_integer, check_number, invalid
+
+
+@keras.saving.register_keras_serializable("tfcomp")
+class ConditionalGAN(keras.Model):
+    """A generator of samples of given classes, trained against a discriminator by `fit(x, y)`.
+
+    The discriminator says of a sample whether it is real, and of which class. It learns
+    `log P(real | x) + log P(fake | g) + log P(c | x) + log P(c | g)` for real samples `x` and fakes
+    `g = G(z, c)`, and the generator `log P(real | g) + log P(c | g)`. Both are updated by the same
+    step, from the same fakes, and neither's loss reaches the other's weights. It is Keras's own
+    step, so it runs on every backend, on several devices and in mixed precision.
+
+    Fakes have the classes of the batch in training, and those of all of the data in `sample`.
+
+    Args:
+        generator: `keras.Model` from `(batch, latent + classes)`, noise beside a one-hot class, to
+            samples. `tfcomp.distillation.image_gan` and `table_gan` make both models.
+        discriminator: `keras.Model` from samples to a list of two logits: `(batch, 1)`, is it real,
+            and `(batch, classes)`.
+        label_smoothing: What is taken off the target 1 of a real sample, in [0, 1).
+        name: Name of the model.
+
+    Attributes:
+        classes: Number of classes.
+        latent: Number of the noise's components.
+
+    Raises:
+        ValueError: If the two models do not go together; in `fit`, if there are no labels.
+
+    Reference:
+        Augustus Odena, Christopher Olah, Jonathon Shlens, "Conditional Image Synthesis with
+        Auxiliary Classifier GANs", arXiv:1610.09585.
+
+    Example:
+
+    >>> import numpy as np, tfcomp
+    >>> x, y = np.random.default_rng(0).random((32, 8, 8, 1), "float32"), np.arange(32) % 4
+    >>> gan = tfcomp.distillation.image_gan((8, 8, 1), classes=4, width=4)
+    >>> gan.compile()
+    >>> _ = gan.fit(x, y, verbose=0)
+    >>> gan.sample(5, seed=0).shape
+    (5, 8, 8, 1)
+    """
+
+    def __init__(self, generator, discriminator, label_smoothing=0.0, name=None):
+        super().__init__(name=name)
+        check_number("label_smoothing", label_smoothing, 0, below=1)
+        judged = getattr(discriminator, "output_shape", None)
+        if not isinstance(judged, list) or len(judged) != 2 or judged[0][1:] != (1,):
+            expected = "a model with two outputs, of shapes (None, 1) and (None, classes)"
+            raise invalid("discriminator", judged, expected)
+        if generator.output_shape != discriminator.input_shape:
+            expected = f"a model with outputs of shape {discriminator.input_shape}"
+            raise invalid("generator", generator.output_shape, expected)
+        self.classes = judged[1][-1]
+        self.latent = check_integer("latent", generator.input_shape[-1] - self.classes, 1)
+        self.generator, self.discriminator = generator, discriminator
+        self.label_smoothing = label_smoothing
+        self.noise = keras.random.SeedGenerator()
+        # How many samples of each class were seen.
+        self.seen = self.add_weight(
+            shape=(self.classes,), initializer="zeros", trainable=False, aggregation="sum"
+        )
+        self._truth = keras.losses.BinaryCrossentropy(from_logits=True)
+        self._kind = keras.losses.CategoricalCrossentropy(from_logits=True)
+        self.generator_loss = keras.metrics.Mean(name="generator_loss")
+        self.discriminator_loss = keras.metrics.Mean(name="discriminator_loss")
+        self.built = True
+
+    def compile(self, optimizer=None, **kwargs):
+        """As of any model; no loss is given, and the optimizer is Adam as for most GANs.
+
+        Args:
+            optimizer: One for both models; `None` for `Adam(2e-4, beta_1=0.5)`.
+            **kwargs: As `keras.Model.compile` takes them.
+        """
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(2e-4, beta_1=0.5)
+        super().compile(optimizer, **kwargs)
+
+    def call(self, x, training=None):
+        return self.discriminator(x, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if y is None:
+            raise ValueError("A ConditionalGAN learns from samples with labels: `fit(x, y)`.")
+        if sample_weight is not None:
+            raise invalid("sample_weight", sample_weight, "None")
+        kinds = self._one_hot(y)
+        if training:
+            self.seen.assign_add(keras.ops.sum(kinds, axis=0))
+        shape = (keras.ops.shape(kinds)[0], self.latent)
+        noise = keras.random.normal(shape, seed=self.noise)
+        fakes = self.generator(keras.ops.concatenate([noise, kinds], -1), training=training)
+        judged = self.discriminator(keras.ops.stop_gradient(fakes), training=training)
+        critical = self._judgement(y_pred, kinds, 1.0 - self.label_smoothing)
+        critical = critical + self._judgement(judged, kinds, 0.0)
+        creative = self._judgement(self._frozen(fakes, training), kinds, 1.0)
+        self.discriminator_loss.update_state(critical)
+        self.generator_loss.update_state(creative)
+        return critical + creative
+
+    def _judgement(self, judged, kinds, real):
+        truth, kind = judged
+        return self._truth(real * keras.ops.ones_like(truth), truth) + self._kind(kinds, kind)
+
+    def _frozen(self, fakes, training):
+        """What the discriminator says, without a way for gradients to its weights."""
+        model = self.discriminator
+        weights = [keras.ops.stop_gradient(v.value) for v in model.trainable_variables]
+        others = [v.value for v in model.non_trainable_variables]
+        judged, others = model.stateless_call(weights, others, fakes, training=training)
+        for variable, value in zip(model.non_trainable_variables, others):
+            variable.assign(value)
+        return judged
+
+    def _one_hot(self, y):
+        if len(y.shape) > 1 and y.shape[-1] == self.classes and self.classes > 1:
+            return keras.ops.cast(y, "float32")
+        return keras.ops.one_hot(keras.ops.reshape(keras.ops.cast(y, "int32"), (-1,)), self.classes)
+
+    def sample(self, count, seed=0, labels=None):
+        """Draws samples, the same for the same seed and weights.
+
+        Args:
+            count: How many.
+            seed: Integer.
+            labels: Class numbers `(count,)`; `None` to draw them as often as the data had them.
+
+        Returns:
+            Array of samples, `(count, ...)`.
+
+        Raises:
+            ValueError: If labels are not as many, or not classes; if there are none, and the model
+                was never trained.
+        """
+        rng = np.random.default_rng(check_integer("seed", seed, 0))
+        noise = rng.normal(size=(check_integer("count", count, 1), self.latent))
+        if labels is None:
+            labels = rng.choice(self.classes, count, p=self._shares())
+        labels = np.asarray(labels)
+        if labels.shape != (count,) or not np.isin(labels, np.arange(self.classes)).all():
+            raise invalid("labels", labels, f"{count} integers from 0 to {self.classes - 1}")
+        inputs = np.concatenate([noise, np.eye(self.classes)[labels]], -1).astype("float32")
+        return self.generator.predict(inputs, batch_size=256, verbose=0)
+
+    def _shares(self):
+        seen = keras.ops.convert_to_numpy(self.seen.value).astype("float64")
+        if not seen.any():
+            raise ValueError("This ConditionalGAN was never trained: call `fit(x, y)` first.")
+        return seen / seen.sum()
+
+    def get_config(self):
+        return {
+            "generator": keras.saving.serialize_keras_object(self.generator),
+            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
+            "label_smoothing": self.label_smoothing,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        made = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("generator", "discriminator")
+        }
+        return cls(**{**config, **made})
