@@ -197,9 +197,7 @@ class _Matcher:
                 "overrides",
             )
         self.matched = {
-            id(site)
-            for site in sites
-            if (self.rank == _EXACT or not site.aside) and matches(site)
+            id(site) for site in sites if (self.rank == _EXACT or not site.aside) and matches(site)
         }
         if not self.matched and rule is not ...:
             raise ValueError(_nothing_matched(rule, sites, argument))

@@ -19,7 +19,7 @@ from tfcomp.methods.distillation.amounts import Amounts
 from tfcomp.methods.distillation.drawn import Drawn, answering
 from tfcomp.methods.distillation.fed import Drawing, Fed
 from tfcomp.methods.distillation.hints import hinted
-from tfcomp.methods.distillation.soft_targets import Following, SoftTargets, as_loss
+from tfcomp.methods.distillation.soft_targets import Following, SoftTargets
 from tfcomp.methods.distillation.unchanged import unchanged
 from tfcomp.model.final_weights import FinalWeights
 from tfcomp.model.progress import EpochLog, Progress
@@ -120,8 +120,9 @@ def distill(
         distillation_loss: Loss between the outputs, by name or as an object: `"kl_divergence"`, or
             any other, of the outputs divided by `T`. `"mse"` for regression, for instance.
         hint_weight: `h`, a number of 0 or more, or a schedule of one.
-        source: What draws fresh inputs, for data that are few: a `tfcomp.distillation.ConditionalGAN`,
-            `Munge`, `Augmented`, or anything with `sample(count, seed)`. The teacher labels them.
+        source: What draws fresh inputs, for data that are few: a `ConditionalGAN`, `Munge` or
+            `Augmented` of `tfcomp.distillation`, or anything with `sample(count, seed)`. The
+            teacher labels them.
         share: Probability with which an input is a fresh one, in (0, 1].
         samples: Inputs in an epoch; `None` for as many as `data` has.
         callbacks: List of callbacks; those of tfcomp see the student's weights under the paths that

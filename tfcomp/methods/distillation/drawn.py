@@ -54,7 +54,9 @@ class Drawn(keras.utils.PyDataset):
             parts.append(self._fresh(int(fresh.sum()), int(rng.integers(2**31))))
         # Of the two, one after the other, each to its place.
         order = np.argsort(np.concatenate([np.flatnonzero(~fresh), np.flatnonzero(fresh)]))
-        self._drawn = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays)[order], *parts)
+        self._drawn = keras.tree.map_structure(
+            lambda *arrays: np.concatenate(arrays)[order], *parts
+        )
 
     def _real(self, places):
         chosen = self._x, self._y, self._answers

@@ -34,11 +34,15 @@ class Fed:
         if self._data is None:
             return
         if self._in_batches and arrays:
-            expected = "arrays: batches can have no fresh inputs, and a teacher that is a keras.Model"
+            expected = (
+                "arrays: batches can have no fresh inputs, and a teacher that is a keras.Model"
+            )
             raise invalid(self._argument, type(self._data).__name__, expected)
         parts = self._parts()
         if parts > 2:
-            raise invalid(self._argument, "sample weights", "none: Keras's distiller has no use for them")
+            raise invalid(
+                self._argument, "sample weights", "none: Keras's distiller has no use for them"
+            )
         if needs_labels and parts < 2:
             expected = "inputs with labels, `(x, y)`, or `student_loss_weight=0`"
             raise invalid(self._argument, "inputs alone", expected)

@@ -47,7 +47,7 @@ def hinted(teacher, student, hints):
 
 def _shape(model, name, role):
     if not keras_private.is_functional(model):
-        raise invalid("hints", name, f"None: the {role} is subclassed, and its layers are out of sight")
+        raise invalid("hints", name, f"None, as a subclassed {role} hides its layers")
     names = [layer.name for layer in model.layers]
     if name not in names:
         raise invalid("hints", name, f"a layer of the {role}, which has {names}")

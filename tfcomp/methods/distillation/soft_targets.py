@@ -16,7 +16,7 @@ _LEAST = 1e-7
 
 @keras.saving.register_keras_serializable("tfcomp")
 class SoftTargets(keras.distillation.LogitsDistillation):
-    """Keras's loss between logits, for outputs that are probabilities, too, and in single precision.
+    """Keras's loss between logits, in single precision, of probabilities, too.
 
     `T² KL(softmax(t / T) ‖ softmax(s / T))`, with logits `t` of the teacher and `s` of the student.
     Of probabilities the logarithm is taken, which differs from their logits by a constant that

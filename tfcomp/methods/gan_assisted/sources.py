@@ -15,10 +15,10 @@ class Munge:
     """Fresh rows from each row of the data and its nearest neighbour: MUNGE.
 
     One pass over the data: each attribute of a row and of its neighbour changes, with probability
-    `p`. Of a number `a` and the neighbour's `b`, the row gets one from the normal distribution about
-    `b`, the neighbour one from that about `a`, both of deviation `|a - b| / s`; discrete values are
-    exchanged. Neighbours are those in the data as given, by distance of attributes that are scaled
-    to [0, 1].
+    `p`. Of a number `a` and the neighbour's `b`, the row gets one from the normal distribution
+    about `b`, the neighbour one from that about `a`, both of deviation `|a - b| / s`; discrete
+    values are exchanged. Neighbours are those in the data as given, by distance of attributes that
+    are scaled to [0, 1].
 
     Args:
         x: Array `(samples, ...)`, the data; images are taken as rows.
