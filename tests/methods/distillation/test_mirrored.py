@@ -1,0 +1,21 @@
+"""A distillation on two devices is the one on one device."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.tensorflow
+def test_two_devices_do_the_step_of_one():
+    program = pathlib.Path(__file__).with_name("mirrored.py")
+    environment = {**os.environ, "PYTHONPATH": str(program.parents[3])}
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    differences = json.loads(done.stdout.splitlines()[-1])
+    assert differences and max(differences) < 1e-5
