@@ -171,7 +171,8 @@ def test_piecewise_linear_by_hand():
 
 
 @pytest.mark.parametrize(
-    "arguments", [([0, 5], [1]), ([], []), ([5, 5], [1, 2]), ([0, 5], "ab"), ([0], [None]), (3, [1])]
+    "arguments",
+    [([0, 5], [1]), ([], []), ([5, 5], [1, 2]), ([0, 5], "ab"), ([0], [None]), (3, [1])],
 )
 def test_piecewise_linear_is_checked(arguments):
     with pytest.raises(ValueError, match="argument `(steps|values)`"):

@@ -534,8 +534,31 @@ def reject_zip_bomb(archive):
 _SEEN = threading.local()
 
 
+class SavesSeeds:
+    """A model whose files hold the states of all random numbers in it.
+
+    Keras leaves them out, so that dropout in a resumed run would draw other numbers.
+    """
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for place, seed in enumerate(self._seeds()):
+            store[f"seed{place}"] = keras.ops.convert_to_numpy(seed.value)
+
+    def load_own_variables(self, store):
+        keys = set(store.keys())
+        super().load_own_variables({key: store[key] for key in keys if key[:4] != "seed"})
+        for place, seed in enumerate(self._seeds()):
+            if f"seed{place}" in keys:
+                seed.assign(store[f"seed{place}"])
+
+    def _seeds(self):
+        weights = {id(variable) for variable in self.weights}
+        return [variable for variable in self.variables if id(variable) not in weights]
+
+
 @keras.saving.register_keras_serializable("tfcomp")
-class Distiller(keras.distillation.Distiller):
+class Distiller(SavesSeeds, keras.distillation.Distiller):
     """Keras's, with one forward pass of the student for each step, and all of its losses.
 
     Keras runs a student a second time where layers are compared, always as in training: its

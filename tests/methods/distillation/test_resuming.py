@@ -29,7 +29,11 @@ def run(folder, killed=False, **arguments):
         student_loss_weight=schedule([0, 12], [0.1, 0.9]),
         hints=["hidden"],
         source=tfcomp.distillation.Munge(x),
-        callbacks=[*backup, tfcomp.callbacks.GradualPruning(pruning), *([Kill()] if killed else [])],
+        callbacks=[
+            *backup,
+            tfcomp.callbacks.GradualPruning(pruning),
+            *([Kill()] if killed else []),
+        ],
         **arguments,
     ).model
 
@@ -38,6 +42,7 @@ def main(folder, file):
     np.savez(file, *values(run(folder)))
 
 
+@pytest.mark.slow
 def test_bit_for_bit(tmp_path):
     whole = values(run(None))
     with pytest.raises(Killed):

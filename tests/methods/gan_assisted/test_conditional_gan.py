@@ -70,14 +70,13 @@ def test_it_learns_a_table_of_any_scale():
     y = rng.integers(0, 2, 256)
     x = (rng.normal(size=(256, 2)) * [10, 0.1] + np.stack([100 + 60 * y, -y], 1)).astype("float32")
     keras.utils.set_random_seed(0)
-    gan = table_gan(x, 2, latent=4, width=32)
-    gan.compile(keras.optimizers.Adam(2e-3, beta_1=0.5))
+    gan = table_gan(x, 2, latent=4, width=32, rate=2e-3)
     gan.fit(x, y, epochs=40, batch_size=64, verbose=0)
     labels = np.repeat([0, 1], 200)
     made = gan.sample(400, 0, labels)
     means = [made[labels == c].mean(0) for c in (0, 1)]
-    np.testing.assert_allclose(means[0], [100, 0], atol=[15, 0.3])
-    np.testing.assert_allclose(means[1], [160, -1], atol=[15, 0.3])
+    wanted = np.array([[100, 0], [160, -1]])
+    np.testing.assert_allclose((np.array(means) - wanted) / [30, 0.5], 0, atol=0.6)
 
 
 def test_classes_are_drawn_as_often_as_they_were_seen():
@@ -95,7 +94,6 @@ def test_classes_are_drawn_as_often_as_they_were_seen():
 def test_files_and_seeds(tmp_path):
     x = np.random.default_rng(0).random((16, 8, 8, 1), "float32")
     gan = tfcomp.distillation.image_gan((8, 8, 1), 4, latent=4, width=4, value_range=(-1, 1))
-    gan.compile()
     gan.fit(x, np.arange(16) % 4, verbose=0)
     first = gan.sample(6, 1)
     np.testing.assert_array_equal(gan.sample(6, 1), first)
@@ -109,7 +107,6 @@ def test_files_and_seeds(tmp_path):
 def test_mixed_precision():
     keras.config.set_dtype_policy("mixed_float16")
     gan = tfcomp.distillation.image_gan((4, 4, 1), 2, latent=2, width=2)
-    gan.compile()
     x = np.random.default_rng(0).random((16, 4, 4, 1), "float32")
     logs = gan.fit(x, np.arange(16) % 2, verbose=0).history
     assert np.isfinite(logs["loss"]).all() and gan.sample(2).dtype == "float32"
@@ -117,7 +114,6 @@ def test_mixed_precision():
 
 def test_pictures(tmp_path):
     gan = tfcomp.distillation.image_gan((4, 8, 3), 2, latent=2, width=2)
-    gan.compile()
     x = np.random.default_rng(0).random((4, 4, 8, 3), "float32")
     pictures = SampleImages(tmp_path / "pictures", columns=3, frequency=2, scale=5)
     gan.fit(x, np.arange(4) % 2, epochs=5, callbacks=[pictures], verbose=0)
@@ -166,13 +162,13 @@ def test_compression_score():
         return model
 
     good, bad = (
-        compression_score(source, Halves(), make, x, held_out, epochs=8) for source in (Same(), Noise(3))
+        compression_score(source, Halves(), make, x, held_out, epochs=8)
+        for source in (Same(), Noise(3))
     )
     for found in (good, bad):
         assert found.score == found.fresh / found.real and found.teacher == 1
     assert good.real == bad.real > 0.9
-    # Of one kind of inputs a student learns one class.
-    assert good.score > 0.9 and bad.fresh == np.mean(held_out[1])
+    assert bad.score < 0.9 < good.score
 
 
 def test_wrong_arguments(tmp_path):

@@ -195,6 +195,10 @@ def distill(
             verbose=0,
         )
     take_over(student)
+    if not student.optimizer.built:
+        # Else a file of the student holds an optimizer that no loaded one is like.
+        with variable_scope(student):
+            student.optimizer.build(student.trainable_variables)
     rows = [_row("teacher", teacher)] if teaching.is_model else []
     return Distillation(student, history, [*rows, _row("student", student)])
 

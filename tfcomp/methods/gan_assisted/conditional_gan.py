@@ -8,18 +8,20 @@ Classifier GANs", arXiv:1610.09585; for distillation, Ruishan Liu, Nicolo Fusi, 
 import keras
 import numpy as np
 
+from tfcomp.keras_private import SavesSeeds
 from tfcomp.validation import check_integer, check_number, invalid
 
 
 @keras.saving.register_keras_serializable("tfcomp")
-class ConditionalGAN(keras.Model):
+class ConditionalGAN(SavesSeeds, keras.Model):
     """A generator of samples of given classes, trained against a discriminator by `fit(x, y)`.
 
     The discriminator says of a sample whether it is real, and of which class. It learns
     `log P(real | x) + log P(fake | g) + log P(c | x) + log P(c | g)` for real samples `x` and fakes
     `g = G(z, c)`, and the generator `log P(real | g) + log P(c | g)`. Both are updated by the same
     step, from the same fakes, and neither's loss reaches the other's weights. It is Keras's own
-    step, so it runs on every backend, on several devices and in mixed precision.
+    step, so it runs on every backend, on several devices and in mixed precision. `compile` takes an
+    optimizer and no loss.
 
     Fakes have the classes of the batch in training, and those of all of the data in `sample`.
 
@@ -47,7 +49,6 @@ class ConditionalGAN(keras.Model):
     >>> import numpy as np, tfcomp
     >>> x, y = np.random.default_rng(0).random((32, 8, 8, 1), "float32"), np.arange(32) % 4
     >>> gan = tfcomp.distillation.image_gan((8, 8, 1), classes=4, width=4)
-    >>> gan.compile()
     >>> _ = gan.fit(x, y, verbose=0)
     >>> gan.sample(5, seed=0).shape
     (5, 8, 8, 1)
@@ -77,17 +78,6 @@ class ConditionalGAN(keras.Model):
         self.generator_loss = keras.metrics.Mean(name="generator_loss")
         self.discriminator_loss = keras.metrics.Mean(name="discriminator_loss")
         self.built = True
-
-    def compile(self, optimizer=None, **kwargs):
-        """As of any model; no loss is given, and the optimizer is Adam as for most GANs.
-
-        Args:
-            optimizer: One for both models; `None` for `Adam(2e-4, beta_1=0.5)`.
-            **kwargs: As `keras.Model.compile` takes them.
-        """
-        if optimizer is None:
-            optimizer = keras.optimizers.Adam(2e-4, beta_1=0.5)
-        super().compile(optimizer, **kwargs)
 
     def call(self, x, training=None):
         return self.discriminator(x, training=training)

@@ -13,7 +13,7 @@ from tfcomp.validation import check_integer, invalid
 layers = keras.layers
 
 
-def image_gan(shape, classes, latent=32, width=32, value_range=(0.0, 1.0)):
+def image_gan(shape, classes, latent=32, width=32, rate=5e-4, value_range=(0.0, 1.0)):
     """Makes a `ConditionalGAN` of convolutional networks for images.
 
     Args:
@@ -21,10 +21,11 @@ def image_gan(shape, classes, latent=32, width=32, value_range=(0.0, 1.0)):
         classes: Number of classes.
         latent: Number of the noise's components.
         width: Channels where images are largest, twice as many at half the size, and so on.
+        rate: The learning rate.
         value_range: Smallest and largest value of the images.
 
     Returns:
-        The model, not compiled.
+        The model, compiled with `Adam(rate, beta_1=0.5)`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -55,10 +56,11 @@ def image_gan(shape, classes, latent=32, width=32, value_range=(0.0, 1.0)):
         x = layers.Conv2D(factor * width, 3, strides, padding="same")(x)
         x = layers.LeakyReLU(0.2)(x)
         x = layers.Dropout(0.3)(x)
-    return ConditionalGAN(generator, _judge(image, layers.Flatten()(x), classes), name="image_gan")
+    judge = _judge(image, layers.Flatten()(x), classes)
+    return _compiled(ConditionalGAN(generator, judge, name="image_gan"), rate)
 
 
-def table_gan(x, classes, latent=32, width=128):
+def table_gan(x, classes, latent=32, width=128, rate=5e-4):
     """Makes a `ConditionalGAN` of dense networks for a table of numbers.
 
     Each column is scaled to mean 0 and variance 1 inside, so samples have the data's own scale.
@@ -68,9 +70,10 @@ def table_gan(x, classes, latent=32, width=128):
         classes: Number of classes.
         latent: Number of the noise's components.
         width: Units of the hidden layers.
+        rate: The learning rate.
 
     Returns:
-        The model, not compiled.
+        The model, compiled with `Adam(rate, beta_1=0.5)`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -102,7 +105,13 @@ def table_gan(x, classes, latent=32, width=128):
         hidden = layers.Dense(width)(hidden)
         hidden = layers.LeakyReLU(0.2)(hidden)
         hidden = layers.Dropout(0.3)(hidden)
-    return ConditionalGAN(generator, _judge(rows, hidden, classes), name="table_gan")
+    judge = _judge(rows, hidden, classes)
+    return _compiled(ConditionalGAN(generator, judge, name="table_gan"), rate)
+
+
+def _compiled(gan, rate):
+    gan.compile(keras.optimizers.Adam(rate, beta_1=0.5))
+    return gan
 
 
 def _judge(inputs, hidden, classes):

@@ -34,7 +34,6 @@ class SampleImages(keras.callbacks.Callback):
     >>> import numpy as np, pathlib, tempfile, tfcomp
     >>> x, y = np.random.default_rng(0).random((32, 8, 8, 1), "float32"), np.arange(32) % 4
     >>> gan = tfcomp.distillation.image_gan((8, 8, 1), classes=4, width=4)
-    >>> gan.compile()
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> pictures = tfcomp.distillation.SampleImages(folder)
     >>> _ = gan.fit(x, y, epochs=2, callbacks=[pictures], verbose=0)
