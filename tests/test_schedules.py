@@ -175,5 +175,5 @@ def test_piecewise_linear_by_hand():
     [([0, 5], [1]), ([], []), ([5, 5], [1, 2]), ([0, 5], "ab"), ([0], [None]), (3, [1])],
 )
 def test_piecewise_linear_is_checked(arguments):
-    with pytest.raises(ValueError, match="argument `(steps|values)`"):
+    with pytest.raises(ValueError, match=r"argument `(steps|values)`"):
         schedules.PiecewiseLinear(*arguments)

@@ -218,44 +218,36 @@ def test_a_code_of_the_teacher_keeps_its_beta():
     assert float(student.layers[0].beta) == np.inf and float(teacher.layers[0].beta) == 1
 
 
-class _Silent:
-    pass
-
-
 def wrong():
+    """Dict from a name to the arguments, and to the one that is refused."""
     x, y = data()
     teacher = network(12, "teacher")
-    sigmoid = network(5, activation="sigmoid")
-    shifted = RandomForestClassifier(3).fit(x, y + 1)
-    loose = network(5)
+    loose, inside = network(5), keras.Sequential([teacher])
     loose.compile("adam")
-    inside = keras.Sequential([teacher])
     inside.compile("adam", "mse")
+    munge, forest = tfcomp.distillation.Munge, RandomForestClassifier
     return {
-        "outputs": (dict(student=network(5, outputs=4)), "student"),
-        "labels": (dict(given=x), "data"),
-        "no data": (dict(given=()), "data"),
-        "weights": (dict(given=(x, y, np.ones(48))), "data"),
-        "teacher": (dict(teacher=_Silent()), "teacher"),
-        "classes": (dict(teacher=shifted), "teacher"),
-        "sigmoid": (dict(student=sigmoid), "student"),
-        "no loss": (dict(student=loose), "student_loss_weight"),
-        "itself": (dict(teacher=teacher, student=teacher), "student"),
-        "inside": (dict(teacher=teacher, student=inside), "student"),
-        "no model": (dict(student=3), "student"),
-        "hint": (dict(hints=["hiden"]), "hints"),
-        "hint as a string": (dict(hints="hidden"), "hints"),
-        "rules": (dict(rules={...: None}), "rules"),
-        "epochs": (dict(epochs=0), "epochs"),
-        "verbose": (dict(verbose=3), "verbose"),
-        "source": (dict(source=3), "source"),
-        "share": (dict(source=tfcomp.distillation.Munge(x), share=1.5), "share"),
-        "other inputs": (dict(source=tfcomp.distillation.Munge(x[:, :4])), "source"),
-        "samples": (dict(samples=0), "samples"),
-        "forest without layers": (
-            dict(teacher=RandomForestClassifier(3).fit(x, y), hints=["hidden"]),
-            "hints",
-        ),
+        "outputs": ({"student": network(5, outputs=4)}, "student"),
+        "labels": ({"given": x}, "data"),
+        "no data": ({"given": ()}, "data"),
+        "weights": ({"given": (x, y, np.ones(48))}, "data"),
+        "teacher": ({"teacher": object()}, "teacher"),
+        "classes": ({"teacher": forest(3).fit(x, y + 1)}, "teacher"),
+        "sigmoid": ({"student": network(5, activation="sigmoid")}, "student"),
+        "no loss": ({"student": loose}, "student_loss_weight"),
+        "itself": ({"teacher": teacher, "student": teacher}, "student"),
+        "inside": ({"teacher": teacher, "student": inside}, "student"),
+        "no model": ({"student": 3}, "student"),
+        "hint": ({"hints": ["hiden"]}, "hints"),
+        "hint as a string": ({"hints": "hidden"}, "hints"),
+        "no layers": ({"teacher": forest(3).fit(x, y), "hints": ["hidden"]}, "hints"),
+        "rules": ({"rules": {...: None}}, "rules"),
+        "epochs": ({"epochs": 0}, "epochs"),
+        "verbose": ({"verbose": 3}, "verbose"),
+        "source": ({"source": 3}, "source"),
+        "share": ({"source": munge(x), "share": 1.5}, "share"),
+        "other inputs": ({"source": munge(x[:, :4])}, "source"),
+        "samples": ({"samples": 0}, "samples"),
     }
 
 

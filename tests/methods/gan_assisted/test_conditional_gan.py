@@ -172,7 +172,7 @@ def test_compression_score():
 
 
 def test_wrong_arguments(tmp_path):
-    x, y = data()
+    x, _ = data()
     image = tfcomp.distillation.image_gan
     generator, judge = small().generator, small().discriminator
     three = keras.Sequential([keras.Input((7,)), layers.Dense(3)])
