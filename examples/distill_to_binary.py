@@ -4,8 +4,8 @@
 
 A convolutional network is trained on 1,000 digits. Then the same network with two binary
 convolutions, in weights and inputs, is trained twice: on labels alone, and by `tfcomp.distill` on
-what the float one says. The taught one is saved by itself, in one file. Printed are accuracies on the
-other 797 digits.
+what the float one says. The taught one is saved by itself, in one file. Printed are accuracies on
+the other 797 digits.
 """
 
 import argparse

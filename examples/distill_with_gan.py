@@ -2,10 +2,10 @@
 
     python examples/distill_with_gan.py [--steps 1500] [--seed 1]
 
-The table is scikit-learn's breast cancer, of which 200 rows are learned from. A dense network learns
-on their labels; on what the forest says of them; and with 80 % of fresh rows, those of MUNGE and
-those of a conditional GAN. A single tree is grown on the same. Printed are accuracies on the other
-rows, and the GAN's compression score.
+The table is scikit-learn's breast cancer, of which 200 rows are learned from. A dense network
+learns on their labels; on what the forest says of them; and with 80 % of fresh rows, those of MUNGE
+and those of a conditional GAN. A single tree is grown on the same. Printed are accuracies on the
+other rows, and the GAN's compression score.
 """
 
 import argparse

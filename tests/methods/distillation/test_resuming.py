@@ -8,8 +8,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from killing import Kill, Killed
 from distilling import data, network, taught, values
+from killing import Kill, Killed
 
 import tfcomp
 
