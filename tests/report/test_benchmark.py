@@ -8,7 +8,7 @@ import pytest
 
 import tfcomp
 from tfcomp.__main__ import main
-from tfcomp.model.timing import interleaved, ratios
+from tfcomp.model.timing import cold, interleaved, ratios
 
 
 class Clock:
@@ -40,15 +40,32 @@ def test_calls_take_turns_and_every_round_begins_with_another():
     clock = Clock()
     seconds = interleaved([clock.work("a", 1), clock.work("b", 2)], 3, warmup=0, clock=clock)
     np.testing.assert_array_equal(seconds, [[1, 2]] * 3)
-    assert "".join(clock.order[2:]) == "ab" + "ba" + "ab"  # The first two find the repeats.
+    # The first two find the repeats.
+    assert "".join(clock.order[2:]) == "aaabbb" + "bbbaaa" + "aaabbb"
     np.testing.assert_array_equal(ratios(seconds, 0), [1, 0.5])
 
 
 def test_short_calls_are_repeated_within_a_measurement():
     clock = Clock()
     seconds = interleaved([clock.work("a", 1e-4)], 1, warmup=0, clock=clock)
-    assert len(clock.order) == 1 + 20  # Two milliseconds.
+    assert len(clock.order) == 1 + 100  # Ten milliseconds.
     np.testing.assert_allclose(seconds, 1e-4)
+
+
+def test_what_a_turn_begins_with_does_not_count():
+    clock, left = Clock(), [1, 9, 1, 1]
+
+    def call():
+        clock.now += left.pop(0)
+
+    np.testing.assert_array_equal(interleaved([call], 1, warmup=0, clock=clock), [[1]])
+
+
+def test_cold_calls_are_single_ones():
+    clock = Clock()
+    seconds = cold([clock.work("a", 1), clock.work("b", 2)], 2, clock=clock)
+    np.testing.assert_array_equal(seconds, [[1, 2]] * 2)
+    assert "".join(clock.order) == "abab"
 
 
 def test_a_ratio_is_the_median_over_rounds_and_not_the_ratio_of_medians():

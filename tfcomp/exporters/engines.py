@@ -117,12 +117,13 @@ class SavedModelEngine:
         self._model = self._tf.saved_model.load(path)
         serve = getattr(self._model, "serve", None)
         if serve is not None:
-            self._call = serve
+            # The way with the least Python around it.
             concrete = serve.concrete_functions[0]
         elif "serving_default" in self._model.signatures:
-            self._call = concrete = self._model.signatures["serving_default"]
+            concrete = self._model.signatures["serving_default"]
         else:
             raise invalid("models", path, "a SavedModel with `serve` or `serving_default`")
+        self._call = concrete
         self._signature = concrete.structured_input_signature
         self.specs = [
             (spec.name, tuple(spec.shape), spec.dtype.name)

@@ -4,12 +4,17 @@ import time
 
 import numpy as np
 
-# A measurement is at least this long, so that the clock and the call of it do not show.
-_LEAST = 2e-3
+# A turn lasts at least so many seconds and calls, so that caches and threads are warm in most.
+_LEAST, _FEWEST = 1e-2, 3
+# Bytes that are written before a cold call, more than caches hold.
+_CACHES = 1 << 26
 
 
 def interleaved(calls, rounds=30, warmup=3, clock=time.perf_counter):
     """Times calls in turns, so that what disturbs the machine disturbs all of them.
+
+    A turn is several calls, one right after the other, of which the median counts: the first ones
+    find caches that hold what the turn before has read, and threads that sleep.
 
     Args:
         calls: List of callables without arguments, each of which returns once its work is done.
@@ -25,19 +30,40 @@ def interleaved(calls, rounds=30, warmup=3, clock=time.perf_counter):
     for number in range(rounds):
         for place in range(len(calls)):
             which = (number + place) % len(calls)
-            begin = clock()
-            for _ in range(repeats[which]):
-                calls[which]()
-            seconds[number, which] = (clock() - begin) / repeats[which]
+            turn = [_timed(calls[which], clock) for _ in range(repeats[which])]
+            seconds[number, which] = np.median(turn)
     return seconds
+
+
+def cold(calls, rounds=9, clock=time.perf_counter):
+    """Times single calls, each with caches full of something else.
+
+    Args:
+        calls, clock: As `interleaved` takes them.
+        rounds: How often each is measured.
+
+    Returns:
+        Array of shape `(rounds, len(calls))`, seconds of a call.
+    """
+    other = np.ones(_CACHES // 8)
+    seconds = np.empty((rounds, len(calls)))
+    for number in range(rounds):
+        for place, call in enumerate(calls):
+            other += 1.0
+            seconds[number, place] = _timed(call, clock)
+    return seconds
+
+
+def _timed(call, clock):
+    begin = clock()
+    call()
+    return clock() - begin
 
 
 def _repeats(call, warmup, clock):
     for _ in range(warmup):
         call()
-    begin = clock()
-    call()
-    return int(np.ceil(_LEAST / max(clock() - begin, 1e-6)))
+    return max(_FEWEST, int(np.ceil(_LEAST / max(_timed(call, clock), 1e-6))))
 
 
 def ratios(seconds, baseline):

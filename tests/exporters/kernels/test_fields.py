@@ -5,14 +5,15 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from tfcomp.exporters.kernels.fields import fields, product  # noqa: E402
+from tfcomp.exporters.kernels.fields import fields, product, sums  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 
 
 def multiply(found, x):
-    run = tf.function(lambda x: product(x, *found[:3], found.bits), jit_compile=True)
-    return run(tf.constant(x)).numpy()
+    run = tf.function(lambda x: sums(x, found.words, found.bits), jit_compile=True)
+    x = tf.constant(x)
+    return product(x, run(x), found.scale, found.zero).numpy()
 
 
 @pytest.mark.parametrize("levels,bits", [(3, 2), (4, 2), (15, 4), (16, 4)])

@@ -55,7 +55,7 @@ def computed(x, kernel, window):
             counted = xnor.mismatches(packed, tf.constant(weights.words), window)
             added = xnor.outside(np.sign(own), window, space)
             entries = inputs * max(1, int(np.prod(window.size)))
-            found.append(xnor.products(counted, entries, added, outputs))
+            found.append(xnor.in_order(xnor.products(counted, entries, added), outputs))
         return tf.concat(found, -1)
 
     return run(tf.constant(x)).numpy()

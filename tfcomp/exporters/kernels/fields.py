@@ -89,21 +89,19 @@ def fields(matrix):
     return Fields(words, scale.astype(np.float32), zero.astype(np.float32), bits)
 
 
-def product(inputs, words, scale, zero, bits):
-    """Multiplies, within `tf.function(jit_compile=True)`.
+def sums(inputs, words, bits):
+    """Sums of inputs times codes, within `tf.function(jit_compile=True)`.
 
     Args:
         inputs: float32 tensor of static shape `(samples, inputs)`.
         words: Tensor as in `Fields`.
-        scale: Tensor as in `Fields`.
-        zero: Tensor as in `Fields`.
         bits: As in `Fields`.
 
     Returns:
-        Tensor of shape `(samples, outputs)`.
+        Tensor of shape `(blocks, samples, lanes)`.
     """
     samples, count = inputs.shape
-    blocks, parts, per_part, lanes = words.shape
+    parts, per_part = words.shape[1:3]
     per = 32 // bits
     rest = parts * _UNROLLED - count
     split = tf.reshape(tf.pad(inputs, [[0, 0], [0, rest]]), [samples, parts, per_part, per])
@@ -115,10 +113,24 @@ def product(inputs, words, scale, zero, bits):
                 each = tf.transpose(split[:, :, word, place])[None, :, :, None]
                 yield _decoded(codes, bits, place) * (each * np.float32(2.0 ** (-bits * place)))
 
-    total = tf.reduce_sum(summed(terms(), _SUMS), 1)
-    total = tf.reshape(tf.transpose(total, (1, 0, 2)), [samples, blocks * lanes])
-    outputs = scale.shape[0]
-    return scale * (total[:, :outputs] - zero * tf.reduce_sum(inputs, 1, keepdims=True))
+    return tf.reduce_sum(summed(terms(), _SUMS), 1)
+
+
+def product(inputs, found, scale, zero):
+    """The products with the weights that the codes stand for.
+
+    Args:
+        inputs: As `sums` takes them.
+        found: What `sums` returned. What follows is not compiled: XLA would compute one output at a
+            time if it had to put each where it belongs.
+        scale: Tensor as in `Fields`.
+        zero: Tensor as in `Fields`.
+
+    Returns:
+        Tensor of shape `(samples, outputs)`.
+    """
+    total = tf.reshape(tf.transpose(found, (1, 0, 2)), [inputs.shape[0], -1])
+    return scale * (total[:, : scale.shape[0]] - zero * tf.reduce_sum(inputs, 1, keepdims=True))
 
 
 def _decoded(words, bits, place):

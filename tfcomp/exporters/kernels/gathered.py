@@ -12,6 +12,8 @@ LANES = 64
 # each addition waits for the one before.
 _UNROLLED = 32
 _SUMS = 4
+# More of them at once do not fit into registers where lanes are outputs.
+_UNROLLED_LANES = 8
 
 
 def padded_rows(matrix, multiple=_UNROLLED):
@@ -39,13 +41,16 @@ def by_outputs(matrix):
     """Lays out a matrix for one sample.
 
     Returns:
-        int32 array of inputs and array of values, of shape `(blocks, parts, unrolled, lanes)`.
+        Array of inputs, int16 if they are few enough, and array of values, both of shape
+        `(blocks, parts, unrolled, lanes)`.
     """
     rest = -matrix.shape[1] % LANES
-    arrays = padded_rows(np.pad(matrix, ((0, 0), (0, rest))))
-    blocks = arrays[0].shape[0] // LANES
-    laid = [a.reshape(blocks, LANES, -1).transpose(0, 2, 1) for a in arrays]
-    return [np.ascontiguousarray(a.reshape(blocks, -1, _UNROLLED, LANES)) for a in laid]
+    kept, values = padded_rows(np.pad(matrix, ((0, 0), (0, rest))), _UNROLLED_LANES)
+    if matrix.shape[0] <= np.iinfo(np.int16).max:
+        kept = kept.astype(np.int16)
+    blocks = kept.shape[0] // LANES
+    laid = [a.reshape(blocks, LANES, -1).transpose(0, 2, 1) for a in (kept, values)]
+    return [np.ascontiguousarray(a.reshape(blocks, -1, _UNROLLED_LANES, LANES)) for a in laid]
 
 
 def by_samples(matrix):
@@ -66,23 +71,23 @@ def summed(terms, sums=_SUMS):
     return totals[0]
 
 
-def product_of_one(inputs, kept, values, outputs):
+def product_of_one(inputs, kept, values):
     """Multiplies one sample, within `tf.function(jit_compile=True)`.
 
     Args:
         inputs: Tensor of shape `(1, inputs)`.
         kept: Tensor as from `by_outputs`.
         values: Tensor as from `by_outputs`.
-        outputs: Number of outputs.
 
     Returns:
-        Tensor of shape `(1, outputs)`.
+        Tensor of shape `(blocks, lanes)`, all outputs and zeros beyond. To be made flat outside:
+        XLA would compute one output at a time if it had to put each where it belongs.
     """
     terms = (
-        tf.gather(inputs[0], kept[:, :, number]) * values[:, :, number]
+        tf.gather(inputs[0], tf.cast(kept[:, :, number], tf.int32)) * values[:, :, number]
         for number in range(kept.shape[2])
     )
-    return tf.reshape(tf.reduce_sum(summed(terms), 1), [1, -1])[:, :outputs]
+    return tf.reduce_sum(summed(terms), 1)
 
 
 def product_of_columns(columns, kept, values):

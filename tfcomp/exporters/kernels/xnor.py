@@ -221,25 +221,39 @@ def in_blocks(array, lanes):
     return np.moveaxis(array, -2, 0)[:, None]
 
 
-def products(counted, entries, added, outputs):
+def products(counted, entries, added):
     """Sums of products from counts of differing bits.
 
     Args:
         counted: What `mismatches` returns.
         entries: Number of products in a sum.
         added: What `outside` returns.
-        outputs: Number of outputs.
 
     Returns:
-        float32 tensor of shape `(batch, *space, outputs)`.
+        float32 tensor of the shape of `counted`.
     """
     sums = entries - 2 * counted
     if not np.isscalar(added):
         sums = sums - in_blocks(added, counted.shape[-1])
-    blocks, *outer, lanes = sums.shape
-    sums = tf.transpose(sums, [*range(1, len(outer) + 1), 0, len(outer) + 1])
-    sums = tf.cast(tf.reshape(sums, [*outer, blocks * lanes]), tf.float32)
-    return sums[..., :outputs]
+    return tf.cast(sums, tf.float32)
+
+
+def in_order(blocks, outputs):
+    """Puts outputs one after the other, outside of what is compiled.
+
+    XLA would compute an output at a time if it had to put it where it belongs.
+
+    Args:
+        blocks: Tensor of shape `(blocks, batch, *space, lanes)`.
+        outputs: Number of outputs.
+
+    Returns:
+        Tensor of shape `(batch, *space, outputs)`.
+    """
+    count, *outer, lanes = blocks.shape
+    if count > 1:
+        blocks = tf.transpose(blocks, [*range(1, len(outer) + 1), 0, len(outer) + 1])
+    return tf.reshape(blocks, [*outer, count * lanes])[..., :outputs]
 
 
 def limits(most, lanes):

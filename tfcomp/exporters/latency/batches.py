@@ -47,14 +47,20 @@ def dispatched(args, ways):
         Structure of tensors.
     """
     size = tf.shape(keras.tree.flatten(args)[0])[0]
-    limits = [most for _, most in BUCKETS if most is not None]
-    index = tf.reduce_sum(tf.cast(size > tf.constant(limits), tf.int32))
-    kinds = list(dict.fromkeys(ways))
-    if len(kinds) == 1:
-        return in_parts(args, kinds[0], size)
-    which = tf.gather(tf.constant([kinds.index(way) for way in ways]), index)
-    branches = [lambda way=way: in_parts(args, way, size) for way in kinds]
-    return tf.switch_case(which, branches)
+    # A batch of one is computed at once, and an empty one as a large one.
+    calls = [lambda: _direct(ways[0], args)] if ways[0].part == 1 else []
+    kinds = list(dict.fromkeys(ways[1 if calls else 0 :]))
+    calls += [lambda way=way: in_parts(args, way, size) for way in kinds]
+    if len(calls) == 1:
+        return calls[0]()
+    firsts = [low for low, _ in BUCKETS]
+    table = []
+    for number in range(firsts[-1] + 1):
+        way = ways[bucket_of(number) if number else -1]
+        direct = number == 1 and ways[0].part == 1
+        table.append(0 if direct else len(calls) - len(kinds) + kinds.index(way))
+    which = tf.gather(tf.constant(table), tf.minimum(size, firsts[-1]))
+    return tf.switch_case(which, calls)
 
 
 def in_parts(args, way, size):
@@ -62,10 +68,7 @@ def in_parts(args, way, size):
     if way.part is None:
         return way.call(*args)
     if way.part == 1:
-        # The loop costs more than a small model.
-        return tf.cond(
-            tf.equal(size, 1), lambda: _direct(way, args), lambda: _looped(way.call, args, 1, size)
-        )
+        return _looped(way.call, args, 1, size)
     whole = size // way.part * way.part
     begun = _looped(way.call, _cut(args, 0, whole), way.part, whole)
     rest = _looped(way.single, _cut(args, whole, size), 1, size - whole)

@@ -122,7 +122,7 @@ class BinaryChain(Candidate):
         """Puts the arrays of a layer with the others; returns where they are."""
         places = {"words": [self._put(self._words(link, w, before)) for w in link.groups]}
         if link.groups[0].scale is not None:
-            places["scale"] = self._put(np.concatenate([w.scale for w in link.groups]))
+            places["scale"] = [self._put(_filled(w)) for w in link.groups]
         how = link.between
         if how is not None:
             places["most"] = self._put(xnor.limits(how.most, link.groups[0].words.shape[-1]))
@@ -146,9 +146,15 @@ class BinaryChain(Candidate):
         return xnor.sign_weights(kernel)[0].words
 
     def compute(self, inputs, tensors):
-        return compiled(self._compute)(inputs, tensors)
+        link = self.links[-1]
+        each = link.groups[0].outputs
+        found = [xnor.in_order(blocks, each) for blocks in compiled(self._blocks)(inputs, tensors)]
+        outputs = found[0] if len(found) == 1 else tf.concat(found, -1)
+        if getattr(link.product.layer, "input_scale", False):
+            outputs = outputs * _input_scales(link.product.layer, inputs)
+        return link.product.finish(outputs)
 
-    def _compute(self, inputs, tensors):
+    def _blocks(self, inputs, tensors):
         product = self.links[0].product
         channels = product.kernel.shape[-2]
         packed = [
@@ -158,7 +164,7 @@ class BinaryChain(Candidate):
         for link, places in zip(self.links, self._places):
             weights = [tensors[place] for place in places["words"]]
             if link.between is None:
-                return self._last(link, packed, weights, places, tensors, inputs)
+                return self._last(link, packed, weights, places, tensors)
             packed = [self._passed(link, packed[0], weights[0], places, tensors)]
         raise AssertionError("a chain without an end")
 
@@ -183,20 +189,26 @@ class BinaryChain(Candidate):
         packed = xnor.padded(packed, product.window, product.kernel.shape[-2])
         return xnor.mismatches(packed, weights, product.window)
 
-    def _last(self, link, packed, weights, places, tensors, inputs):
+    def _last(self, link, packed, weights, places, tensors):
         product, found = link.product, []
         each = link.groups[0].outputs
         for group, (bits, own) in enumerate(zip(packed, weights)):
             kernel = np.sign(product.kernel[..., group * each : (group + 1) * each])
             added = xnor.outside(kernel, product.window, product.space)
             counted = self._counted(link, bits, own)
-            found.append(xnor.products(counted, product.entries, added, each))
-        outputs = found[0] if len(found) == 1 else tf.concat(found, -1)
-        if "scale" in places:
-            outputs = outputs * tensors[places["scale"]]
-        if getattr(product.layer, "input_scale", False):
-            outputs = outputs * _input_scales(product.layer, inputs)
-        return product.finish(outputs)
+            sums = xnor.products(counted, product.entries, added)
+            if "scale" in places:
+                scale = tensors[places["scale"][group]]
+                ones = [1] * (len(sums.shape) - 2)
+                sums = sums * tf.reshape(scale, [sums.shape[0], *ones, sums.shape[-1]])
+            found.append(sums)
+        return found
+
+
+def _filled(weights):
+    """The magnitudes of all lanes, those beyond the outputs as well."""
+    blocks, _, lanes = weights.words.shape
+    return np.pad(weights.scale, (0, blocks * lanes - len(weights.scale)))
 
 
 def _input_scales(layer, inputs):

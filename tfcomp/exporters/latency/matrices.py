@@ -95,9 +95,8 @@ class GatheredByOutputs(_Matrix):
     def multiply(self, rows, tensors):
         if rows.shape[0] != 1:
             raise Unsuited("it has more than one sample")
-        outputs = self.product.matrix.shape[1]
-        run = compiled(lambda x, kept, values: gathered.product_of_one(x, kept, values, outputs))
-        return run(rows, *tensors)
+        found = compiled(gathered.product_of_one)(rows, *tensors)
+        return tf.reshape(found, [1, -1])[:, : self.product.matrix.shape[1]]
 
 
 class GatheredBySamples(_Matrix):
@@ -132,8 +131,9 @@ class Fields(_Matrix):
     def multiply(self, rows, tensors):
         if rows.shape[0] is None or rows.shape[0] > self._samples:
             raise Unsuited("it has too many samples")
-        run = compiled(lambda x, *others: fields.product(x, *others, self._bits))
-        return run(rows, *tensors)
+        words, scale, zero = tensors
+        found = compiled(lambda x, words: fields.sums(x, words, self._bits))(rows, words)
+        return fields.product(rows, found, scale, zero)
 
 
 KINDS = (SharedInputs, GatheredByOutputs, GatheredBySamples, Fields)

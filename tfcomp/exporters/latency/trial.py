@@ -1,18 +1,14 @@
 """Tries the kernels of a unit: whether they compute the same, and how fast."""
 
-import time
-
 import numpy as np
 import tensorflow as tf
 
 from tfcomp.model.choice import Unsuited
-from tfcomp.model.timing import interleaved
+from tfcomp.model.timing import cold, interleaved
 
 # Largest difference of outputs, as a share of the largest output: sums in another order.
 _SAME = 2e-5
 _ROUNDS = 7
-# Bytes that are read between calls, so that weights are no longer in any cache.
-_COLD = 1 << 26
 
 
 class Trial:
@@ -57,7 +53,8 @@ class Trial:
             calls.append(call)
             places.append(number + 1)
         seconds = np.full(1 + len(self.unit.candidates), np.inf)
-        seconds[places] = np.median(interleaved(calls, _ROUNDS), axis=0) + _cold(calls)
+        seconds[places] = np.median(interleaved(calls, _ROUNDS), axis=0)
+        seconds[places] += np.median(cold(calls, 3), axis=0)
         return seconds, refused
 
     def _traced(self, function, inputs):
@@ -74,16 +71,3 @@ def _check(found, expected):
     off = np.max(np.abs(found - expected), initial=0)
     if not off <= _SAME * largest:
         raise Unsuited(f"its outputs differ by {off:.1e} of {largest:.1e}")
-
-
-def _cold(calls, rounds=3):
-    """Median seconds of single calls, each with caches full of something else."""
-    other = np.ones(_COLD // 8)
-    seconds = np.empty((rounds, len(calls)))
-    for number in range(rounds):
-        for place, call in enumerate(calls):
-            other += 1.0
-            begin = time.perf_counter()
-            call()
-            seconds[number, place] = time.perf_counter() - begin
-    return np.median(seconds, axis=0)

@@ -11,7 +11,7 @@ from tfcomp.console import show
 from tfcomp.exporters.compared import difference, size_of
 from tfcomp.exporters.engines import engine
 from tfcomp.model.result import Result
-from tfcomp.model.timing import interleaved, ratios
+from tfcomp.model.timing import cold, interleaved, ratios
 from tfcomp.validation import check_integer, check_verbose, invalid
 
 
@@ -24,8 +24,9 @@ class Latency(NamedTuple):
         bytes: Bytes on disk of a file or folder, `None` for a model in memory.
         load: Seconds to load it.
         first: Milliseconds of the first call, in which engines compile and allocate.
-        milliseconds: Median of a call.
+        milliseconds: Median of a call right after another one.
         low, high: Quartiles.
+        cold: Median of a call with caches full of something else.
         faster: How many times faster than the first of the models, the median over rounds.
         difference: Largest difference of an output from that of the first, as a share of the
             largest output; `inf` if they have other shapes.
@@ -39,6 +40,7 @@ class Latency(NamedTuple):
     milliseconds: float
     low: float
     high: float
+    cold: float
     faster: float
     difference: float
 
@@ -56,6 +58,7 @@ _COLUMNS = {
     "first ms": "{0.first:.1f}",
     "median ms": "{0.milliseconds:.3f}",
     "quartiles": "{0.low:.3f}-{0.high:.3f}",
+    "cold ms": "{0.cold:.3f}",
     "times faster": "{0.faster:.2f}",
     "difference": "{0.difference:.1e}",
 }
@@ -138,6 +141,7 @@ def benchmark(models, inputs=None, batch_size=1, rounds=30, threads=None, seed=0
         firsts.append(time.perf_counter() - begin)
     seconds = interleaved(calls, rounds)
     faster = ratios(seconds, 0)
+    far = 1e3 * np.median(cold(calls, min(rounds, 9)), axis=0)
     low, middle, high = 1e3 * np.quantile(seconds, (0.25, 0.5, 0.75), axis=0)
     rows = [
         Latency(
@@ -149,6 +153,7 @@ def benchmark(models, inputs=None, batch_size=1, rounds=30, threads=None, seed=0
             float(middle[n]),
             float(low[n]),
             float(high[n]),
+            float(far[n]),
             float(faster[n]),
             _difference(outputs[n], outputs[0]),
         )
