@@ -257,8 +257,8 @@ def main():
     parser.add_argument("--pictures", help="folder for pictures of the generated images")
     parser.add_argument("--json", default="gan_distillation.json")
     given = parser.parse_args()
-    rows = {"digits/500": functools.partial(image_row, "digits", 500), "table": table_row}
-    rows |= {"students": students_row, "score": score_row}
+    rows = {"digits/500": functools.partial(image_row, "digits", 500), "score": score_row}
+    rows |= {"students": students_row, "table": table_row}
     rows |= {"digits/1000": functools.partial(image_row, "digits", 1000)}
     if given.data:
         sizes = (500, 1000, 5000)

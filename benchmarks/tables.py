@@ -488,6 +488,98 @@ def deep_compression():
     return table(heads, rows, "lrrrrl")
 
 
+# Of Student's t, by degrees of freedom: half of an interval of 95 %, in standard errors.
+_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
+
+
+def _gain(after, before):
+    """Mean gain of the runs of one seed each, and half of its interval."""
+    gains = [a - b for a, b in zip(after["runs"], before["runs"], strict=True)]
+    error = statistics.stdev(gains) / len(gains) ** 0.5
+    return statistics.mean(gains), _STUDENT[len(gains) - 1] * error
+
+
+def _shown(gain):
+    mean, half = gain
+    clear = "" if abs(mean) > half else ", not clear of 0"
+    return f"{mean:+.2f} ± {half:.2f}{clear}"
+
+
+def _around(found):
+    return f"{found['mean']:.2f} ± {found['half']:.2f}"
+
+
+def _names_of_rows(names):
+    return ", ".join(f"`{name}`" for name in names)
+
+
+@figures
+def gan_distillation():
+    rows = results("gan_distillation")["rows"]
+    parts = []
+    for name, row in rows.items():
+        if "ways" in row:
+            ways = row["ways"]
+            first, second = (
+                _gain(ways["taught"], ways["labels"]),
+                _gain(ways["GAN"], ways["taught"]),
+            )
+            cells = [name, f"{row['teacher']:.2f}", *map(_around, ways.values())]
+            parts.append((cells, list(ways), name, first, second))
+    text = ""
+    if parts:
+        heads = ["training images", "teacher", *parts[0][1]]
+        text += table(heads, [cells for cells, *_ in parts])
+        text += "\n" + table(
+            ["training images", "taught over labels", "GAN over taught", "the paper's order"],
+            [
+                [name, _shown(a), _shown(b), "holds" if min(a[0], b[0]) > 0 else "does not hold"]
+                for *_, name, a, b in parts
+            ],
+            "lrrl",
+        )
+    if "table" in rows:
+        found = rows["table"]
+        ways = ["labels", "taught", "MUNGE", "GAN"]
+        text += f"\nBreast cancer, 200 rows; a forest of 500 trees, {_around(found['forest'])}:\n\n"
+        text += table(
+            ["student", *ways],
+            [
+                [kind, *(_around(found[f"{kind}: {way}"]) for way in ways)]
+                for kind in ("network", "tree")
+            ],
+        )
+    if "score" in rows:
+        scores = rows["score"]
+        means = [each["mean"] for each in scores]
+        order = "rise with it" if means == sorted(set(means)) else "DO NOT rise with it"
+        text += f"\nCompression scores of one GAN as it trains {order}:\n\n"
+        text += table(
+            ["epochs", *(str(each["epochs"]) for each in scores)],
+            [["score", *(f"{each['mean']:.3f} ± {each['half']:.3f}" for each in scores)]],
+        )
+    if "students" in rows:
+        found = rows["students"]
+        kinds = list(dict.fromkeys(name.split(":")[0] for name in found if ":" in name))
+        text += (
+            f"\nConvolutional students on 500 digits; their teacher has {found['teacher']:.2f}:\n\n"
+        )
+        text += table(
+            ["student", "labels", "taught", "gain"],
+            [
+                [kind, *(_around(found[f"{kind}: {way}"]) for way in ("labels", "taught"))]
+                + [_shown(_gain(found[f"{kind}: taught"], found[f"{kind}: labels"]))]
+                for kind in kinds
+            ],
+        )
+    wanted = ["digits/500", "digits/1000", "mnist/500", "mnist/1000", "mnist/5000"]
+    wanted += ["table", "score", "students"]
+    missing = [name for name in wanted if name not in rows]
+    if missing:
+        text += f"\nNot run yet: {_names_of_rows(missing)}.\n"
+    return text.lstrip("\n")
+
+
 def pages():
     """List of the pages that may have figures."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
