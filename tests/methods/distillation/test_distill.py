@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from distilling import data, layers, network, same, taught, values
+from fixtures import CALLBACKS
 from sklearn.ensemble import RandomForestClassifier
 
 import tfcomp
@@ -146,6 +147,56 @@ def test_a_forest_teaches():
         assert done.history["val_accuracy"][-1] > 0.6
         assert done.history["distillation_loss"][-1] < done.history["distillation_loss"][0]
         assert [row.path for row in done] == ["student"]
+
+
+class _Subclassed(keras.Model):
+    def __init__(self, units):
+        super().__init__()
+        self.hidden, self.norm = layers.Dense(units, "relu"), layers.BatchNormalization()
+        self.out = layers.Dense(3)
+
+    def call(self, x, training=None):
+        return self.out(self.norm(self.hidden(x), training=training))
+
+
+def test_subclassed_models():
+    x, _ = data()
+    teacher, student = _Subclassed(12), _Subclassed(5)
+    teacher(x)
+    student.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = values(teacher)
+    pruning = tfcomp.callbacks.GradualPruning(PRUNING)
+    done = taught(teacher, student, callbacks=[pruning])
+    assert same(values(teacher), before)
+    assert sum("kernel" in name for name in done.history) == 2
+    assert np.mean(keras.ops.convert_to_numpy(student.hidden.kernel.value) == 0) == 0.5
+    with pytest.raises(ValueError, match="subclassed"):
+        taught(teacher, _compiled(_Subclassed(5)), hints=["hidden"])
+
+
+def _compiled(model):
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def channel_pruning():
+    schedule = tfcomp.schedules.PolynomialDecay(0, 0.5, begin_step=2, end_step=13, frequency=3)
+    return tfcomp.callbacks.ChannelPruning(schedule)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [*CALLBACKS, channel_pruning], ids=lambda make: make.__name__)
+def test_every_callback(make):
+    callback, teacher = make(), network(12, "teacher")
+    before = values(teacher)
+    done = taught(teacher, epochs=5, callbacks=[callback])
+    assert same(values(teacher), before)
+    word = callback.measures
+    assert word in done.history and not any("teacher" in name for name in done.history)
+    # It stays when the student trains by itself.
+    attached = [v for v in done.model.variables if v.constraint is not None]
+    assert attached
+    done.model.fit(*data(), verbose=0)
 
 
 def test_regression():

@@ -130,7 +130,10 @@ def source(given, share, samples, student, data, answer):
     wanted = getattr(student, "input_shape", None)
     if wanted is not None and tuple(wanted[1:]) != drawn.shape[1:]:
         raise invalid("source", drawn.shape[1:], f"a source of inputs of shape {wanted[1:]}")
-    classes, known = getattr(given, "classes", None), answer(drawn).shape[-1]
+    answers = answer(drawn)
+    if not isinstance(answers, np.ndarray):
+        raise invalid("source", given, "None, where the teacher has several outputs")
+    classes, known = getattr(given, "classes", None), answers.shape[-1]
     if classes is not None and classes != known:
         raise invalid("source", f"{classes} classes", f"a generator for the teacher's {known}")
     return drawn

@@ -34,6 +34,8 @@ class Drawn(keras.utils.PyDataset):
         self._answered, self._batch_size, self._seed = answered, batch_size, seed
         self._count = samples if samples is not None else _length(x)
         self._answers = answer(x) if answered and x is not None else None
+        known = x, y, self._answers
+        self._known = tuple(part for part in known if part is not None)
         self._epoch = None
         self.draw(0)
 
@@ -43,25 +45,16 @@ class Drawn(keras.utils.PyDataset):
             return
         self._epoch, rng = epoch, np.random.default_rng([self._seed, epoch])
         fresh = rng.random(self._count) < (1.0 if self._x is None else self._share)
-        real = np.empty(0, int)
+        # A place in the data, or below zero one among the fresh.
+        self._places = np.empty(self._count, int)
         if self._x is not None:
             # As often as need be, each input once before any is there twice.
             length = _length(self._x)
             rounds = [rng.permutation(length) for _ in range(-(-self._count // length))]
-            real = np.concatenate(rounds)[: self._count][~fresh]
-        parts = [self._real(real)] if len(real) else []
+            self._places[:] = np.concatenate(rounds)[: self._count]
+        self._places[fresh] = -1 - np.arange(fresh.sum())
         if fresh.any():
-            parts.append(self._fresh(int(fresh.sum()), int(rng.integers(2**31))))
-        # Of the two, one after the other, each to its place.
-        order = np.argsort(np.concatenate([np.flatnonzero(~fresh), np.flatnonzero(fresh)]))
-        self._drawn = keras.tree.map_structure(
-            lambda *arrays: np.concatenate(arrays)[order], *parts
-        )
-
-    def _real(self, places):
-        chosen = self._x, self._y, self._answers
-        chosen = tuple(part for part in chosen if part is not None)
-        return keras.tree.map_structure(lambda array: array[places], chosen)
+            self._made = self._fresh(int(fresh.sum()), int(rng.integers(2**31)))
 
     def _fresh(self, count, seed):
         x = self._source.sample(count, seed)
@@ -69,9 +62,18 @@ class Drawn(keras.utils.PyDataset):
         labels = () if self._x is not None and self._y is None else (labels_of(answers, self._y),)
         return (x, *labels, *([answers] if self._answered else []))
 
+    def _batch(self, places):
+        fresh = places < 0
+        parts = [] if fresh.all() else [_taken(self._known, places[~fresh])]
+        parts += [_taken(self._made, -1 - places[fresh])] if fresh.any() else []
+        # Of the two, one after the other, each to its place.
+        order = np.argsort(np.concatenate([np.flatnonzero(~fresh), np.flatnonzero(fresh)]))
+        join = keras.tree.map_structure
+        return join(lambda *arrays: np.concatenate(arrays)[order], *parts)
+
     def all(self):
         """Inputs, labels if there are any, and answers if these are wanted, of the epoch."""
-        return self._drawn
+        return self._batch(self._places)
 
     @property
     def num_batches(self):
@@ -79,10 +81,14 @@ class Drawn(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         here = slice(index * self._batch_size, (index + 1) * self._batch_size)
-        batch = keras.tree.map_structure(lambda array: array[here], self._drawn)
+        batch = self._batch(self._places[here])
         if not self._answered:
             return batch
         return ((batch[0], batch[-1]), *batch[1:-1])
+
+
+def _taken(structure, places):
+    return keras.tree.map_structure(lambda array: array[places], structure)
 
 
 def _length(x):
