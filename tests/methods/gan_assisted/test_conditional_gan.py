@@ -65,6 +65,26 @@ def test_losses():
     np.testing.assert_allclose(moved, -0.1 * through.mean(0), rtol=1e-3, atol=1e-6)
 
 
+def test_diversity():
+    """`usual / apart`, added to the generator's loss alone."""
+    x, y = data()
+    plain, diverse = small(), small(diversity=0.5)
+    for gan in (plain, diverse):
+        gan.noise = keras.random.SeedGenerator(3)
+    weights = [numpy(v.value) for v in diverse.generator.weights]
+    noise = numpy(keras.random.normal((48, 4), seed=keras.random.SeedGenerator(3)))
+    fakes = np.concatenate([noise, np.eye(3)[np.tile(y, 2)]], 1) @ weights[0] + weights[1]
+    apart, usual = abs(fakes[:24] - fakes[24:]).mean(), abs(x - np.roll(x, 1, 0)).mean()
+    judge = [numpy(v.value) for v in diverse.discriminator.weights]
+    logs = diverse.train_on_batch(x, y, return_dict=True)
+    truth = (fakes[:24] @ judge[0] + judge[1])[:, 0]
+    kinds = fakes[:24] @ judge[2] + judge[3]
+    kinds = kinds - np.log(np.exp(kinds).sum(1, keepdims=True))
+    creative = np.log1p(np.exp(-truth)).mean() - kinds[np.arange(24), y].mean()
+    expected = creative + 0.5 * usual / (apart + 1e-3 * usual)
+    assert logs["generator_loss"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_it_learns_a_table_of_any_scale():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 256)
@@ -180,6 +200,7 @@ def test_wrong_arguments(tmp_path):
         lambda: ConditionalGAN(generator, generator),
         lambda: ConditionalGAN(three, judge),
         lambda: ConditionalGAN(generator, judge, label_smoothing=1.0),
+        lambda: ConditionalGAN(generator, judge, diversity=-1),
         lambda: image((8, 8), 3),
         lambda: image((8, 6, 1), 3),
         lambda: image((8, 8, 1), 1),

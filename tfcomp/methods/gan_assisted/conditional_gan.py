@@ -1,8 +1,10 @@
 """An auxiliary-classifier GAN, whose discriminator knows the classes.
 
 Augustus Odena, Christopher Olah, Jonathon Shlens, "Conditional Image Synthesis with Auxiliary
-Classifier GANs", arXiv:1610.09585; for distillation, Ruishan Liu, Nicolo Fusi, Lester Mackey,
-"Teacher-Student Compression with Generative Adversarial Networks", arXiv:1812.02271.
+Classifier GANs", arXiv:1610.09585; against generators that make one sample of each class, Qi Mao et
+al., "Mode Seeking Generative Adversarial Networks for Diverse Image Synthesis", arXiv:1903.05628;
+for distillation, Ruishan Liu, Nicolo Fusi, Lester Mackey, "Teacher-Student Compression with
+Generative Adversarial Networks", arXiv:1812.02271.
 """
 
 import keras
@@ -23,6 +25,10 @@ class ConditionalGAN(SavesSeeds, keras.Model):
     step, so it runs on every backend, on several devices and in mixed precision. `compile` takes an
     optimizer and no loss.
 
+    A generator may leave the noise out of account: one prototype of each class satisfies both
+    logits. Where `diversity` is above 0 it also learns `diversity / r`, where `r` is how far two
+    fakes of the same class and of different noise are apart, over how far two real samples are.
+
     Fakes have the classes of the batch in training, and those of all of the data in `sample`.
 
     Args:
@@ -30,6 +36,7 @@ class ConditionalGAN(SavesSeeds, keras.Model):
             samples. `tfcomp.distillation.image_gan` and `table_gan` make both models.
         discriminator: `keras.Model` from samples to a list of two logits: `(batch, 1)`, is it real,
             and `(batch, classes)`.
+        diversity: Weight of what keeps fakes of a class apart, 0 for none.
         label_smoothing: What is taken off the target 1 of a real sample, in [0, 1).
         name: Name of the model.
 
@@ -42,7 +49,8 @@ class ConditionalGAN(SavesSeeds, keras.Model):
 
     Reference:
         Augustus Odena, Christopher Olah, Jonathon Shlens, "Conditional Image Synthesis with
-        Auxiliary Classifier GANs", arXiv:1610.09585.
+        Auxiliary Classifier GANs", arXiv:1610.09585; diversity: Qi Mao et al., "Mode Seeking
+        Generative Adversarial Networks for Diverse Image Synthesis", arXiv:1903.05628.
 
     Example:
 
@@ -54,8 +62,9 @@ class ConditionalGAN(SavesSeeds, keras.Model):
     (5, 8, 8, 1)
     """
 
-    def __init__(self, generator, discriminator, label_smoothing=0.0, name=None):
+    def __init__(self, generator, discriminator, diversity=0.0, label_smoothing=0.0, name=None):
         super().__init__(name=name)
+        check_number("diversity", diversity, 0)
         check_number("label_smoothing", label_smoothing, 0, below=1)
         judged = getattr(discriminator, "output_shape", None)
         if not isinstance(judged, list) or len(judged) != 2 or judged[0][1:] != (1,):
@@ -67,7 +76,7 @@ class ConditionalGAN(SavesSeeds, keras.Model):
         self.classes = judged[1][-1]
         self.latent = check_integer("latent", generator.input_shape[-1] - self.classes, 1)
         self.generator, self.discriminator = generator, discriminator
-        self.label_smoothing = label_smoothing
+        self.diversity, self.label_smoothing = diversity, label_smoothing
         self.noise = keras.random.SeedGenerator()
         # How many samples of each class were seen.
         self.seen = self.add_weight(
@@ -90,16 +99,24 @@ class ConditionalGAN(SavesSeeds, keras.Model):
         kinds = self._one_hot(y)
         if training:
             self.seen.assign_add(keras.ops.sum(kinds, axis=0))
-        shape = (keras.ops.shape(kinds)[0], self.latent)
-        noise = keras.random.normal(shape, seed=self.noise)
-        fakes = self.generator(keras.ops.concatenate([noise, kinds], -1), training=training)
+        fakes, others = self._fakes(kinds, training)
         judged = self.discriminator(keras.ops.stop_gradient(fakes), training=training)
         critical = self._judgement(y_pred, kinds, 1.0 - self.label_smoothing)
         critical = critical + self._judgement(judged, kinds, 0.0)
         creative = self._judgement(self._frozen(fakes, training), kinds, 1.0)
+        if self.diversity:
+            apart, usual = _distance(fakes, others), _distance(x, keras.ops.roll(x, 1, axis=0))
+            creative = creative + self.diversity * (usual / (apart + 1e-3 * usual))
         self.discriminator_loss.update_state(critical)
         self.generator_loss.update_state(creative)
         return critical + creative
+
+    def _fakes(self, kinds, training):
+        """Fakes of some classes, and others of the same; `None` where these are not asked for."""
+        kinds = keras.ops.concatenate([kinds, kinds]) if self.diversity else kinds
+        noise = keras.random.normal((keras.ops.shape(kinds)[0], self.latent), seed=self.noise)
+        fakes = self.generator(keras.ops.concatenate([noise, kinds], -1), training=training)
+        return keras.ops.split(fakes, 2) if self.diversity else (fakes, None)
 
     def _judgement(self, judged, kinds, real):
         truth, kind = judged
@@ -155,6 +172,7 @@ class ConditionalGAN(SavesSeeds, keras.Model):
         return {
             "generator": keras.saving.serialize_keras_object(self.generator),
             "discriminator": keras.saving.serialize_keras_object(self.discriminator),
+            "diversity": self.diversity,
             "label_smoothing": self.label_smoothing,
             "name": self.name,
         }
@@ -166,3 +184,10 @@ class ConditionalGAN(SavesSeeds, keras.Model):
             for name in ("generator", "discriminator")
         }
         return cls(**{**config, **made})
+
+
+def _distance(samples, others):
+    difference = keras.ops.subtract(
+        *(keras.ops.cast(each, "float32") for each in (samples, others))
+    )
+    return keras.ops.mean(keras.ops.abs(difference))

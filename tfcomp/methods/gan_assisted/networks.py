@@ -13,7 +13,9 @@ from tfcomp.validation import check_integer, invalid
 layers = keras.layers
 
 
-def image_gan(shape, classes, latent=32, width=32, rate=5e-4, value_range=(0.0, 1.0)):
+def image_gan(
+    shape, classes, latent=32, width=32, rate=5e-4, diversity=0.5, value_range=(0.0, 1.0)
+):
     """Makes a `ConditionalGAN` of convolutional networks for images.
 
     Args:
@@ -22,6 +24,7 @@ def image_gan(shape, classes, latent=32, width=32, rate=5e-4, value_range=(0.0, 
         latent: Number of the noise's components.
         width: Channels where images are largest, twice as many at half the size, and so on.
         rate: The learning rate.
+        diversity: See `ConditionalGAN`.
         value_range: Smallest and largest value of the images.
 
     Returns:
@@ -57,7 +60,7 @@ def image_gan(shape, classes, latent=32, width=32, rate=5e-4, value_range=(0.0, 
         x = layers.LeakyReLU(0.2)(x)
         x = layers.Dropout(0.3)(x)
     judge = _judge(image, layers.Flatten()(x), classes)
-    return _compiled(ConditionalGAN(generator, judge, name="image_gan"), rate)
+    return _compiled(ConditionalGAN(generator, judge, diversity, name="image_gan"), rate)
 
 
 def table_gan(x, classes, latent=32, width=128, rate=5e-4):
