@@ -252,8 +252,8 @@ def main():
     parser.add_argument("--data", help="MNIST, as keras.datasets has it")
     parser.add_argument("--only", nargs="+", help="names of rows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--steps", type=int, default=800, help="of a student")
-    parser.add_argument("--gan-steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=400, help="of a student")
+    parser.add_argument("--gan-steps", type=int, default=1000)
     parser.add_argument("--pictures", help="folder for pictures of the generated images")
     parser.add_argument("--json", default="gan_distillation.json")
     given = parser.parse_args()
@@ -266,6 +266,7 @@ def main():
     results = {"seeds": given.seeds, "rows": {}}
     if os.path.exists(given.json):
         results["rows"] = json.loads(pathlib.Path(given.json).read_text())["results"]["rows"]
+    write(given.json, results)
     for name in given.only or rows:
         if name not in results["rows"]:
             results["rows"][name] = rows[name](given)

@@ -509,75 +509,66 @@ def _around(found):
     return f"{found['mean']:.2f} ± {found['half']:.2f}"
 
 
-def _names_of_rows(names):
-    return ", ".join(f"`{name}`" for name in names)
+def _ways(rows):
+    rows = {name: row for name, row in rows.items() if "ways" in row}
+    if not rows:
+        return
+    ways = list(next(iter(rows.values()))["ways"])
+    cells = [
+        [name, f"{row['teacher']:.2f}", *(_around(row["ways"][way]) for way in ways)]
+        for name, row in rows.items()
+    ]
+    yield table(["training images", "teacher", *ways], cells)
+    cells = []
+    for name, row in rows.items():
+        found = row["ways"]
+        gains = _gain(found["taught"], found["labels"]), _gain(found["GAN"], found["taught"])
+        holds = "holds" if min(mean for mean, _ in gains) > 0 else "does not hold"
+        cells.append([name, *map(_shown, gains), holds])
+    heads = ["training images", "taught over labels", "GAN over taught", "the paper's order"]
+    yield table(heads, cells, "lrrl")
+
+
+def _forest(found):
+    ways = ["labels", "taught", "MUNGE", "GAN"]
+    cells = [
+        [kind, *(_around(found[f"{kind}: {way}"]) for way in ways)] for kind in ("network", "tree")
+    ]
+    yield (
+        f"Breast cancer, 200 rows to learn from; a forest of 500 trees, {_around(found['forest'])}:\n"
+    )
+    yield table(["student", *ways], cells)
+
+
+def _scores(found):
+    means = [each["mean"] for each in found]
+    rise = "rise with it" if means == sorted(set(means)) else "DO NOT rise with it"
+    yield f"Compression scores of one GAN while it trains {rise}:\n"
+    heads = ["epochs", *(str(each["epochs"]) for each in found)]
+    yield table(heads, [["score", *(f"{each['mean']:.3f} ± {each['half']:.3f}" for each in found)]])
+
+
+def _students(found):
+    kinds = dict.fromkeys(name.split(":")[0] for name in found if ":" in name)
+    cells = []
+    for kind in kinds:
+        pair = [found[f"{kind}: {way}"] for way in ("labels", "taught")]
+        cells.append([kind, *map(_around, pair), _shown(_gain(*reversed(pair)))])
+    yield f"Convolutional students on 500 digits; their teacher has {found['teacher']:.2f}:\n"
+    yield table(["student", "labels", "taught", "gain"], cells)
 
 
 @figures
 def gan_distillation():
     rows = results("gan_distillation")["rows"]
-    parts = []
-    for name, row in rows.items():
-        if "ways" in row:
-            ways = row["ways"]
-            first, second = (
-                _gain(ways["taught"], ways["labels"]),
-                _gain(ways["GAN"], ways["taught"]),
-            )
-            cells = [name, f"{row['teacher']:.2f}", *map(_around, ways.values())]
-            parts.append((cells, list(ways), name, first, second))
-    text = ""
-    if parts:
-        heads = ["training images", "teacher", *parts[0][1]]
-        text += table(heads, [cells for cells, *_ in parts])
-        text += "\n" + table(
-            ["training images", "taught over labels", "GAN over taught", "the paper's order"],
-            [
-                [name, _shown(a), _shown(b), "holds" if min(a[0], b[0]) > 0 else "does not hold"]
-                for *_, name, a, b in parts
-            ],
-            "lrrl",
-        )
-    if "table" in rows:
-        found = rows["table"]
-        ways = ["labels", "taught", "MUNGE", "GAN"]
-        text += f"\nBreast cancer, 200 rows; a forest of 500 trees, {_around(found['forest'])}:\n\n"
-        text += table(
-            ["student", *ways],
-            [
-                [kind, *(_around(found[f"{kind}: {way}"]) for way in ways)]
-                for kind in ("network", "tree")
-            ],
-        )
-    if "score" in rows:
-        scores = rows["score"]
-        means = [each["mean"] for each in scores]
-        order = "rise with it" if means == sorted(set(means)) else "DO NOT rise with it"
-        text += f"\nCompression scores of one GAN as it trains {order}:\n\n"
-        text += table(
-            ["epochs", *(str(each["epochs"]) for each in scores)],
-            [["score", *(f"{each['mean']:.3f} ± {each['half']:.3f}" for each in scores)]],
-        )
-    if "students" in rows:
-        found = rows["students"]
-        kinds = list(dict.fromkeys(name.split(":")[0] for name in found if ":" in name))
-        text += (
-            f"\nConvolutional students on 500 digits; their teacher has {found['teacher']:.2f}:\n\n"
-        )
-        text += table(
-            ["student", "labels", "taught", "gain"],
-            [
-                [kind, *(_around(found[f"{kind}: {way}"]) for way in ("labels", "taught"))]
-                + [_shown(_gain(found[f"{kind}: taught"], found[f"{kind}: labels"]))]
-                for kind in kinds
-            ],
-        )
+    parts = list(_ways(rows))
+    for name, shown in {"table": _forest, "score": _scores, "students": _students}.items():
+        parts += list(shown(rows[name])) if name in rows else []
     wanted = ["digits/500", "digits/1000", "mnist/500", "mnist/1000", "mnist/5000"]
-    wanted += ["table", "score", "students"]
-    missing = [name for name in wanted if name not in rows]
+    missing = [f"`{each}`" for each in (*wanted, "table", "score", "students") if each not in rows]
     if missing:
-        text += f"\nNot run yet: {_names_of_rows(missing)}.\n"
-    return text.lstrip("\n")
+        parts.append(f"Not run yet: {', '.join(missing)}.\n")
+    return "\n".join(parts)
 
 
 def pages():
