@@ -534,9 +534,7 @@ def _forest(found):
     cells = [
         [kind, *(_around(found[f"{kind}: {way}"]) for way in ways)] for kind in ("network", "tree")
     ]
-    yield (
-        f"Breast cancer, 200 rows to learn from; a forest of 500 trees, {_around(found['forest'])}:\n"
-    )
+    yield f"Breast cancer, 200 rows; a forest of 500 trees has {_around(found['forest'])}:\n"
     yield table(["student", *ways], cells)
 
 

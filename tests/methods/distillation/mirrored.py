@@ -38,7 +38,7 @@ def one_step(strategy):
 
 
 def generator(strategy):
-    """How many samples of each class a GAN has seen, and whether its losses are numbers."""
+    """How many samples of each class a device has seen, and whether its losses are numbers."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(48, 6)).astype("float32"), np.arange(48) % 3
     with strategy.scope():

@@ -19,4 +19,4 @@ def test_two_devices_do_the_step_of_one():
     assert done.returncode == 0, done.stderr
     differences, seen, finite = json.loads(done.stdout.splitlines()[-1])
     assert differences and max(differences) < 1e-5
-    assert seen == [16, 16, 16] and finite
+    assert seen == [8, 8, 8] and finite

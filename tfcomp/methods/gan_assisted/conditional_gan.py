@@ -78,9 +78,9 @@ class ConditionalGAN(SavesSeeds, keras.Model):
         self.generator, self.discriminator = generator, discriminator
         self.diversity, self.label_smoothing = diversity, label_smoothing
         self.noise = keras.random.SeedGenerator()
-        # How many samples of each class were seen.
+        # How many samples of each class a device has seen.
         self.seen = self.add_weight(
-            shape=(self.classes,), initializer="zeros", trainable=False, aggregation="sum"
+            shape=(self.classes,), initializer="zeros", trainable=False, aggregation="mean"
         )
         self._truth = keras.losses.BinaryCrossentropy(from_logits=True)
         self._kind = keras.losses.CategoricalCrossentropy(from_logits=True)
