@@ -28,12 +28,12 @@ def network():
         [
             keras.Input((8, 8, 1)),
             layers.Conv2D(32, 3, padding="same", activation="relu", name="first"),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.9),
             layers.Conv2D(32, 3, padding="same", name="second"),
             layers.MaxPooling2D(2),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.9),
             layers.Conv2D(64, 3, padding="same", name="third"),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.9),
             layers.GlobalAveragePooling2D(),
             layers.Dense(10, name="logits"),
         ],
@@ -85,7 +85,7 @@ def main():
     report("binary, taught", done.model)
     print(done)
 
-    tfcomp.save(done.model, options.file)
+    tfcomp.save(done.model, options.file, latent=False)
     report("the same from its file", tfcomp.load(options.file))
     print(f"{options.file}: {os.path.getsize(options.file):,} bytes")
 
