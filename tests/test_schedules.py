@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfcomp
 from tfcomp import schedules
 
 
@@ -177,3 +178,11 @@ def test_piecewise_linear_by_hand():
 def test_piecewise_linear_is_checked(arguments):
     with pytest.raises(ValueError, match=r"argument `(steps|values)`"):
         schedules.PiecewiseLinear(*arguments)
+
+
+@pytest.mark.parametrize("values", [[0, 8], [0.5, -0.1, 0.5]])
+@pytest.mark.parametrize("name", ["GradualPruning", "SensitivityPruning", "ChannelPruning"])
+def test_a_schedule_of_other_numbers_prunes_nothing(name, values):
+    schedule = schedules.PiecewiseLinear(range(len(values)), values)
+    with pytest.raises(ValueError, match="argument `schedule`"):
+        getattr(tfcomp.callbacks, name)(schedule)

@@ -370,6 +370,19 @@ class _Tfmot(Schedule):
         return f"{type(self.schedule).__name__}(tfmot)"
 
 
+def get_share(schedule, argument="schedule"):
+    """As `get`, of amounts in [0, 1] as far as these are known.
+
+    Raises:
+        ValueError: If it is no schedule, or one of other numbers.
+    """
+    found = get(schedule, argument)
+    known = [found.final_value or 0.0, *getattr(found, "values", ())]
+    if min(known) < 0 or max(known) > 1:
+        raise invalid(argument, schedule, "a schedule of amounts from 0 to 1")
+    return found
+
+
 def get(schedule, argument="schedule"):
     """Returns a `Schedule`; a tfmot `PruningSchedule` is taken as it is.
 
