@@ -316,6 +316,10 @@ def test_what_is_refused(name, monkeypatch):
 def test_no_student_and_no_way_to_one():
     with pytest.raises(ValueError, match="argument `student`"):
         tfcomp.distill(network(12), None, data())
+    distiller = keras.distillation.Distiller(network(12), network(5), [SoftTargets(2.0)])
+    distiller.compile("adam", "mse")
+    with pytest.raises(ValueError, match="argument `student`"):
+        taught(student=distiller)
     uncompiled = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
     with pytest.raises(ValueError, match="compile"):
         tfcomp.distill(network(12), uncompiled, data())

@@ -43,6 +43,8 @@ def compiled(student, needs_labels):
             f"`tfcomp.distill` trains with the optimizer, loss and metrics of the student: call "
             f"`compile` on {student.name!r} first (or on the teacher, where it is a copy)."
         )
+    if type(student).compile is not keras.Model.compile:
+        raise invalid("student", student, "a model that is compiled by Keras's own `compile`")
     arguments = fresh_arguments(student)
     for name in ("loss_weights", "weighted_metrics"):
         if arguments.pop(name, None):
