@@ -261,6 +261,31 @@ def large_sparse():
 
 
 @figures
+def group_pruning():
+    trained = results("group_pruning")["rows"]
+    timed = results("group_pruning_speed")["rows"]
+    speeds = {
+        (r["network"], r["way"], r["batch"]): r["fastest_milliseconds"] / r["milliseconds"]
+        for r in timed
+    }
+    batches, shown = sorted({row["batch"] for row in timed}), []
+    for network, way in dict.fromkeys((row["network"], row["way"]) for row in trained + timed):
+        errors = [r["error"] for r in trained if (r["network"], r["way"]) == (network, way)]
+        cells = [f"{statistics.mean(errors):.2f}", str(len(errors))] if errors else ["", ""]
+        found = [speeds.get((network, way, batch)) for batch in batches]
+        cells += ["" if speed is None else f"{speed:.2f}" for speed in found]
+        shown.append([network, way, *cells])
+    heads = ["network", "pruned in", "error", "seeds"]
+    heads += [f"speed, batch {batch}" for batch in batches]
+    return (
+        "Test error in per cent, mean of seeds. Speed: milliseconds of the whole network in the "
+        "fastest float engine of the run\n(TensorFlow, LiteRT, ONNX Runtime, OpenVINO) over those "
+        "of the export for latency, one thread.\n\n"
+        + table(heads, shown, "ll" + "r" * (len(heads) - 2))
+    )
+
+
+@figures
 def lstm_pruning():
     found = results("lstm_pruning")
     test = {row["name"].split(" parameters")[0]: row["test"] for row in found["rows"]}

@@ -76,6 +76,13 @@ def global_pruning():
     return tfcomp.callbacks.GradualPruning(schedule, scope="global")
 
 
+def vector_pruning():
+    schedule = tfcomp.schedules.PolynomialDecay(0.2, 0.9, begin_step=2, end_step=13, frequency=3)
+    return tfcomp.callbacks.GradualPruning(
+        schedule, vector_size=2, targets={re.compile("depthwise|out/kernel"): {"vector_size": None}}
+    )
+
+
 def quantization():
     return tfcomp.callbacks.IncrementalQuantization(bits=4)
 
@@ -127,6 +134,7 @@ def own_method():
 CALLBACKS = [
     pruning,
     global_pruning,
+    vector_pruning,
     quantization,
     random_quantization,
     network_surgery,

@@ -16,6 +16,7 @@ NAMES = [name for name in EVERY if name not in ("OnceCompressed", "FlipRatio")]
 SCHEDULE = tfcomp.schedules.ConstantSparsity(0.5, begin_step=0)
 PRUNING = [
     {"schedule": SCHEDULE, "scope": "global", "block_size": (None, 1), "block_pooling": "max"},
+    {"schedule": SCHEDULE, "vector_size": 16},
     {"schedule": SCHEDULE, "m_by_n": (1, 2)},
     {"schedule": SCHEDULE, "per_gate": True},
 ]

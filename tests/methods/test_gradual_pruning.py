@@ -1,5 +1,6 @@
 """Gradual pruning: masks against an independent reference, exact sparsity, every kind of layer."""
 
+import collections
 import itertools
 import re
 
@@ -418,3 +419,201 @@ def test_a_pattern_that_cannot_come_to_the_sparsity_raises(pattern, units, argum
     schedule = tfcomp.schedules.ConstantSparsity(0.5, begin_step=0)
     with pytest.raises(ValueError, match=f"`{argument}`"):
         tfcomp.callbacks.GradualPruning(schedule, **pattern).set_model(model)
+
+
+def gradually(sparsity=0.9, end=12):
+    return PolynomialDecay(0, sparsity, begin_step=0, end_step=end, frequency=3)
+
+
+def patterns_of(kernel, axes=(-1,)):
+    """Dict from a pattern of kept inputs to the number of outputs that have it."""
+    inputs = [axis for axis in range(kernel.ndim) if axis - kernel.ndim not in axes]
+    matrix = np.moveaxis(kernel != 0, inputs, range(len(inputs)))
+    matrix = matrix.reshape(np.prod([kernel.shape[axis] for axis in inputs], dtype=int), -1)
+    return collections.Counter(column.tobytes() for column in np.ascontiguousarray(matrix.T))
+
+
+GROUPED = {name: given for name, given in AXES.items() if "depthwise" not in name}
+
+
+@pytest.mark.parametrize("kind", GROUPED)
+def test_outputs_of_a_group_keep_the_same_inputs(kind):
+    make, shape, name, axes = GROUPED[kind]
+    before, after = pruned_by({"vector_size": 3}, make, shape, name)
+    # Eight outputs: groups of three, three and two.
+    counts = patterns_of(after, tuple(axis - after.ndim for axis in axes)).values()
+    assert sorted(counts) in ([2, 3, 3], [3, 5], [2, 6], [8])
+    vectors = after.size // 8 * 3
+    assert abs(np.count_nonzero(after == 0) / after.size - 0.5) < 2 / vectors + 0.1
+    assert np.all((after == 0) | (after == before))
+
+
+def test_groups_in_every_epoch(make_model, fit, kernels):
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(kernels(self.model)["hidden/kernel"])
+
+    callback = GradualPruning(gradually(), vector_size=3, targets="hidden")
+    fit(make_model(), [callback, Look()])
+    schedule = gradually()
+    for epoch, kernel in enumerate(seen, 1):
+        vectors = kernel.shape[0] * 3  # seven outputs: groups of 3, 3 and 1
+        pruned = int(schedule.value(min(4 * epoch // 3 * 3, 12)) * vectors + 0.5)
+        order = keras.ops.convert_to_numpy(callback._entries[0].state["order"])
+        assert sorted(order) == list(range(7))
+        assert kernel.shape[0] < np.count_nonzero(kernel == 0) <= 3 * pruned
+        counts = sorted(patterns_of(kernel).values())
+        assert len(counts) <= 3 and sum(counts) == 7
+    order = keras.ops.convert_to_numpy(callback._entries[0].state["order"])
+    kernel = seen[-1] != 0
+    groups = [kernel[:, order[begin : begin + 3]] for begin in (0, 3, 6)]
+    assert all(np.all(group == group[:, :1]) for group in groups)
+    assert sum(np.count_nonzero(~group[:, 0]) for group in groups) == pruned
+
+
+def test_groups_come_out_of_a_planted_pattern():
+    """Groups of a trained layer, shuffled, are found again: nothing that counts is pruned."""
+    rng = np.random.default_rng(0)
+    value = rng.uniform(0.5, 1.5, (40, 32)).astype("float32")
+    for begin in range(0, 32, 8):
+        value[rng.permutation(40)[10:], begin : begin + 8] *= 0.01
+    value = value[:, rng.permutation(32)]
+    large = value > 0.1
+    for pattern, whole in (({"vector_size": 8}, True), ({"block_size": (1, 8)}, False)):
+        model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(32)])
+        model.layers[0].kernel.assign(value)
+        model.compile("sgd", "mse")
+        callback = GradualPruning(once(0.75), **pattern)
+        callback.set_model(model)
+        callback.on_epoch_begin(0)
+        kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)
+        assert np.array_equal(kernel != 0, large) == whole
+
+
+def test_weights_may_come_back_in_new_groups():
+    """Outputs 0 and 1 were a group, and now 0 and 2 want the same inputs."""
+    value = np.float32([[8, 1, 0, 0], [9, 1, 9, 1], [1, 9, 9, 9], [0, 0, 1, 9]])
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, use_bias=False)])
+    model.layers[0].kernel.assign(value)
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    x = np.random.default_rng(0).normal(size=(8, 4))
+    callback = GradualPruning(once(0.5), vector_size=2)
+    model.fit(x, x, verbose=0, callbacks=[callback])
+    kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)
+    kept = [[0, 0, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1], [0, 1, 0, 1]]
+    np.testing.assert_array_equal(kernel != 0, kept)
+
+
+@pytest.mark.parametrize("per_gate", [False, True])
+def test_groups_of_recurrent_kernels(per_gate):
+    model = keras.Sequential(
+        [keras.Input((5, 6)), keras.layers.LSTM(8, return_sequences=True), keras.layers.GRU(4)]
+    )
+    model.compile("adam", "mse")
+    callback = GradualPruning(once(0.5), vector_size=4, per_gate=per_gate)
+    model.fit(np.ones((8, 5, 6)), np.ones((8, 4)), verbose=0, callbacks=[callback])
+    for layer, gates in ((model.layers[0], 4), (model.layers[1], 3)):
+        for weight in (layer.cell.kernel, layer.cell.recurrent_kernel):
+            kernel = keras.ops.convert_to_numpy(weight)
+            assert np.mean(kernel == 0) == 0.5
+            for part in np.split(kernel, gates, axis=1) if per_gate else [kernel]:
+                assert np.mean(part == 0) == 0.5 or not per_gate
+                assert all(count % 4 == 0 for count in patterns_of(part).values())
+
+
+def test_groups_within_those_of_a_convolution():
+    model = keras.Sequential([keras.Input((6, 6, 4)), keras.layers.Conv2D(8, 2, groups=2)])
+    model.compile("sgd", "mse")
+    callback = GradualPruning(once(0.5), vector_size=4)
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    kernel = keras.ops.convert_to_numpy(model.layers[0].kernel).reshape(-1, 8)
+    for half in (kernel[:, :4], kernel[:, 4:]):
+        assert np.mean(half == 0) == 0.5 and len(patterns_of(half)) == 1
+
+
+def test_groups_over_all_layers(make_model, fit, kernels):
+    model = make_model()
+    fit(model, [GradualPruning(gradually(0.8), vector_size=4, scope="global")])
+    found = kernels(model)
+    counts = {path: patterns_of(kernel) for path, kernel in found.items()}
+    assert all(len(each) <= -(-found[path].shape[-1] // 4) for path, each in counts.items())
+    zeros = {path: np.mean(kernel == 0) for path, kernel in found.items()}
+    assert len({round(zero, 2) for zero in zeros.values()}) > 1
+    assert 0.7 < np.mean(np.concatenate([k.ravel() for k in found.values()]) == 0) < 0.9
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_groups_are_made_anew_only_where_there_is_more_to_prune(make_model, scope, kernels):
+    model = make_model()
+    callback = GradualPruning(once(0.5), vector_size=3, scope=scope)
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    before = [entry.read()[1] for entry in callback._entries]
+    rng = np.random.default_rng(0)
+    for entry in callback._entries:
+        value = rng.normal(size=entry.variable.shape) * keras.ops.convert_to_numpy(entry.variable)
+        entry.variable.assign(value)
+    callback.compress(callback._entries, 0.5)
+    for entry, state in zip(callback._entries, before):
+        for name, array in entry.read()[1].items():
+            np.testing.assert_array_equal(array, state[name])
+    callback.compress(callback._entries, 0.7)
+    after = [entry.read()[1]["mask"] for entry in callback._entries]
+    assert sum(map(np.sum, after)) < sum(np.sum(state["mask"]) for state in before)
+
+
+def test_groups_of_a_pruned_model_are_kept(make_model, fit, kernels):
+    """A later callback finds the groups in the zeros."""
+    model = make_model()
+    first = GradualPruning(gradually(), vector_size=3, targets="hidden")
+    fit(model, [first])
+    before = kernels(model)["hidden/kernel"]
+    later = GradualPruning(once(0.9), vector_size=3, targets="hidden")
+    fit(model, [later], epochs=1)
+    np.testing.assert_array_equal(kernels(model)["hidden/kernel"] == 0, before == 0)
+
+
+def test_files_of_weights_hold_the_groups(make_model, fit, tmp_path):
+    model = make_model()
+    callback = GradualPruning(gradually(), vector_size=3)
+    fit(model, [callback])
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = GradualPruning(gradually(), vector_size=3)
+    loaded = make_model()
+    loaded.compile(keras.optimizers.Adam(0.01), "mse")
+    other.set_model(loaded)
+    loaded.load_weights(tmp_path / "m.weights.h5")
+    orders = [
+        [keras.ops.convert_to_numpy(entry.state["order"]) for entry in each._entries]
+        for each in (callback, other)
+    ]
+    for first, second in zip(*orders, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_depthwise_kernels_have_no_groups():
+    model = keras.Sequential(
+        [keras.Input((6, 6, 4)), keras.layers.DepthwiseConv2D(3), keras.layers.Conv2D(8, 1)]
+    )
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"`vector_size`.*a channel of its own"):
+        GradualPruning(once(0.5), vector_size=4).set_model(model)
+    targets = {keras.layers.DepthwiseConv2D: {"vector_size": None}}
+    GradualPruning(once(0.5), vector_size=4, targets=targets).set_model(model)
+
+
+def test_bad_vector_sizes():
+    for size in (0, 2.5, "8", (1, 8)):
+        with pytest.raises(ValueError, match="argument `vector_size`"):
+            GradualPruning(once(0.5), vector_size=size)
+    with pytest.raises(ValueError, match="argument `block_size`"):
+        GradualPruning(once(0.5), vector_size=8, block_size=(1, 8))
+    with pytest.raises(ValueError, match="argument `vector_size`"):
+        GradualPruning(once(0.5), vector_size=8, m_by_n=(2, 4))
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(4)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="argument `vector_size`"):
+        GradualPruning(once(0.5), vector_size=8).set_model(model)

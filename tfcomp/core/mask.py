@@ -11,20 +11,33 @@ class Mask(Projection):
 
     The optimizer sees their gradients as zero, as it would if the model multiplied by the mask.
 
-    State: `mask`, boolean, true where a weight is alive.
+    State: `mask`, boolean, true where a weight is alive; where outputs are pruned in groups also
+    `order`, integers: the outputs, group by group.
+
+    Args:
+        outputs: `None`, or where the outputs are that are pruned in groups, an object whose
+            `order(mask)` finds the groups of a mask.
     """
 
     kind = "mask"
     order = 1
     takes_rows = True
+    outputs = None
+
+    def __init__(self, outputs=None):
+        self.outputs = outputs
 
     def init(self, value):
-        return {"mask": np.ones(value.shape, bool)}
+        return self._state(np.ones(value.shape, bool))
+
+    def _state(self, mask):
+        groups = {} if self.outputs is None else {"order": self.outputs.order(mask)}
+        return {"mask": mask, **groups}
 
     def adopt(self, value, state):
         """Takes exact zeros for pruned weights, unless all are: nothing is trained yet then."""
         alive = value != 0
-        return {**state, "mask": state["mask"] & alive} if alive.any() else state
+        return {**state, **self._state(state["mask"] & alive)} if alive.any() else state
 
     def before(self, gradient, value, state):
         return where(state["mask"], gradient), value, state

@@ -37,11 +37,13 @@ class SensitivityMask(Mask):
 
     Args:
         batches: Batches for one update, whose mean gradient it is made by.
+        outputs: See `Mask`.
     """
 
     takes_rows = False
 
-    def __init__(self, batches=1):
+    def __init__(self, batches=1, outputs=None):
+        super().__init__(outputs)
         self.batches = batches
 
     def init(self, value):
@@ -90,6 +92,7 @@ class SensitivityPruning(GradualPruning):
         scope: See `GradualPruning`.
         block_size: See `GradualPruning`.
         block_pooling: See `GradualPruning`.
+        vector_size: See `GradualPruning`.
         m_by_n: See `GradualPruning`.
         per_gate: See `GradualPruning`.
         verbose: See `GradualPruning`.
@@ -117,8 +120,8 @@ class SensitivityPruning(GradualPruning):
     """
 
     def make_projection(self, target):
-        super().make_projection(target)
-        return SensitivityMask(accumulation_steps(self._optimizer))
+        mask = super().make_projection(target)
+        return SensitivityMask(accumulation_steps(self._optimizer), mask.outputs)
 
     def _begin_run(self, epoch):
         batches = accumulation_steps(self._optimizer)

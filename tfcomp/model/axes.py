@@ -12,6 +12,11 @@ _TRANSPOSED = (
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
+def is_depthwise(layer, name):
+    """Whether a weight has one input channel for each of its outputs."""
+    return name == "depthwise_kernel" or isinstance(layer, _DEPTHWISE)
+
+
 def output_axes(layer, name):
     """Returns a tuple of negative axes.
 
@@ -21,7 +26,7 @@ def output_axes(layer, name):
     """
     if isinstance(layer, keras.layers.EinsumDense):
         return einsum_output_axes(layer.equation)
-    if name == "depthwise_kernel" or isinstance(layer, _DEPTHWISE):
+    if is_depthwise(layer, name):
         return (-2, -1)
     # Each row of an embedding is the output for one input.
     if isinstance(layer, (*_TRANSPOSED, keras.layers.Embedding)):

@@ -78,11 +78,13 @@ class Blocks:
     Args:
         block_size: `(rows, columns)`; blocks at the edges may be smaller. `None` for either stands
             for all of them, so that `(None, 1)` is all that leads to one output.
-        pooling: `"mean"` or `"max"` of the scores in a block.
+        pooling: `"mean"`, `"rms"` (root of the mean square) or `"max"` of the scores in a block.
 
     Raises:
         ValueError: If a size is not a positive integer, or the pooling is unknown.
     """
+
+    argument = "block_size"
 
     def __init__(self, block_size, pooling="mean"):
         try:
@@ -92,18 +94,24 @@ class Blocks:
             rows = columns = 0
         if rows < 1 or columns < 1:
             raise invalid("block_size", block_size, "a pair of positive integers or None")
-        if pooling not in ("mean", "max"):
-            raise invalid("block_pooling", pooling, "'mean' or 'max'")
+        if pooling not in ("mean", "rms", "max"):
+            raise invalid("block_pooling", pooling, "'mean', 'rms' or 'max'")
         self.rows, self.columns = rows, columns
         self.pooling = pooling
 
     def units(self, scores, alive):
         """Scores of the blocks, shape `(block rows, block columns)`; -1 for dead ones."""
         pool = np.maximum if self.pooling == "max" else np.add
-        pooled = self._pool(pool, np.where(alive, scores, 0))
-        if self.pooling == "mean":
+        pooled = self._pool(pool, np.where(alive, self.worth(scores), 0))
+        if self.pooling != "max":
             pooled = pooled / self._pool(np.add, np.ones_like(scores))
+        if self.pooling == "rms":
+            pooled = np.sqrt(pooled)
         return np.where(self._pool(np.maximum, alive), pooled, -1)
+
+    def worth(self, scores):
+        """What is added up, or the largest is taken of."""
+        return scores**2 if self.pooling == "rms" else scores
 
     def _pool(self, function, matrix):
         rows = np.arange(0, matrix.shape[0], self.rows)
@@ -121,7 +129,7 @@ class Blocks:
         blocks = -(-shape[0] // self.rows) * -(-shape[1] // self.columns)
         if amount and count(amount, blocks) >= blocks:
             raise invalid(
-                "block_size",
+                self.argument,
                 (min(self.rows, shape[0]), min(self.columns, shape[1])),
                 f"more than the {blocks} blocks that {path} has, a matrix of {shape[0]} inputs by "
                 f"{shape[1]} outputs, so that {amount:.0%} of them can be pruned",

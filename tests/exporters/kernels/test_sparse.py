@@ -46,6 +46,20 @@ def test_a_group_by_hand():
     np.testing.assert_array_equal(found.order, [*range(8, 16), *range(8)])
 
 
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_groups_that_have_most_inputs_in_common_stay_apart(size):
+    rng = np.random.default_rng(5)
+    matrix = rng.standard_normal((100, 128)).astype("float32")
+    matrix[60:] = 0
+    for begin in range(0, 128, size):
+        matrix[rng.permutation(60)[:12], begin : begin + size] = 0
+    matrix = matrix[:, rng.permutation(128)]
+    found = shared_inputs.shared(matrix)
+    assert found.products == 128 * 48
+    x = rng.standard_normal((3, 100)).astype("float32")
+    np.testing.assert_allclose(multiply(found, x), x @ matrix, atol=1e-5)
+
+
 def test_zeros_by_chance_leave_groups_whole():
     rng = np.random.default_rng(1)
     matrix = grouped(rng, 200, 128, 64, 40)

@@ -221,6 +221,88 @@ def test_pruned_matrices(layer, shape, size):
         np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
 
 
+def in_vectors(weight, size, share, seed=0):
+    """Prunes a weight so that `size` outputs, anywhere, keep the same inputs."""
+    rng = np.random.default_rng(seed)
+    value = rng.standard_normal(weight.shape).astype("float32") / 4
+    matrix = value.reshape(-1, value.shape[-1])
+    order = rng.permutation(matrix.shape[1])
+    for begin in range(0, len(order), size):
+        rows = rng.permutation(len(matrix))[int(share * len(matrix)) :]
+        matrix[np.ix_(rows, order[begin : begin + size])] = 0
+    weight.assign(value)
+
+
+@pytest.mark.parametrize(
+    "layer,shape",
+    [
+        (lambda: K.Dense(72, activation="relu", bias_initializer="normal"), (128,)),
+        (lambda: K.Conv2D(64, 1), (4, 5, 96)),
+        (lambda: K.Conv2D(64, 3, padding="same", strides=2), (7, 6, 32)),
+        (lambda: K.Conv1D(64, 3, padding="causal", dilation_rate=2), (9, 32)),
+    ],
+)
+def test_vectors_in_any_order(layer, shape):
+    layer = layer()
+    model = keras.Sequential([keras.Input(shape), layer])
+    in_vectors(layer.kernel, 8, 0.2)
+    found = {name.split(",")[0]: rest for name, *rest in computed(model, batch=2)}
+    np.testing.assert_allclose(*found["shared inputs"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("pruned", [("kernel",), ("recurrent_kernel",), "both ways"])
+def test_recurrent_layers(sequences, pruned):
+    layer = K.LSTM(32, return_sequences=sequences, use_bias=pruned != ("kernel",))
+    layer = K.Bidirectional(layer) if pruned == "both ways" else layer
+    model = keras.Sequential([keras.Input((6, 40)), layer])
+    both = [layer.forward_layer, layer.backward_layer] if pruned == "both ways" else [layer]
+    cells = [one.cell for one in both]
+    for cell in cells:
+        for weight in (cell.kernel, cell.recurrent_kernel):
+            if pruned == "both ways" or weight.name in pruned:
+                in_vectors(weight, 16, 0.2)
+    found = computed(model, batch=3)
+    assert [name for name, _, _ in found] == ["shared inputs, LSTM"] * len(cells)
+    for _, outputs, expected in found:
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_recurrent_layers_that_no_kernel_computes_say_why():
+    inputs = keras.Input((6, 40))
+    x = K.LSTM(32, return_sequences=True, name="unpruned")(inputs)
+    x = K.GRU(8, return_sequences=True, name="gru")(x)
+    x = K.LSTM(8, stateful=False, name="none")(x)
+    _, left, _, _ = units_of(keras.Model(inputs, x))
+    reasons = {reason.path: reason.reason for reason in left}
+    assert set(reasons) == {"unpruned", "gru", "none"}
+    assert "LSTM" in reasons["gru"] and "same inputs" in reasons["unpruned"]
+    inputs = keras.Input((6, 40))
+    masked = keras.Model(inputs, K.LSTM(32)(K.Masking()(inputs)))
+    for model in (masked, keras.Sequential([keras.Input((6, 40)), K.Masking(), K.LSTM(32)])):
+        in_vectors(model.layers[-1].cell.kernel, 16, 0.2)
+        _, left, _, _ = units_of(model)
+        assert ["masks" in reason.reason for reason in left] == [True]
+
+
+def test_an_lstm_between_others(always_kernels, tmp_path):
+    """Its kernel takes its place in a whole model, and calls after it are still found."""
+    inputs = keras.Input((6, 40))
+    x = K.Dense(64, activation="relu")(inputs)
+    x = K.LSTM(32, return_sequences=True)(x)
+    x = K.GRU(16)(x)
+    model = keras.Model(inputs, K.Dense(128)(K.Dense(64, activation="tanh")(x)))
+    for weight in (model.layers[1].kernel, model.layers[2].cell.kernel, model.layers[5].kernel):
+        in_vectors(weight, 16, 0.2)
+    result = tfcomp.export(model, tmp_path / "m", optimize="latency", verbose=0)
+    kernels = {row.path: row.kernel for row in result.kernels["serve"]}
+    assert "LSTM" in kernels[model.layers[2].path]
+    assert kernels[model.layers[5].path] != "Keras"
+    x, loaded = images(model, 1), tf.saved_model.load(tmp_path / "m")
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(loaded.serve(x), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_few_bits():
     layer = K.Dense(64)
     model = keras.Sequential([keras.Input((128,)), layer])

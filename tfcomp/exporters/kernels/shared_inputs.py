@@ -15,8 +15,9 @@ SIZES = (8, 16, 32, 64, 128, 256)
 _PARTS = 4
 # More multiplications than this share of the dense ones are not worth the gathering.
 _WORTH = 0.6
-# An output joins a group that has at least this share of its inputs.
-_ALIKE = 0.75
+# An output joins a group that has at least this share of its inputs, and so many that have exactly
+# the same inputs are a group.
+_ALIKE, _SAME = 0.75, 4
 
 
 class Blocks(NamedTuple):
@@ -44,6 +45,12 @@ class Shared(NamedTuple):
     order: np.ndarray | None
 
     @property
+    def arrays(self):
+        """The arrays of all parts, and the order if there is one, for `product_of_arrays`."""
+        arrays = [array for part in self.parts for array in part]
+        return arrays if self.order is None else [*arrays, self.order]
+
+    @property
     def products(self):
         """Number of multiplications for one sample."""
         return sum(part.values.size for part in self.parts)
@@ -52,8 +59,9 @@ class Shared(NamedTuple):
 def groups_of_outputs(matrix):
     """Finds outputs that keep the same inputs.
 
-    An output joins the group that has most of its inputs, if that are nearly all: values that are
-    zero by chance, or because they are quantized, do not tear groups apart.
+    Several that keep exactly the same ones are a group, however much it has in common with others.
+    Any other output joins the group that is most like it, if that has nearly all of its inputs:
+    values that are zero by chance, or because they are quantized, do not tear groups apart.
 
     Args:
         matrix: Array of shape `(inputs, outputs)`.
@@ -61,31 +69,35 @@ def groups_of_outputs(matrix):
     Returns:
         List of arrays of outputs, or `None` where there are too many groups to be of use.
     """
-    kept = np.ascontiguousarray((matrix != 0).T, np.float32)
-    sizes = kept.sum(axis=1)
+    kept = (matrix != 0).T
+    _, first, kinds, counts = np.unique(
+        np.packbits(kept, axis=1),
+        axis=0,
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    patterns = np.float32(kept[first])
+    sizes = patterns.sum(axis=1)
     most = max(1, len(kept) // 4)
-    heads, members, known = np.zeros((most, kept.shape[1]), np.float32), [], {}
-    for output in np.argsort(-sizes, kind="stable"):
-        key = kept[output].tobytes()
-        if key not in known:
-            place = _joined(heads[: len(members)], kept[output], sizes[output])
-            if place == most:
-                return None
-            if place == len(members):
-                members.append([])
-            heads[place] = np.maximum(heads[place], kept[output])
-            known[key] = place
-        members[known[key]].append(int(output))
-    return [np.sort(outputs) for outputs in members]
+    heads, place_of, found = np.zeros((most, kept.shape[1]), np.float32), {}, 0
+    for kind in np.lexsort((first, -sizes, counts < _SAME)):
+        place = found if counts[kind] >= _SAME else _joined(heads[:found], patterns[kind])
+        if place == most:
+            return None
+        heads[place] = np.maximum(heads[place], patterns[kind])
+        found, place_of[kind] = max(found, place + 1), place
+    groups = np.array([place_of[kind] for kind in kinds.ravel()])
+    return [np.flatnonzero(groups == place) for place in range(found)]
 
 
-def _joined(heads, kept, size):
+def _joined(heads, kept):
     """The group that an output joins, or the number of a new one."""
-    if not len(heads):
-        return 0
-    shares = heads @ kept
-    place = int(np.argmax(shares))
-    return place if shares[place] >= _ALIKE * size else len(heads)
+    common, size = heads @ kept, kept.sum()
+    alike = np.where(common >= _ALIKE * size, common + 1, 0) / (
+        heads.sum(axis=1) + size - common + 1
+    )
+    return int(np.argmax(alike)) if alike.any() else len(heads)
 
 
 def shared(matrix):
@@ -172,3 +184,16 @@ def product(inputs, parts, order):
         found.append(tf.reshape(tf.transpose(products, (1, 0, 2)), [samples, width]))
     outputs = found[0] if len(found) == 1 else tf.concat(found, 1)
     return outputs if order is None else tf.gather(outputs, order, axis=1)
+
+
+def product_of_arrays(inputs, arrays, has_order):
+    """The same from a list of tensors, as `Shared.arrays`.
+
+    Args:
+        inputs: As of `product`.
+        arrays: List of tensors.
+        has_order: Whether the last of them is the order.
+    """
+    parts = arrays[: len(arrays) - has_order]
+    order = arrays[-1] if has_order else None
+    return product(inputs, list(zip(parts[::2], parts[1::2])), order)

@@ -27,6 +27,11 @@ class Seen(NamedTuple):
     following: int | None
 
 
+def is_one_call(layer):
+    """Whether the calls that a layer makes do not count: a recurrent one calls its cell."""
+    return isinstance(layer, keras.layers.RNN)
+
+
 class _Call:
     def __init__(self, number, layer, begin):
         self.number, self.layer, self.begin = number, layer, begin
@@ -41,6 +46,8 @@ class _Recorder:
         self.graph, self.calls, self.open, self.number = graph, [], [], 0
 
     def __call__(self, layer, call, args, kwargs):
+        if self.open and is_one_call(self.open[-1].layer):
+            return call(*args, **kwargs)
         number = self.number
         self.number += 1
         if tf.compat.v1.get_default_graph() is not self.graph:

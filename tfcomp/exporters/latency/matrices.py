@@ -54,13 +54,10 @@ class SharedInputs(_Matrix):
         self._has_order = found.order is not None
         blocks = found.parts[0].values.shape[2]
         self.name = f"shared inputs, {blocks} outputs"
-        arrays = [array for part in found.parts for array in part]
-        return [*arrays, found.order] if self._has_order else arrays
+        return found.arrays
 
     def multiply(self, rows, tensors):
-        order = tensors[-1] if self._has_order else None
-        parts = list(zip(tensors[0 : len(tensors) - self._has_order : 2], tensors[1::2]))
-        return shared_inputs.product(rows, parts, order)
+        return shared_inputs.product_of_arrays(rows, tensors, self._has_order)
 
 
 class CompiledSharedInputs(SharedInputs):

@@ -4,6 +4,7 @@ import contextlib
 
 import tensorflow as tf
 
+from tfcomp.exporters.latency.flow import is_one_call
 from tfcomp.model.intercepting import intercepting
 
 
@@ -14,14 +15,20 @@ class _Replay:
         self.flow, self.tensors = flow, tensors
         self.heads = {unit.numbers[0]: (unit, candidate) for unit, candidate in chosen}
         self.within = {n: unit for unit, _ in chosen for n in unit.numbers}
-        self.answers, self.number = {}, 0
+        self.answers, self.number, self.is_within = {}, 0, False
 
     def __call__(self, layer, call, args, kwargs):
+        if self.is_within:
+            return call(*args, **kwargs)
         number = self.number
         self.number += 1
         unit = self.within.get(number)
         if unit is None:
-            return call(*args, **kwargs)
+            self.is_within = is_one_call(layer)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.is_within = False
         if self.flow[number].layer is not layer:
             raise RuntimeError(
                 f"The model called its layers in another order than before: {layer.path!r} where "

@@ -43,9 +43,7 @@ class Trial:
         calls, places, refused = [plain], [0], {}
         for number, candidate in enumerate(self.unit.candidates):
             try:
-                call = self._traced(
-                    lambda x, c=candidate, n=number: c.compute(x, self._tensors[n]), inputs
-                )
+                call = self._traced(_computing(candidate, self._tensors[number]), inputs)
                 _check(call(), expected)
             except Unsuited as reason:
                 refused[candidate.name] = str(reason)
@@ -62,6 +60,11 @@ class Trial:
         traced = tf.function(function, input_signature=[spec], autograph=False)
         traced = traced.get_concrete_function()
         return lambda: traced(inputs).numpy()
+
+
+def _computing(candidate, tensors):
+    """The function of a kernel. Arguments with defaults cost a call of TensorFlow milliseconds."""
+    return lambda inputs: candidate.compute(inputs, tensors)
 
 
 def _check(found, expected):

@@ -7,11 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfcomp.exporters.latency.binary import BinaryChain, chain_of, sign_product, takes_signs
+from tfcomp.exporters.latency.flow import is_one_call
 from tfcomp.exporters.latency.matrices import candidates
 from tfcomp.exporters.latency.product import product_of
+from tfcomp.exporters.latency.recurrent import recurrent_candidates
 from tfcomp.exporters.trace import Substitution
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.result import LeftOut
+from tfcomp.targets import layer_sites
 
 
 class Unit(NamedTuple):
@@ -64,8 +67,14 @@ def find_units(flow, final):
     Returns:
         List of `Unit`, and list of `LeftOut`, the layers with a kernel that no unit holds.
     """
-    signs, matrices, left = {}, {}, []
+    signs, matrices, units, left = {}, {}, [], []
     for number, seen in flow.items():
+        if is_one_call(seen.layer):
+            try:
+                units.append(_unit([number], flow, recurrent_candidates(seen, final)))
+            except Unsuited as reason:
+                left.append(LeftOut(seen.layer.path, str(reason)))
+            continue
         if not takes_signs(seen.layer) and not _has_kernel(seen.layer):
             continue
         try:
@@ -78,7 +87,13 @@ def find_units(flow, final):
                 raise Unsuited("it quantizes its inputs")
         except Unsuited as reason:
             left.append(LeftOut(seen.layer.path, str(reason)))
-    units = _binary(flow, signs)
+    known = {id(seen.layer) for seen in flow.values()}
+    left += [
+        LeftOut(site.layer.path, "its layer is recurrent, and called with masks or states")
+        for site in layer_sites(final.model)
+        if is_one_call(site.layer) and id(site.layer) not in known
+    ]
+    units += _binary(flow, signs)
     for number, product in matrices.items():
         found, refused = candidates(product)
         if found:
