@@ -594,6 +594,62 @@ def gan_distillation():
     return "\n".join(parts)
 
 
+@figures
+def channel_pruning():
+    """Means over networks and samples, with the loss against the whole networks."""
+    rows, found = [], results("channel_pruning")["rows"]
+    whole = {row["seed"]: row["whole"] for row in found}
+    for score, refitted in dict.fromkeys((row["score"], row["refitted"]) for row in found):
+        cells = []
+        for part in (0.5, 0.25):
+            own = [
+                row
+                for row in found
+                if (row["score"], row["refitted"], row["part"]) == (score, refitted, part)
+            ]
+            lost = statistics.mean(row["whole"] - row["accuracy"] for row in own)
+            mean = statistics.mean(row["accuracy"] for row in own)
+            cells += [f"{100 * mean:.2f}", f"{100 * lost:.2f}"]
+        rows.append([f"`{score}`", "yes" if refitted else "no", *cells])
+    heads = ["`score=`", "refitted", "half: accuracy", "lost", "quarter: accuracy", "lost"]
+    samples = len({(row["seed"], row["sampling"]) for row in found if row["refitted"]})
+    return table(heads, rows, "llrrrr") + (
+        f"\nWhole networks: {100 * statistics.mean(whole.values()):.2f}. "
+        f"{len(whole)} networks, {samples} samples in all.\n"
+    )
+
+
+@figures
+def fewer_macs():
+    rows = [
+        [each["way"], f"{each['macs'] / 1e6:.2f}", f"{each['weights']:,}"]
+        + [f"{100 * each[key]:.2f}" for key in ("accuracy", "tuned")]
+        for each in results("fewer_macs")["rows"]
+    ]
+    return table(["", "M MACs", "weights", "accuracy", "fine-tuned"], rows)
+
+
+@figures
+def pruned_latency():
+    found = results("pruned_latency")
+    rows = [
+        [
+            row["network"],
+            f"`{row['optimize']}`",
+            f"{row['ratio']:g}",
+            f"{1 - row['macs'][1] / row['macs'][0]:.1%}".replace("%", " %"),
+            *(f"{ms:.2f}" for ms in row["milliseconds"]),
+            f"{row['share']:.0%}".replace("%", " %"),
+        ]
+        for row in found["rows"]
+    ]
+    heads = ["network", "`optimize=`", "ratio", "fewer MACs", "whole, ms", "pruned, ms", "share"]
+    threads = found["threads"]
+    return table(heads, rows, "llrrrrr") + (
+        f"\nBatch of {found['batch']}, {threads} thread{'s' if threads > 1 else ''}.\n"
+    )
+
+
 def pages():
     """List of the pages that may have figures."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

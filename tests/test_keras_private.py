@@ -55,6 +55,13 @@ def stored_kernel():
     assert keras_private.stored_kernel(keras.layers.Flatten()) is None
 
 
+def mask_of():
+    words = keras.ops.convert_to_tensor([[1, 0]])
+    found = keras_private.mask_of(keras.layers.Embedding(3, 2, mask_zero=True)(words))
+    assert keras.ops.convert_to_numpy(found).tolist() == [[True, False]]
+    assert keras_private.mask_of(words) is None
+
+
 def stored_embeddings():
     layer = keras.layers.Embedding(3, 2)
     layer.build()

@@ -46,6 +46,13 @@ def stored_embeddings(layer):
     return layer._embeddings
 
 
+def mask_of(tensor):
+    """The mask that Keras has put on a tensor, or `None`."""
+    from keras.src.backend import get_keras_mask
+
+    return get_keras_mask(tensor)
+
+
 def attention_projections(layer):
     """Dict of the layers that project queries, keys, values and the output of an attention."""
     names = ("query", "key", "value", "output")

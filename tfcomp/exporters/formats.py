@@ -76,10 +76,12 @@ def export(
         optimize: `"size"`, or `"latency"` for a SavedModel whose layers are computed by whatever
             takes least time on this machine, Keras's own kernels among them: XNOR and popcount for
             binary layers, products that leave out pruned inputs, weights of a few bits decoded
-            while they are multiplied. What is chosen is printed, and computes the same but for the
+            while they are multiplied, batch normalizations that are part of the kernel and bias
+            before them. What is chosen is printed, and computes the same but for the
             order of sums. Arrays laid out for kernels may take more bytes.
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
-            larger ones have kernels of their own, where a size is named, and else Keras's. The
+            larger ones have kernels of their own, where a size is named; else they have Keras's
+            and folded batch normalizations. The
             folder takes batches of any size, and compiles nothing anew for another one.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 

@@ -87,11 +87,11 @@ def _write_tables(folder, plans):
             json.dump(tables, file, indent=1)
 
 
-def _plans(wanted, final, batch_sizes, verbose):
+def _plans(wanted, final, batch_sizes, changed, verbose):
     """Chooses kernels for each endpoint; returns a dict of plans by name."""
     plans = {}
     for endpoint in wanted:
-        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, verbose)
+        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, changed, verbose)
         if verbose:
             show(plans[endpoint.name].result.table())
     return plans
@@ -110,13 +110,13 @@ def export_saved_model(
     """Writes the folder; see `tfcomp.export`. Kernels are timed for `batch_sizes`, if any."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
-    plans = _plans(wanted, final, batch_sizes, verbose) if batch_sizes else {}
+    decoded = decoded_layers(model)
+    kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
+    uses = {endpoint.name: seen(endpoint, final.scope, kernels) for endpoint in wanted}
+    changed = set().union(*(use.updated for use in uses.values()))
+    plans = _plans(wanted, final, batch_sizes, changed, verbose) if batch_sizes else {}
     data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
-        decoded = decoded_layers(model)
-        kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
-        uses = {endpoint.name: seen(endpoint, final.scope, kernels) for endpoint in wanted}
-        changed = set().union(*(use.updated for use in uses.values()))
         reads = {name: use.read for name, use in uses.items()}
         reads |= {name: plan.variables_read() for name, plan in plans.items()}
         read = set().union(*reads.values())
@@ -137,7 +137,9 @@ def export_saved_model(
         _write(new, functions, weights)
         _write_tables(new, plans)
         after = size_of(new)
-        before = weights.before + _bytes(v for key, v in variables.items() if key in changed)
+        # What kernels stand for was there, too.
+        plain = set().union(*(use.read for use in uses.values())) - read
+        before = weights.before + _bytes(v for k, v in variables.items() if k in changed | plain)
         if verify:
             rows, left_out = compare(new, wanted, functions, data)
         else:

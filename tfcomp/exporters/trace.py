@@ -11,7 +11,7 @@ class Substitution(keras.StatelessScope):
     """Shows a model other tensors in place of its variables, and notes which it asks for.
 
     Args:
-        values: Dict from `id(variable)` to a tensor; the others are themselves.
+        values: Dict from `id(variable)` to a tensor; the others are what they are around it.
     """
 
     def __init__(self, values):
@@ -20,8 +20,11 @@ class Substitution(keras.StatelessScope):
         self.read, self.updated = set(), set()
 
     def get_current_value(self, variable):
+        value, outer = self.values.get(id(variable)), self.original_scope
+        if value is None and isinstance(outer, Substitution):
+            return outer.get_current_value(variable)
         self.read.add(id(variable))
-        return self.values.get(id(variable))
+        return value
 
     def add_update(self, update):
         # A stateless scope would only take note of the new value. Seeds of generators and states

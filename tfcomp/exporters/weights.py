@@ -70,7 +70,7 @@ class Weights:
 
     def __init__(self, folder):
         self._folder = folder
-        self._files, self._short = {}, {}
+        self._files, self._short, self._products = {}, {}, {}
         self._small, self._places, self._packs, self._makes = {}, {}, [], []
         self.variables, self.assets = [], []
         self.before = 0
@@ -120,6 +120,22 @@ class Weights:
             self._small.setdefault(array.dtype, []).append((key, array))
         else:
             self._places[key] = self._store(name, array), None, None
+
+    def add_product(self, key, variable, value, factor):
+        """Adds the value of a variable times an array, to be read by its key.
+
+        Both are stored, and multiplied on loading, once for all keys.
+        """
+        content = id(variable), factor.tobytes()
+        if content not in self._products:
+            parts = [self._packed(part) for part in (value, factor)]
+
+            def make(decoded):
+                first, second = (decoded[id(packed)] for packed in parts)
+                return first * second
+
+            self._products[content] = self._hold(variable.path, value.shape, value.dtype, make)
+        self._places[key] = self._products[content], None, None
 
     def add_kernel(self, layer, values):
         """Adds the kernel of a layer that computes it from other variables, which are stored.

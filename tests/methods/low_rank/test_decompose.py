@@ -60,7 +60,7 @@ def test_full_rank_computes_the_same(cls, arguments, shape, method, monkeypatch)
     model = one(layer, *shape)
     x = batch(5, *shape)
     # Whether it becomes smaller is not what this is about.
-    monkeypatch.setattr("tfcomp.methods.low_rank.decompose._numbers", lambda *_: 0)
+    monkeypatch.setattr("tfcomp.methods.low_rank.decompose._Plan.numbers", lambda *_: [0])
     done = tfcomp.decompose(model, energy=1.0, method=method, verbose=0)
     new = done.model.get_layer("conv")
     assert isinstance(new, keras.Sequential) and {type(part) for part in new.layers} == {cls}
@@ -414,9 +414,92 @@ def test_what_is_left_out_and_why():
         tfcomp.decompose(model, rank={"plain": 15}, verbose=0)
 
 
+def macs_of(model):
+    return sum(tfcomp.summary(model, print_table=False).macs.values())
+
+
+def test_a_budget_of_macs_by_hand():
+    """20 x 30 and 30 x 40 of each rank: near the best product of energies, by trying all."""
+    model = keras.Sequential(
+        [keras.Input((20,)), layers.Dense(30, name="a"), layers.Dense(40, name="b")]
+    )
+    # All singular values alike: the energy is the share of the rank, of 20 and of 30.
+    for layer, size in ((model.layers[0], 20), (model.layers[1], 30)):
+        matrix = np.linalg.qr(batch(layer.kernel.shape[1], size))[0].T
+        layer.kernel.assign(matrix)
+    for budget in (900, 500, 300):
+        done = tfcomp.decompose(model, macs=budget, verbose=0)
+        ranks = [done[path].rank if path in done else 0 for path in ("a/kernel", "b/kernel")]
+        # Rank 0 is the layer as it is.
+        kept = {(a, b): (a / 20 or 1) * (b / 30 or 1) for a in range(21) for b in range(31)}
+        cost = {(a, b): (50 * a or 600) + (70 * b or 1200) for a, b in kept}
+        assert macs_of(done.model) == cost[tuple(ranks)] <= budget
+        best = max(kept[pair] for pair in kept if cost[pair] <= budget)
+        assert kept[tuple(ranks)] > 0.9 * best
+    least = tfcomp.decompose(model, macs=120, verbose=0)
+    assert [row.rank for row in least] == [1, 1]
+    with pytest.raises(ValueError, match=r"argument `macs`.*of rank 1 the model has 120"):
+        tfcomp.decompose(model, macs=119, verbose=0)
+
+
+@pytest.mark.parametrize("method", ["svd", "spatial", "tucker"])
+def test_budgets_of_convolutions(method):
+    """What the new model multiplies is what the budget said, with strides and padding, too."""
+    x = keras.Input((12, 13, 8))
+    y = layers.Conv2D(24, 3, padding="same", activation="relu", name="a")(x)
+    y = layers.Conv2D(24, (3, 5), strides=(2, 3), name="b")(y)
+    y = layers.Conv2D(32, 3, strides=2, padding="same", groups=2, name="c")(y)
+    model = keras.Model(x, layers.Dense(10, name="out")(layers.Flatten()(y)))
+    whole = macs_of(model)
+    data = batch(24, 12, 13, 8)
+    done = tfcomp.decompose(model, macs=0.4, method=method, data=data, verbose=0)
+    assert 0.3 * whole < macs_of(done.model) <= 0.4 * whole
+    assert np.isfinite(numpy(done.model(data))).all()
+    # Those that have a rank of their own keep it.
+    done = tfcomp.decompose(model, rank={"a": 2}, macs=0.5, method=method, verbose=0)
+    assert done["a/kernel"].rank in (2, (2, 2)) and macs_of(done.model) <= 0.5 * whole
+
+
+def test_spatial_and_channel_factors_and_pruning_together(tmp_path):
+    """Each saves its third of what is asked for, and what comes out is plain Keras."""
+    x = keras.Input((12, 12, 3))
+    y = layers.Conv2D(16, 3, padding="same", activation="relu", name="a")(x)
+    y = layers.Conv2D(24, 3, padding="same", activation="relu", name="b")(y)
+    y = layers.Conv2D(24, 3, padding="same", activation="relu", name="c")(y)
+    model = keras.Model(x, layers.Dense(4, name="out")(layers.GlobalAveragePooling2D()(y)))
+    data, each, counts = batch(32, 12, 12, 3), 0.4 ** (1 / 3), [macs_of(model)]
+    done = tfcomp.decompose(model, macs=each, method="spatial", data=data, verbose=0)
+    counts.append(macs_of(done.model))
+    done = tfcomp.decompose(done.model, macs=each, data=data, verbose=0)
+    counts.append(macs_of(done.model))
+    done = tfcomp.prune_channels(done.model, macs=each, data=data, verbose=0)
+    counts.append(macs_of(done.model))
+    assert all(0.85 * each * b < a <= each * b for a, b in zip(counts[1:], counts))
+    done.model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(numpy(loaded(data)), numpy(done.model(data)))
+
+
+def test_layers_that_a_budget_spares():
+    """All that is lost by the first layer would be more than what is lost by the second."""
+    model = keras.Sequential(
+        [keras.Input((16,)), layers.Dense(16, name="whole"), layers.Dense(64, name="low")]
+    )
+    model.get_layer("whole").kernel.assign(np.linalg.qr(batch(16, 16))[0])
+    model.get_layer("low").kernel.assign(low_rank(16, 64, 2))
+    done = tfcomp.decompose(model, macs=0.5, verbose=0)
+    assert [row.path for row in done] == ["low/kernel"] and done[0].rank == 2
+    assert "as it is" in dict(done.left_out)["whole/kernel"]
+    assert macs_of(done.model) == 256 + 2 * 80
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
+        ({"damping": -1}, "damping"),
+        ({"macs": 0}, "macs"),
+        ({"macs": 0.5, "rank": 2}, "macs"),
+        ({"macs": "few"}, "macs"),
         ({"energy": 0}, "energy"),
         ({"energy": 1.5}, "energy"),
         ({"energy": "most"}, "energy"),

@@ -12,16 +12,23 @@ class Candidate:
         name: What a table calls it.
         arrays: List of the NumPy arrays that it needs, laid out.
         is_static: Whether it is compiled for one batch size.
+        is_never_slower: Whether it does less than Keras's layers whatever the batch size.
     """
 
     name = ""
     arrays = ()
     is_static = False
+    is_never_slower = False
 
     @property
     def symbol(self):
         """The name as one that TensorFlow allows for variables."""
         return re.sub(r"[^A-Za-z0-9]+", "_", self.name)
+
+    def add_to(self, weights):
+        """Adds the arrays to `Weights`, each by the key `(id(self), place)`."""
+        for number, array in enumerate(self.arrays):
+            weights.add_array((id(self), number), self.symbol, array)
 
     def compute(self, inputs, tensors):
         """Computes the outputs of the last layer.

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfcomp.exporters.trace import Substitution
+from tfcomp.keras_private import mask_of
 from tfcomp.model.intercepting import intercepting
 
 
@@ -70,28 +71,33 @@ class _Recorder:
 
 
 def _alone(args, kwargs):
-    """The one tensor that a layer is called with, or `None` if there is not one alone."""
+    """The one tensor that a layer is called with, or `None` if there is not one alone.
+
+    Nor if it has a mask, which kernels would not pass on.
+    """
     tensors = [x for x in keras.tree.flatten([args, kwargs]) if isinstance(x, tf.Tensor)]
-    return tensors[0] if len(tensors) == 1 and args and args[0] is tensors[0] else None
+    alone = len(tensors) == 1 and args and args[0] is tensors[0] and mask_of(tensors[0]) is None
+    return tensors[0] if alone else None
 
 
-def layer_flow(traced, specs, scope):
+def layer_flow(traced, specs, scope, changed=()):
     """Traces a model and tells its calls of layers.
 
     Args:
         traced: Callable that computes a model from as many arguments as there are `specs`.
         specs: List of structures of `tf.TensorSpec`, one for each argument.
         scope: Callable that opens the scope to call the model in.
+        changed: Ids of variables that other code changes.
 
     Returns:
-        Dict from number to `Seen`, of the calls of layers with one input and one output that call
-        no other layers.
+        Dict from number to `Seen`, of the calls of layers with one input, without a mask, and one
+        output, that call no other layers and whose variables nothing changes.
     """
-    found = []
+    found, substitution = [], Substitution({})
 
     def forward(*args):
         found.append(_Recorder(tf.compat.v1.get_default_graph()))
-        with scope(), Substitution({}), intercepting(found[-1]):
+        with scope(), substitution, intercepting(found[-1]):
             return traced(*args)
 
     function = tf.function(forward, input_signature=specs, autograph=False)
@@ -99,6 +105,11 @@ def layer_flow(traced, specs, scope):
     recorder = found[-1]
     places = {op.name: place for place, op in enumerate(graph.get_operations())}
     takers = {}
+    # What is changed is no number that a kernel could be made of.
+    changed = substitution.updated.union(changed)
+    recorder.calls = [
+        call for call in recorder.calls if changed.isdisjoint(map(id, call.layer.variables))
+    ]
     for call in recorder.calls:
         takers.setdefault(call.input.name, []).append(call)
     return {

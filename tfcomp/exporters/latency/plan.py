@@ -15,7 +15,7 @@ from tfcomp.exporters.trace import Substitution
 from tfcomp.exporters.verify import drawn_inputs
 from tfcomp.layers.base.decoded import decoded_kernels
 from tfcomp.model.progress import Progress
-from tfcomp.model.result import Result
+from tfcomp.model.result import LeftOut, Result
 from tfcomp.model.timing import interleaved, ratios
 
 KERAS = "Keras"
@@ -77,10 +77,14 @@ class Plan:
     @property
     def candidates(self):
         """The kernels that are used, each once."""
-        used = [candidate for chosen in self.chosen.values() for _, candidate in chosen]
+        used = [candidate for _, candidate in self._used]
         if any(part is not None and part > 1 for part in self.parts.values()):
             used += [candidate for _, candidate in self._single()]
         return list({id(candidate): candidate for candidate in used}.values())
+
+    @property
+    def _used(self):
+        return [pair for chosen in self.chosen.values() for pair in chosen]
 
     def _single(self):
         """Kernels for what is left over of parts."""
@@ -90,8 +94,7 @@ class Plan:
     def add_to(self, weights):
         """Adds the arrays of all kernels to `Weights`."""
         for candidate in self.candidates:
-            for number, array in enumerate(candidate.arrays):
-                weights.add_array((id(candidate), number), candidate.symbol, array)
+            candidate.add_to(weights)
 
     @property
     def keys(self):
@@ -127,9 +130,11 @@ class Plan:
                 made[key] = _whole(self, chosen, values, read)
             return made[key]
 
+        # Batches of sizes that were not named: what is there anyway.
+        never_slower = list({id(c): (u, c) for u, c in self._used if c.is_never_slower}.values())
         ways = []
         for index in range(len(BUCKETS)):
-            chosen, part = self.chosen.get(index, []), self.parts.get(index)
+            chosen, part = self.chosen.get(index, never_slower), self.parts.get(index)
             single = one(self._single()) if part is not None and part > 1 else None
             ways.append(Way(one(chosen), part, single))
         return lambda *args: dispatched(list(args), ways)
@@ -152,13 +157,15 @@ def _whole(plan, chosen, values, read=None):
     return tf.function(forward, autograph=False)
 
 
-def make_plan(endpoint, final, batch_sizes, verbose=0):
+def make_plan(endpoint, final, batch_sizes, changed=(), verbose=0):
     """Times all kernels of a model and chooses.
 
     Args:
         endpoint: A `tfcomp.exporters.signature.Endpoint`.
         final: The model's `FinalWeights`.
-        batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers.
+        batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers,
+            and what is never slower.
+        changed: Ids of variables that calls of endpoints change.
         verbose: 0 or 1, for a progress bar.
 
     Returns:
@@ -166,8 +173,10 @@ def make_plan(endpoint, final, batch_sizes, verbose=0):
     """
     specs = endpoint.specs
     _check(endpoint)
-    flow = layer_flow(endpoint.traced, specs, final.scope)
+    flow = layer_flow(endpoint.traced, specs, final.scope, changed)
     units, left = find_units(flow, final)
+    if endpoint.python is not None:
+        left.append(LeftOut(endpoint.name, "layers within a `tf.function` are left to Keras"))
     plan = Plan(endpoint.traced, specs, final, flow, left)
     values = {id(v): tf.constant(final.value(v)) for v in final.model.variables}
     trials = [Trial(unit, final.scope, values) for unit in units]
@@ -196,29 +205,52 @@ def _check(endpoint):
             )
 
 
-def _choose(plan, index, size, trials, values):
-    whole, rows = part_of(size), []
-    best = {None: [], whole: []}
+def _fastest(trials, size, part):
+    """Pairs of unit and candidate, what is fastest of each, for a batch or parts of it."""
+    chosen = []
     for trial in trials:
+        seconds, _ = trial.seconds(size if part is None else part)
         candidates = [None, *trial.unit.candidates]
-        for part in best:
-            seconds, _ = trial.seconds(size if part is None else part)
-            fit = [part is not None or c is None or not c.is_static for c in candidates]
-            place = int(np.argmin(np.where(fit, seconds, np.inf)))
-            times = 1 if part is None else size / part
-            best[part].append((trial.unit, candidates[place], seconds[place] * times))
-    # Each alternative as a whole model, since layers around the kernels have a say.
-    ways = {}
-    for part, found in best.items():
-        chosen = [(unit, candidate) for unit, candidate, _ in found if candidate is not None]
+        can = np.array([part is not None or c is None or not c.is_static for c in candidates])
+        # Keras's layers are no choice beside what does less.
+        can[0] = not _never_slower([trial], size)
+        place = int(np.argmin(np.where(can, seconds, np.inf)))
+        if place:
+            chosen.append((trial.unit, candidates[place]))
+    return chosen
+
+
+def _never_slower(trials, size):
+    return [
+        (trial.unit, candidate)
+        for trial in trials
+        for candidate, seconds in zip(trial.unit.candidates, trial.seconds(size)[0][1:])
+        if candidate.is_never_slower and seconds < np.inf
+    ]
+
+
+def _ways(trials, size):
+    """Pairs of the samples in a part, or `None`, and the kernels to compute with."""
+    ways = []
+    for part in (None, part_of(size)):
+        chosen = _fastest(trials, size, part)
         is_static = any(candidate.is_static for _, candidate in chosen)
         if chosen and is_static == (part is not None):
-            ways[part] = chosen
-    seconds, faster = _compared(plan, list(ways.items()), size, values)
+            ways.append((part, chosen))
+    less = _never_slower(trials, size)
+    if less and (None, less) not in ways:
+        ways.append((None, less))
+    return ways
+
+
+def _choose(plan, index, size, trials, values):
+    # Each alternative as a whole model, since layers around the kernels have a say.
+    ways = _ways(trials, size)
+    seconds, faster = _compared(plan, ways, size, values)
     place = int(np.argmax(faster))
-    part, chosen = [(None, []), *ways.items()][place if faster[place] >= _WORTH else 0]
+    part, chosen = [(None, []), *ways][place if faster[place] >= _WORTH else 0]
     plan.chosen[index], plan.parts[index] = chosen, part
-    used = {id(unit): candidate for unit, candidate in chosen}
+    rows, used = [], {id(unit): candidate for unit, candidate in chosen}
     for trial in trials:
         known, _ = trial.seconds(size if part is None else part)
         times = (1 if part is None else size / part) * 500

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfcomp.exporters.latency.binary import BinaryChain, chain_of, sign_product, takes_signs
 from tfcomp.exporters.latency.flow import is_one_call
+from tfcomp.exporters.latency.folding import with_norms
 from tfcomp.exporters.latency.matrices import candidates
 from tfcomp.exporters.latency.product import product_of
 from tfcomp.exporters.latency.recurrent import recurrent_candidates
@@ -65,7 +66,8 @@ def find_units(flow, final):
         final: The model's `FinalWeights`.
 
     Returns:
-        List of `Unit`, and list of `LeftOut`, the layers with a kernel that no unit holds.
+        List of `Unit`, and list of `LeftOut`, the layers with a kernel, and batch normalizations,
+        that no unit holds.
     """
     signs, matrices, units, left = {}, {}, [], []
     for number, seen in flow.items():
@@ -101,7 +103,7 @@ def find_units(flow, final):
         else:
             reasons = "; ".join(dict.fromkeys(refused.values()))
             left.append(LeftOut(flow[number].layer.path, reasons))
-    return sorted(units, key=lambda unit: unit.numbers[0]), left
+    return with_norms(units, left, flow, final, _unit)
 
 
 def _has_kernel(layer):

@@ -16,13 +16,13 @@ from tfcomp.methods.channel_pruning.normal_equations import Quotas
 from tfcomp.methods.channel_pruning.selection import FITTED, NAMES, Fitting, best, given_scores
 from tfcomp.methods.channel_pruning.shares import (
     Cost,
-    budget_of,
     check_not_emptied,
     choose_groups,
     measured,
     parts_of,
     ratio_for,
 )
+from tfcomp.model.budget import budget_of
 from tfcomp.model.data import Batches
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import LeftOut, Result

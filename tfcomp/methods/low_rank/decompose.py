@@ -6,6 +6,7 @@ arXiv:1511.06530.
 
 import contextlib
 import functools
+import math
 from typing import NamedTuple
 
 import keras
@@ -13,14 +14,14 @@ import numpy as np
 
 from tfcomp import targets as targets_lib
 from tfcomp.core.projection import check_weights
-from tfcomp.methods.low_rank import factors
+from tfcomp.methods.low_rank import budget, factors
 from tfcomp.methods.low_rank.layers import stacked
 from tfcomp.model.choice import Unsuited, choose, why_not_plain
 from tfcomp.model.data import Batches
 from tfcomp.model.linear import LinearMap, linear_map
 from tfcomp.model.moments import moments
 from tfcomp.model.progress import Progress
-from tfcomp.model.result import Result
+from tfcomp.model.result import LeftOut, Result
 from tfcomp.model.watching import call_order
 from tfcomp.surgery.swap import swap_layers
 from tfcomp.validation import check_integer, check_number, check_verbose, invalid
@@ -28,6 +29,7 @@ from tfcomp.validation import check_integer, check_number, check_verbose, invali
 # Only these classes themselves: a subclass may do anything else with its kernel.
 _SUITED = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _METHODS = ("svd", "spatial", "tucker")
+_SPARED = "the budget leaves it as it is"
 
 
 class DecomposedTarget(NamedTuple):
@@ -55,12 +57,18 @@ class DecomposedTarget(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What is to become of one weight."""
+    """What is to become of one weight.
+
+    Attributes:
+        ranks: The ranks; empty until a budget decides on them.
+        squares: List of the squared singular values of each unfolding, for a budget.
+    """
 
     target: targets_lib.Target
     linear: LinearMap
     method: str
     ranks: list
+    squares: list
 
     @property
     def layer(self):
@@ -71,6 +79,24 @@ class _Plan(NamedTuple):
         """The axes of the window that each kernel of the chain covers."""
         return factors.covered(self.method, len(self.target.variable.shape) - 2)
 
+    @property
+    def axes_so_far(self):
+        """The axes that each kernel of the chain and those before it cover."""
+        return [sum(self.axes[: i + 1], ()) for i in range(len(self.axes))]
+
+    def ranks_of(self, energy):
+        """The smallest ranks that keep an energy."""
+        shares = factors.shares(energy, self.method)
+        return [factors.rank_of(share, squares) for share, squares in zip(shares, self.squares)]
+
+    def numbers(self, ranks):
+        """Numbers in each kernel of the chain, of all groups."""
+        *window, inputs, outputs = self.target.variable.shape
+        groups = getattr(self.layer, "groups", 1)
+        sizes = [inputs, *ranks, outputs // groups]
+        covered = [math.prod(window[axis] for axis in axes) for axes in self.axes]
+        return [groups * a * b * c for a, b, c in zip(covered, sizes, sizes[1:])]
+
 
 def decompose(
     model,
@@ -80,6 +106,8 @@ def decompose(
     data=None,
     targets=None,
     *,
+    macs=None,
+    damping=0.001,
     batch_size=32,
     verbose=1,
 ):
@@ -118,6 +146,12 @@ def decompose(
             few hundred samples of training data.
         targets: Which weights, in any form `tfcomp.targets.find` takes; `None` for all that become
             smaller.
+        macs: Multiply-accumulate operations of the new model for one sample at most, a part of
+            those there are (a float up to 1) or a number. In place of `energy`, layers without a
+            rank or energy of their own get the ranks by which the product of what all of them keep
+            is largest (Zhang et al.).
+        damping: How strongly fitted weights are held near what they were, as a fraction of the mean
+            squared input.
         batch_size: Samples in a batch, where `data` are arrays.
         verbose: 0 for silence, 1 for a progress bar, 2 for a line for each weight.
 
@@ -126,8 +160,8 @@ def decompose(
         of `DecomposedTarget`, and what was `left_out`.
 
     Raises:
-        ValueError: For an argument that cannot be used; or if a weight that `targets` or `rank`
-            names cannot become smaller this way.
+        ValueError: For an argument that cannot be used; if a weight that `targets` or `rank`
+            names cannot become smaller this way; or if a budget cannot be met.
 
     Reference:
         Max Jaderberg et al., "Speeding up Convolutional Neural Networks with Low Rank Expansions",
@@ -144,21 +178,28 @@ def decompose(
     [('dense_basis', 4), ('dense_combine', 64)]
     """
     verbose = check_verbose(verbose)
+    check_number("damping", damping, 0)
     targets_lib.check_built(model)
     options = {"energy": energy, "rank": rank, "method": method}
+    if macs is not None and rank is not None and not isinstance(rank, dict):
+        raise invalid("macs", macs, "None together with one `rank` for all")
+    cost = None if macs is None else budget.Cost(model)
     if isinstance(rank, dict):
         options["rank"], targets = None, _with_ranks(targets, rank)
     batches = None if data is None else Batches(model, data, batch_size)
     order = None if batches is None else call_order(model, batches.first())
     sites = targets_lib.layer_sites(model)
-    prepare = functools.partial(_plan, order, sites, options)
+    prepare = functools.partial(_plan, order, sites, options, cost is not None)
     plans, left_out = choose(model, targets, prepare, list(options))
+    if cost is not None:
+        plans, spared = budget.meet(cost, plans, macs)
+        left_out += [LeftOut(plan.target.path, _SPARED) for plan in spared]
     if order is not None:
         plans.sort(key=lambda plan: order[id(plan.layer)])
 
     rules, rows, changed, progress = {}, [], [], Progress(len(plans), verbose, "weight")
     for plan in plans:
-        chains, bias, row = _decomposed(model, plan, changed, batches)
+        chains, bias, row = _decomposed(model, plan, changed, batches, damping)
         chain = [np.concatenate(kernels, axis=-1) for kernels in zip(*chains)]
         rules[plan.layer] = functools.partial(_stacked, plan, chain, bias)
         rows.append(row)
@@ -190,7 +231,7 @@ def _with_ranks(targets, ranks):
     return merged
 
 
-def _plan(order, sites, options, target):
+def _plan(order, sites, options, has_budget, target):
     layer, variable = target.layer, target.variable
     chosen = {**options, **target.options}
     if "energy" in target.options and "rank" not in target.options:
@@ -208,11 +249,17 @@ def _plan(order, sites, options, target):
         raise Unsuited(reason)
     if order is not None and id(layer) not in order:
         raise Unsuited("the model does not call its layer")
-    plan = _Plan(target, linear_map(target, sites), method, [])
+    plan = _Plan(target, linear_map(target, sites), method, [], [])
     check_weights(target.path, keras.ops.convert_to_numpy(variable.value))
     kernels = _kernels(plan)
-    plan.ranks.extend(_ranks(kernels, method, chosen["energy"], chosen["rank"]))
-    before, after = int(np.prod(variable.shape)), _numbers(kernels[0].shape, len(kernels), plan)
+    if chosen["rank"] is None:
+        plan.squares.extend(_squares(kernels, method))
+        if has_budget and "energy" not in target.options:
+            return plan
+        plan.ranks.extend(plan.ranks_of(chosen["energy"]))
+    else:
+        plan.ranks.extend(_ranks(kernels, method, chosen["rank"]))
+    before, after = math.prod(variable.shape), sum(plan.numbers(plan.ranks))
     if after >= before:
         raise Unsuited(
             f"at rank {_shown(plan.ranks)} it would have {after:,} numbers, not {before:,}"
@@ -235,18 +282,19 @@ def _kernels(plan):
     return [matrix.reshape(*value.shape[:-1], -1) for matrix in matrices]
 
 
-def _ranks(kernels, method, energy, rank):
+def _squares(kernels, method):
+    """Squared singular values of each unfolding, by groups."""
     unfolded = [factors.unfoldings(kernel, method) for kernel in kernels]
-    if rank is None:
-        return [
-            factors.rank_of(share, np.stack([factors.spectrum(matrix) for matrix in matrices]))
-            for share, matrices in zip(factors.shares(energy, method), zip(*unfolded))
-        ]
+    return [np.stack(list(map(factors.spectrum, matrices))) for matrices in zip(*unfolded)]
+
+
+def _ranks(kernels, method, rank):
+    unfolded = factors.unfoldings(kernels[0], method)
     pair = isinstance(rank, (tuple, list))
-    given = list(rank) if pair else [rank] * len(unfolded[0])
-    if len(given) != len(unfolded[0]):
-        raise invalid("rank", rank, f"{len(unfolded[0])} for a weight split by {method!r}")
-    return [_rank(each, min(matrix.shape)) for each, matrix in zip(given, unfolded[0])]
+    given = list(rank) if pair else [rank] * len(unfolded)
+    if len(given) != len(unfolded):
+        raise invalid("rank", rank, f"{len(unfolded)} for a weight split by {method!r}")
+    return [_rank(each, min(matrix.shape)) for each, matrix in zip(given, unfolded)]
 
 
 def _rank(rank, largest):
@@ -256,19 +304,11 @@ def _rank(rank, largest):
     return min(check_integer("rank", rank, 1), largest)
 
 
-def _numbers(shape, groups, plan):
-    """Numbers in the chain of a kernel."""
-    *window, inputs, outputs = shape
-    sizes = [inputs, *plan.ranks, outputs]
-    covered = [np.prod([window[axis] for axis in axes]) for axes in plan.axes]
-    return groups * int(sum(a * b * c for a, b, c in zip(covered, sizes, sizes[1:])))
-
-
 def _shown(ranks):
     return ranks[0] if len(ranks) == 1 else tuple(ranks)
 
 
-def _decomposed(model, plan, changed, batches):
+def _decomposed(model, plan, changed, batches, damping):
     """The chain of each group, the bias, and the row of one weight.
 
     From then on the model in which `changed` is assigned has it.
@@ -276,7 +316,7 @@ def _decomposed(model, plan, changed, batches):
     kernels, bias, error = _kernels(plan), None, None
     chains = [factors.chain_of(kernel, plan.method, plan.ranks) for kernel in kernels]
     if batches is not None:
-        chains, bias, error = _fitted(model, plan, kernels, chains, changed, batches)
+        chains, bias, error = _fitted(model, plan, kernels, chains, changed, batches, damping)
     products = [factors.product(chain) for chain in chains]
     matrices = np.stack([kernel.reshape(-1, kernel.shape[-1]) for kernel in products])
     changed.append((plan.target.variable, plan.linear.assemble(matrices)))
@@ -290,7 +330,7 @@ def _decomposed(model, plan, changed, batches):
     return chains, bias, row
 
 
-def _fitted(model, plan, kernels, chains, changed, batches):
+def _fitted(model, plan, kernels, chains, changed, batches, damping):
     """Chains and bias that fit data, and the error that is left."""
     run = functools.partial(model, training=False)
 
@@ -309,7 +349,7 @@ def _fitted(model, plan, kernels, chains, changed, batches):
         cross = cross - seen.count * x[:, :, None] * y[:, None]
         energy = energy - seen.count * np.sum(y**2, axis=1)
     chains = [
-        factors.fitted(chain, kernel, plan.method, *sums)
+        factors.fitted(chain, kernel, plan.method, *sums, damping)
         for chain, kernel, *sums in zip(chains, kernels, gram, cross)
     ]
     products = [factors.product(chain) for chain in chains]

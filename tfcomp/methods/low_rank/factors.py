@@ -18,9 +18,8 @@ import functools
 
 import numpy as np
 
-# What a diagonal is raised by, as a part of its mean, so that inputs that are always alike count
-# for nothing.
-_DAMPING = 1e-6
+# So that inputs that are always alike count for nothing.
+_LEAST_DAMPING = 1e-6
 # How often Tucker's two factors are improved in turn.
 _SWEEPS = 3
 
@@ -126,10 +125,10 @@ def _tucker(kernel, inputs, outputs):
     return [left.reshape(*ones, *left.shape), core, right.T.reshape(*ones, *right.T.shape)]
 
 
-def _nearest(gram, cross, start):
+def _nearest(gram, cross, start, damping):
     """The `w` of the least error on data, and `start` in directions that data say nothing of."""
-    damping = _DAMPING * np.trace(gram) / len(gram) or 1.0
-    return start + np.linalg.solve(gram + damping * np.eye(len(gram)), cross - gram @ start)
+    added = max(damping, _LEAST_DAMPING) * np.trace(gram) / len(gram) or 1.0
+    return start + np.linalg.solve(gram + added * np.eye(len(gram)), cross - gram @ start)
 
 
 def _design(kernel, window):
@@ -147,7 +146,7 @@ def _design(kernel, window):
     return np.concatenate(columns, axis=1)
 
 
-def fitted(chain, kernel, method, gram, cross):
+def fitted(chain, kernel, method, gram, cross, damping=0):
     """A chain of the same ranks that fits data instead of the kernel.
 
     With `"svd"` it is the best one there is: regression of reduced rank. Of others, the last kernel
@@ -159,16 +158,17 @@ def fitted(chain, kernel, method, gram, cross):
         method: As there.
         gram: `X.T @ X` of the layer's inputs.
         cross: `X.T @ Y` of these and of the outputs that are wanted.
+        damping: What the diagonal of `gram` is raised by, as a part of its mean.
     """
     first, last = product(chain[:-1]), chain[-1]
     if method == "svd":
-        best = _nearest(gram, cross, kernel.reshape(len(gram), -1))
+        best = _nearest(gram, cross, kernel.reshape(len(gram), -1), damping)
         outputs = np.linalg.eigh(best.T @ gram @ best)[1][:, ::-1][:, : last.shape[-2]]
         first = (best @ outputs).reshape(first.shape)
         last = outputs.T.reshape(last.shape)
     design = _design(first, last.shape[:-2])
     start = last.reshape(-1, last.shape[-1])
-    new = _nearest(design.T @ gram @ design, design.T @ cross, start).reshape(last.shape)
+    new = _nearest(design.T @ gram @ design, design.T @ cross, start, damping).reshape(last.shape)
     return [first, new] if method == "svd" else [*chain[:-1], new]
 
 
