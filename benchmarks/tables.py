@@ -550,6 +550,87 @@ def deep_compression():
     return table(heads, rows, "lrrrrl")
 
 
+# Of Student's t, by degrees of freedom: half of an interval of 95 %, in standard errors.
+_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
+
+
+def _gain(after, before):
+    """Mean gain of the runs of one seed each, and half of its interval."""
+    gains = [a - b for a, b in zip(after["runs"], before["runs"], strict=True)]
+    error = statistics.stdev(gains) / len(gains) ** 0.5
+    return statistics.mean(gains), _STUDENT[len(gains) - 1] * error
+
+
+def _shown(gain):
+    mean, half = gain
+    clear = "" if abs(mean) > half else ", not clear of 0"
+    return f"{mean:+.2f} ± {half:.2f}{clear}"
+
+
+def _around(found):
+    return f"{found['mean']:.2f} ± {found['half']:.2f}"
+
+
+def _ways(rows):
+    rows = {name: row for name, row in rows.items() if "ways" in row}
+    if not rows:
+        return
+    ways = list(next(iter(rows.values()))["ways"])
+    cells = [
+        [name, f"{row['teacher']:.2f}", *(_around(row["ways"][way]) for way in ways)]
+        for name, row in rows.items()
+    ]
+    yield table(["training images", "teacher", *ways], cells)
+    cells = []
+    for name, row in rows.items():
+        found = row["ways"]
+        gains = _gain(found["taught"], found["labels"]), _gain(found["GAN"], found["taught"])
+        holds = "holds" if min(mean for mean, _ in gains) > 0 else "does not hold"
+        cells.append([name, *map(_shown, gains), holds])
+    heads = ["training images", "taught over labels", "GAN over taught", "the paper's order"]
+    yield table(heads, cells, "lrrl")
+
+
+def _forest(found):
+    ways = ["labels", "taught", "MUNGE", "GAN"]
+    cells = [
+        [kind, *(_around(found[f"{kind}: {way}"]) for way in ways)] for kind in ("network", "tree")
+    ]
+    yield f"Breast cancer, 200 rows; a forest of 500 trees has {_around(found['forest'])}:\n"
+    yield table(["student", *ways], cells)
+
+
+def _scores(found):
+    means = [each["mean"] for each in found]
+    rise = "rise with it" if means == sorted(set(means)) else "DO NOT rise with it"
+    yield f"Compression scores of one GAN while it trains {rise}:\n"
+    heads = ["epochs", *(str(each["epochs"]) for each in found)]
+    yield table(heads, [["score", *(f"{each['mean']:.3f} ± {each['half']:.3f}" for each in found)]])
+
+
+def _students(found):
+    kinds = dict.fromkeys(name.split(":")[0] for name in found if ":" in name)
+    cells = []
+    for kind in kinds:
+        pair = [found[f"{kind}: {way}"] for way in ("labels", "taught")]
+        cells.append([kind, *map(_around, pair), _shown(_gain(*reversed(pair)))])
+    yield f"Convolutional students on 500 digits; their teacher has {found['teacher']:.2f}:\n"
+    yield table(["student", "labels", "taught", "gain"], cells)
+
+
+@figures
+def gan_distillation():
+    rows = results("gan_distillation")["rows"]
+    parts = list(_ways(rows))
+    for name, shown in {"table": _forest, "score": _scores, "students": _students}.items():
+        parts += list(shown(rows[name])) if name in rows else []
+    wanted = ["digits/500", "digits/1000", "mnist/500", "mnist/1000", "mnist/5000"]
+    missing = [f"`{each}`" for each in (*wanted, "table", "score", "students") if each not in rows]
+    if missing:
+        parts.append(f"Not run yet: {', '.join(missing)}.\n")
+    return "\n".join(parts)
+
+
 @figures
 def channel_pruning():
     """Means over networks and samples, with the loss against the whole networks."""

@@ -138,10 +138,34 @@ def structured():
     return {"tfcomp": tfcomp, "model": model, "x_train": x, "x": x, "y": y}
 
 
+def distillation():
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.tree import DecisionTreeClassifier
+
+    x, y = arrays(8, 8, 1)
+    rows, labels = arrays(5, samples=32)
+    network = keras.Sequential([keras.Input((5,)), layers.Dense(3)])
+    network.compile("adam", "mse")
+    names = {"keras": keras, "tfcomp": tfcomp, "DecisionTreeClassifier": DecisionTreeClassifier}
+    return {
+        **names,
+        "teacher": classifier(8, 8, 1),
+        "student": classifier(8, 8, 1),
+        "x": x,
+        "y": y,
+        "schedule": tfcomp.schedules.ConstantSparsity(0.5, begin_step=0),
+        "forest": RandomForestClassifier(5, random_state=0).fit(rows, labels),
+        "network": network,
+        "rows": rows,
+        "labels": labels,
+    }
+
+
 PAGES = {
     "README.md": readme,
     "docs/archive.md": archive,
     "docs/callbacks.md": callbacks,
+    "docs/distillation.md": distillation,
     "docs/export.md": export,
     "docs/hardware.md": hardware,
     "docs/layers.md": layer_page,

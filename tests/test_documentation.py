@@ -94,8 +94,20 @@ def archive_says(names, printed, folder):
     assert names["model"].optimizer is not None
 
 
+def distillation_says(names, printed, folder):
+    assert "teacher" in printed and "student" in printed
+    assert (folder / "pictures" / "epoch_0002.png").stat().st_size > 100
+    # "a later `fit` of the student keeps the zeros"
+    kernel = names["sparse"].get_layer("dense").kernel
+    names["sparse"].fit(names["x"], names["y"], verbose=0)
+    assert np.mean(keras.ops.convert_to_numpy(kernel.value) == 0) == 0.5
+    assert type(names["binary"].get_layer("conv2")) is tfcomp.layers.BinaryConv2D
+    assert names["narrow"].get_layer("dense").units == 4
+
+
 CLAIMS = {
     "docs/archive.md": archive_says,
+    "docs/distillation.md": distillation_says,
     "docs/hardware.md": hardware_says,
     "docs/layers.md": layers_say,
     "docs/pruning.md": pruning_says,

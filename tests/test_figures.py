@@ -31,6 +31,7 @@ SAID = {
         "chosen on 5,000 held-out images",
     ],
     "docs/callbacks.md": ["TensorFlow 2.21 with Keras's defaults"],
+    "docs/distillation.md": ["of Keras 3.13 to 3.15, which are alike"],
     "docs/export.md": ["a weight of -0.0 becomes 0.0"],
     "docs/hardware.md": [
         "1510 GOp/s at 1.2 V; 61.2 TOp/s/W at 0.6 V with 895 µW, which\nmake 54.8 GOp/s. The power "

@@ -607,6 +607,79 @@ def frozen():
     np.testing.assert_array_equal(found(tf.constant(2.0))[0], [4, 6])
 
 
+def _taught(**settings):
+    """A distiller with a hint through a norm, its models, and data."""
+    layers = keras.layers
+
+    def make():
+        return keras.Sequential(
+            [
+                keras.Input((3,)),
+                layers.Dense(4, name="hidden", kernel_regularizer="l1"),
+                layers.BatchNormalization(name="norm"),
+                layers.Dropout(0.5),
+                layers.Dense(2),
+            ]
+        )
+
+    losses = [
+        keras.distillation.LogitsDistillation(2.0, keras.losses.KLDivergence()),
+        keras.distillation.FeatureDistillation("mse", "hidden", "hidden"),
+    ]
+    distiller = keras_private.Distiller(make(), make(), losses, **settings)
+    distiller.compile("sgd", "mse")
+    return (
+        distiller,
+        np.random.default_rng(0).normal(size=(8, 3)).astype("float32"),
+        np.ones((8, 2)),
+    )
+
+
+def Distiller():
+    distiller, x, y = _taught(student_loss_weight=0.0)
+    norm, hidden = (distiller.student.get_layer(name) for name in ("norm", "hidden"))
+    outputs = keras.ops.convert_to_numpy(hidden(x))
+    added = 0.01 * np.abs(_numpy(hidden.kernel)).sum()
+    logs = distiller.train_on_batch(x, y, return_dict=True)
+    # The student was run once, and regularized.
+    np.testing.assert_allclose(_numpy(norm.moving_mean), 0.01 * outputs.mean(0), rtol=1e-3)
+    np.testing.assert_allclose(logs["loss"] - logs["total_loss"], added, rtol=1e-3)
+    moved = _numpy(norm.moving_mean)
+    distiller.evaluate(x, y, verbose=0)
+    np.testing.assert_array_equal(_numpy(norm.moving_mean), moved)
+    with tempfile.TemporaryDirectory() as folder:
+        distiller.save(os.path.join(folder, "all.keras"))
+        again = keras.models.load_model(os.path.join(folder, "all.keras"))
+    np.testing.assert_array_equal(_numpy(again.student.get_layer("norm").moving_mean), moved)
+
+
+def Weight():
+    weight = keras_private.Weight(0.0, trainable=False)
+    assert weight > 0 and weight < 1
+    distiller, x, y = _taught(student_loss_weight=weight)
+    for value, name in (0.0, "distillation_loss"), (1.0, "student_loss"):
+        weight.assign(value)
+        distiller.reset_metrics()
+        logs = distiller.train_on_batch(x, y, return_dict=True)
+        np.testing.assert_allclose(logs["total_loss"], logs[name], rtol=1e-5)
+
+
+def SavesSeeds():
+    distiller, x, y = _taught()
+    (drop,) = (
+        layer for layer in distiller.student.layers if isinstance(layer, keras.layers.Dropout)
+    )
+    distiller.train_on_batch(x, y)
+    distiller.jax_state_sync() if keras.backend.backend() == "jax" else None
+    state = _numpy(drop.seed_generator.state).copy()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "all.weights.h5")
+        distiller.save_weights(path)
+        drop.seed_generator.state.assign(state + 5)
+        distiller.load_weights(path)
+    np.testing.assert_array_equal(_numpy(drop.seed_generator.state), state)
+
+
 ALL = [
     name
     for name, thing in vars(keras_private).items()

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfcomp
 from tfcomp import schedules
 
 
@@ -156,3 +157,32 @@ def test_tfmot_schedules_work_unchanged():
     assert own.last_point(8, after=6) is None
     assert own.last_point(8, after=2) == 6
     assert own.value(6) == 0.25
+
+
+def test_piecewise_linear_by_hand():
+    schedule = schedules.PiecewiseLinear([10, 20, 40], [8, 2, 4.0])
+    steps = [0, 10, 15, 20, 30, 40, 99]
+    assert [schedule.value(step) for step in steps] == [8, 8, 5, 2, 3, 4, 4]
+    assert [schedule.next_point(step) for step in (-1, 10, 39, 40)] == [10, 11, 40, None]
+    assert [schedule.last_point(step) for step in (9, 10, 15, 99)] == [None, 10, 15, 40]
+    assert schedule.last_point(99, after=40) is None
+    assert (schedule.first_step, schedule.last_step, schedule.final_value) == (10, 40, 8)
+    again = schedules.get(keras.saving.serialize_keras_object(schedule))
+    assert again.get_config() == schedule.get_config()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [([0, 5], [1]), ([], []), ([5, 5], [1, 2]), ([0, 5], "ab"), ([0], [None]), (3, [1])],
+)
+def test_piecewise_linear_is_checked(arguments):
+    with pytest.raises(ValueError, match=r"argument `(steps|values)`"):
+        schedules.PiecewiseLinear(*arguments)
+
+
+@pytest.mark.parametrize("values", [[0, 8], [0.5, -0.1, 0.5]])
+@pytest.mark.parametrize("name", ["GradualPruning", "SensitivityPruning", "ChannelPruning"])
+def test_a_schedule_of_other_numbers_prunes_nothing(name, values):
+    schedule = schedules.PiecewiseLinear(range(len(values)), values)
+    with pytest.raises(ValueError, match="argument `schedule`"):
+        getattr(tfcomp.callbacks, name)(schedule)

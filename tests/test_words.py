@@ -19,6 +19,7 @@ FACES = [
     "",
     "applications",
     "callbacks",
+    "distillation",
     "hardware",
     "layers",
     "losses",

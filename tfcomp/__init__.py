@@ -8,6 +8,7 @@ from tfcomp import layers  # isort: split
 from tfcomp import (
     applications,
     callbacks,
+    distillation,
     hardware,
     losses,
     optimizers,
@@ -20,6 +21,7 @@ from tfcomp.core.attachment import release
 from tfcomp.exporters import export
 from tfcomp.methods.channel_pruning.prune_channels import prune_channels
 from tfcomp.methods.deep_compression.pipeline import deep_compression
+from tfcomp.methods.distillation.distill import distill
 from tfcomp.methods.fixed_point_factorization.factorize import factorize
 from tfcomp.methods.low_rank.decompose import decompose
 from tfcomp.methods.magnitude_pruning.sensitivity import sensitivity
@@ -44,6 +46,8 @@ __all__ = [
     "channels",
     "decompose",
     "deep_compression",
+    "distill",
+    "distillation",
     "export",
     "factorize",
     "hardware",

@@ -567,6 +567,116 @@ def reject_zip_bomb(archive):
             )
 
 
+# ---- distillation
+
+# What a student's layers returned in the step that is under way, of each thread: replicas are
+# threads. Not on the model, which tracks what it is given.
+_SEEN = threading.local()
+
+
+class SavesSeeds:
+    """A model whose files hold the states of all random numbers in it.
+
+    Keras leaves them out, so that dropout in a resumed run would draw other numbers.
+    """
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for place, seed in enumerate(self._seeds()):
+            store[f"seed{place}"] = keras.ops.convert_to_numpy(seed.value)
+
+    def load_own_variables(self, store):
+        keys = set(store.keys())
+        super().load_own_variables({key: store[key] for key in keys if key[:4] != "seed"})
+        for place, seed in enumerate(self._seeds()):
+            if f"seed{place}" in keys:
+                seed.assign(store[f"seed{place}"])
+
+    def _seeds(self):
+        weights = {id(variable) for variable in self.weights}
+        return [variable for variable in self.variables if id(variable) not in weights]
+
+
+@keras.saving.register_keras_serializable("tfcomp")
+class Distiller(SavesSeeds, keras.distillation.Distiller):
+    """Keras's, with one forward pass of the student for each step, and all of its losses.
+
+    Keras runs a student a second time where layers are compared, always as in training: its
+    statistics then move twice, in `evaluate`, too, and dropout differs between the two. What
+    `add_loss` and regularizers add is left out.
+
+    Args:
+        teacher: The teacher.
+        student: The student.
+        distillation_losses: List of losses of distillation.
+        regressors: Dict from the name of a layer of the student to a built layer whose outputs are
+            compared in the place of that layer's.
+        answered: Whether the model is given pairs of the student's inputs and of the teacher's
+            answers to them; the teacher then only hands on the latter.
+        **kwargs: As Keras takes them. Weights may be variables.
+    """
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        distillation_losses,
+        regressors=None,
+        answered=False,
+        student_loss_weight=0.5,
+        **kwargs,
+    ):
+        super().__init__(teacher, student, distillation_losses, **kwargs)
+        self.student_loss_weight = student_loss_weight
+        self.regressors, self.answered = dict(regressors or {}), answered
+
+    def call(self, inputs, training=None):
+        inputs = inputs[0] if self.answered else inputs
+        if self._student_feature_extractor is None:
+            return super().call(inputs, training=training)
+        _SEEN.features = self._student_feature_extractor(inputs, training=training)
+        return _SEEN.features["final_output"]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        # Before the teacher is called, whose own would be among them.
+        added = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        total = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return sum((keras.ops.cast(loss, total.dtype) for loss in added), total)
+
+    def _extract_all_student_features(self, x, y_pred):
+        if self._student_feature_extractor is None:
+            return {"final_output": y_pred}
+        features, _SEEN.features = getattr(_SEEN, "features", None), None
+        if features is None or features["final_output"] is not y_pred:
+            raise ValueError("The outputs are not those that the distilling model has just made.")
+        regressed = {name: layer(features[name]) for name, layer in self.regressors.items()}
+        return {**features, **regressed}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "student_loss_weight": float(self.student_loss_weight),
+            "distillation_loss_weights": [float(w) for w in self.distillation_loss_weights],
+            "regressors": keras.saving.serialize_keras_object(dict(self.regressors)),
+            "answered": self.answered,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        made = keras.saving.deserialize_keras_object(config["regressors"])
+        return super().from_config({**config, "regressors": made})
+
+
+class Weight(keras.Variable):
+    """A weight of a loss that may change: Keras asks whether it is above zero and below one."""
+
+    def __gt__(self, other):
+        return True
+
+    def __lt__(self, other):
+        return True
+
+
 # ---- TensorFlow
 
 

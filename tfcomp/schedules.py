@@ -202,14 +202,9 @@ class StepPortions(Schedule):
 
     def __init__(self, steps, portions):
         self.portions = check_portions(portions)
-        if not np.iterable(steps):
-            raise invalid("steps", steps, "increasing steps")
-        steps = [check_integer("steps", step, 0) for step in steps]
-        if any(a >= b for a, b in itertools.pairwise(steps)):
-            raise invalid("steps", steps, "increasing steps")
-        if len(steps) != len(self.portions):
+        self.steps = _increasing(steps)
+        if len(self.steps) != len(self.portions):
             raise invalid("steps", steps, f"one step for each of the {len(self.portions)} portions")
-        self.steps = tuple(steps)
 
     @classmethod
     def spread(cls, portions, begin_step, end_step):
@@ -261,6 +256,70 @@ class StepPortions(Schedule):
         return {"steps": list(self.steps), "portions": list(self.portions)}
 
 
+@keras.saving.register_keras_serializable("tfcomp")
+class PiecewiseLinear(Schedule):
+    """Values at given steps, and straight lines between them.
+
+    Before the first step and after the last the value stays. For what may be any number, such as
+    the temperature of `tfcomp.distill`.
+
+    Args:
+        steps: Increasing optimizer steps.
+        values: Numbers, one for each step.
+
+    Raises:
+        ValueError: If the two differ in length, steps do not increase, or a value is no number.
+
+    Example:
+
+    >>> import tfcomp
+    >>> schedule = tfcomp.schedules.PiecewiseLinear([0, 100], [8, 2])
+    >>> schedule.value(0), schedule.value(50), schedule.value(500)
+    (8.0, 5.0, 2.0)
+    """
+
+    def __init__(self, steps, values):
+        self.steps = _increasing(steps)
+        if isinstance(values, str) or not np.iterable(values):
+            raise invalid("values", values, "numbers, one for each step")
+        self.values = tuple(values)
+        for value in self.values:
+            check_number("values", value)
+        if len(self.steps) != len(self.values) or not self.steps:
+            raise invalid("values", values, f"one number for each of the {len(self.steps)} steps")
+
+    def value(self, step):
+        return float(np.interp(step, self.steps, self.values))
+
+    def last_point(self, step, after=-1):
+        point = min(step, self.steps[-1])
+        return point if point >= self.steps[0] and point > after else None
+
+    def next_point(self, step):
+        return None if step >= self.steps[-1] else max(step + 1, self.steps[0])
+
+    @property
+    def last_step(self):
+        return self.steps[-1]
+
+    @property
+    def final_value(self):
+        return float(max(self.values))
+
+    def get_config(self):
+        return {"steps": list(self.steps), "values": list(self.values)}
+
+
+def _increasing(steps):
+    """Steps as a tuple of integers; raises unless they increase."""
+    if not np.iterable(steps):
+        raise invalid("steps", steps, "increasing steps")
+    steps = tuple(check_integer("steps", step, 0) for step in steps)
+    if any(a >= b for a, b in itertools.pairwise(steps)):
+        raise invalid("steps", steps, "increasing steps")
+    return steps
+
+
 def check_portions(portions):
     """Returns the portions as a tuple; raises unless they rise within (0, 1]."""
     if isinstance(portions, str) or not np.iterable(portions):
@@ -309,6 +368,19 @@ class _Tfmot(Schedule):
 
     def __repr__(self):
         return f"{type(self.schedule).__name__}(tfmot)"
+
+
+def get_share(schedule, argument="schedule"):
+    """As `get`, of amounts in [0, 1] as far as these are known.
+
+    Raises:
+        ValueError: If it is no schedule, or one of other numbers.
+    """
+    found = get(schedule, argument)
+    known = [found.final_value or 0.0, *getattr(found, "values", ())]
+    if min(known) < 0 or max(known) > 1:
+        raise invalid(argument, schedule, "a schedule of amounts from 0 to 1")
+    return found
 
 
 def get(schedule, argument="schedule"):

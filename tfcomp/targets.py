@@ -29,11 +29,14 @@ class Site(NamedTuple):
         path: `"outer/inner/kernel"` for a variable, `"outer/inner"` for a layer.
         chain: The layers that hold it, outermost first, the model itself excluded.
         variable: The `keras.Variable`, or `None` where the site is a layer.
+        aside: Whether it is part of a model that distills, and not of the student. Such a site is
+            covered only where its own path, or it itself, is named.
     """
 
     path: str
     chain: tuple
     variable: Any = None
+    aside: bool = False
 
     @property
     def layer(self):
@@ -61,20 +64,31 @@ class Target(NamedTuple):
 
 
 def layer_sites(model):
-    """Lists every layer inside `model`, nested ones and cells included, each once, outer first."""
+    """Lists every layer inside `model`, nested ones and cells included, each once, outer first.
+
+    In a `keras.distillation.Distiller` the student comes first, and what is inside it has the path
+    that it has in the student itself.
+    """
     sites, seen = [], {id(model)}
 
-    def walk(layer, chain):
-        for child in sublayers(layer):
+    def walk(layer, chain, prefix, aside):
+        student = _student(layer)
+        for child in sublayers(layer) if student is None else [student, *sublayers(layer)]:
             if id(child) in seen:
                 continue
             seen.add(id(child))
-            path = "/".join(part.name for part in (*chain, child))
-            sites.append(Site(path, (*chain, child)))
-            walk(child, (*chain, child))
+            beside = aside or (student is not None and child is not student)
+            path = prefix + child.name
+            sites.append(Site(path, (*chain, child), aside=beside))
+            walk(child, (*chain, child), "" if child is _student(model) else path + "/", beside)
 
-    walk(model, ())
+    walk(model, (), "", False)
     return sites
+
+
+def _student(layer):
+    """The student of a model that distills, or `None`."""
+    return layer.student if isinstance(layer, keras.distillation.Distiller) else None
 
 
 def own_variables(layer):
@@ -86,13 +100,12 @@ def own_variables(layer):
 def variable_sites(model):
     """Lists every variable of `model`, each once, with the layers that hold it."""
     sites, seen, used = [], set(), {}
-    for site in [*layer_sites(model), Site("", (model,))]:
-        holders = [layer.name for layer in site.chain if layer is not model]
+    for site in [*layer_sites(model), Site("", (model,), aside=_student(model) is not None)]:
         for variable in own_variables(site.layer):
             if id(variable) not in seen:
                 seen.add(id(variable))
-                path = "/".join([*holders, variable.name])
-                sites.append(Site(path, site.chain, variable))
+                path = f"{site.path}/{variable.name}".lstrip("/")
+                sites.append(site._replace(path=path, variable=variable))
     order = {id(v): i for i, v in enumerate(model.variables)}
     sites.sort(key=lambda site: order.get(id(site.variable), len(order)))
     unique = []
@@ -131,6 +144,8 @@ def _quantized_in_forward(site):
 
 def _why_not_default(site):
     """Why `None` does not cover a kernel-like weight, or `None` where it does."""
+    if site.aside:
+        return "it is not the student's"
     if _quantized_in_forward(site):
         return "its layer quantizes it"
     return None if site.variable.trainable else "it is frozen"
@@ -140,12 +155,16 @@ def _is_default(site):
     return not _why_not_default(site)
 
 
+def _is_quantized(site):
+    return not site.aside and _quantized_in_forward(site)
+
+
 def _named(rule, site):
     if site.path == rule or site.path.startswith(rule + "/"):
         return True
     if site.variable is not None and site.variable.path == rule:
         return True
-    return any(layer.name == rule for layer in site.chain)
+    return not site.aside and any(layer.name == rule for layer in site.chain)
 
 
 class _Matcher:
@@ -177,7 +196,9 @@ class _Matcher:
                 "a layer, a variable, a callable, a list of these, or a dict from these to "
                 "overrides",
             )
-        self.matched = {id(site) for site in sites if matches(site)}
+        self.matched = {
+            id(site) for site in sites if (self.rank == _EXACT or not site.aside) and matches(site)
+        }
         if not self.matched and rule is not ...:
             raise ValueError(_nothing_matched(rule, sites, argument))
 
@@ -273,7 +294,10 @@ def find(model, targets=None, argument="targets", quantized=False):
                 The key `...` stands for every weight no other rule covers. The most precise
                 rule wins: name, then pattern, callable, type, `...`.
             A name, path, pattern or type covers kernel-like weights, frozen ones included; the
-            full path of a variable covers that variable whatever it is.
+            full path of a variable covers that variable whatever it is. Of a
+            `keras.distillation.Distiller` they cover the student alone; weights of its teacher are
+            covered where their path, such as `"teacher/dense"`, or the layer or variable itself is
+            given.
         argument: Name of the argument, for error messages.
         quantized: Whether the default set is, instead, that of the kernel-like weights which their
             layers quantize in their forward pass, frozen ones included.
@@ -305,7 +329,7 @@ def find(model, targets=None, argument="targets", quantized=False):
         for site in variable_sites(model)
         if is_kernel(site.variable) or site.path in named or id(site.variable) in variables
     ]
-    is_default = _quantized_in_forward if quantized else _is_default
+    is_default = _is_quantized if quantized else _is_default
     found = _covered(sites, targets, is_default, argument)
     if not found:
         left = {site.path for site in sites if is_default(site)}
@@ -355,7 +379,7 @@ def find_layers(model, targets, suits, argument="targets"):
     """
     check_built(model)
     sites = [site for site in layer_sites(model) if suits(site.layer)]
-    return _covered(sites, targets, lambda site: True, argument)
+    return _covered(sites, targets, lambda site: not site.aside, argument)
 
 
 def _adds_to_default(targets):

@@ -77,6 +77,14 @@ def _bring_along(model):
             _move(entry, _home(model, entry.variable, None))
 
 
+def take_over(model):
+    """Moves what is attached to a model's weights to the optimizer that it is compiled with.
+
+    For a model that was trained as a part of another one.
+    """
+    _bring_along(model)
+
+
 def _renew(model):
     """Makes what is attached go with weights that somebody has set since the last run."""
     free = []

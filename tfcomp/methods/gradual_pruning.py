@@ -125,7 +125,7 @@ class GradualPruning(ProjectionCallback):
     def _schedule(self, schedule):
         # One object for one schedule, also behind a tfmot adapter: what shares it is one group.
         if id(schedule) not in self._schedules:
-            self._schedules[id(schedule)] = schedules.get(schedule)
+            self._schedules[id(schedule)] = schedules.get_share(schedule)
         return self._schedules[id(schedule)]
 
     def _pattern(self, options):

@@ -34,3 +34,26 @@ class Progress:
             shown = "; ".join(f"{left.path} ({left.reason})" for left in left_out[:10])
             more = f"; and {len(left_out) - 10} more" if len(left_out) > 10 else ""
             print(f"Left out: {shown}{more}.")
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Notes the logs of several runs one after the other, and shows them.
+
+    Args:
+        history: Dict that gets a list for each name, `None` in epochs whose logs had no such name.
+        progress: The `Progress` of the epochs.
+    """
+
+    def __init__(self, history, progress):
+        super().__init__()
+        self.seen, self.progress, self.epochs = history, progress, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name in {**self.seen, **logs}:
+            # Runs log different names.
+            self.seen.setdefault(name, [None] * self.epochs).append(logs.get(name))
+        self.epochs += 1
+        shown = [(name, value) for name, value in logs.items() if "/" not in name]
+        self.progress.step(shown)
+        logged = ", ".join(f"{name} {value:.4g}" for name, value in shown)
+        self.progress.line(f"epoch {self.epochs}: {logged}")

@@ -13,6 +13,11 @@ def _fresh(value):
     return value
 
 
+def fresh_arguments(model):
+    """What a model was compiled with, its optimizer and metrics anew."""
+    return keras.tree.map_structure(_fresh, keras_private.compile_arguments(model))
+
+
 def compile_like(old, new):
     """Compiles `new` as `old` is, with an optimizer and metrics that start afresh.
 
@@ -31,8 +36,7 @@ def compile_like(old, new):
             )
         new.compile_from_config(config)
         return
-    arguments = keras_private.compile_arguments(old)
-    new.compile(**keras.tree.map_structure(_fresh, arguments))
+    new.compile(**fresh_arguments(old))
 
 
 def forget_compiled(model):

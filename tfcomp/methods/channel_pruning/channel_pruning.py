@@ -86,7 +86,7 @@ class ChannelPruning(ProjectionCallback):
         super().__init__(targets=targets, verbose=verbose, optimizer=optimizer)
         if not callable(score) and score not in ("magnitude", "bn_scale"):
             raise invalid("score", score, "'magnitude', 'bn_scale' or a function of a group")
-        self.schedule, self.score = schedules.get(schedule), score
+        self.schedule, self.score = schedules.get_share(schedule), score
         self.round_to = check_integer("round_to", round_to, 1)
         self.left_out = []
 

@@ -11,7 +11,7 @@ from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
 from tfcomp.methods.magnitude_pruning.magnitude_pruning import MagnitudePruning
 from tfcomp.model.choice import choose
 from tfcomp.model.data import Batches
-from tfcomp.model.progress import Progress
+from tfcomp.model.progress import EpochLog, Progress
 from tfcomp.model.result import Result
 from tfcomp.storage import describe
 from tfcomp.storage.patterns import sorted_distinct
@@ -154,7 +154,7 @@ def deep_compression(
         raise invalid("pruning", pruning, "a callback of `tfcomp.callbacks`")
 
     history, progress = {}, Progress(sum(epochs), verbose, "epoch")
-    note = _Note(history, progress)
+    note = EpochLog(history, progress)
 
     def fit(callback, number):
         model.fit(
@@ -182,24 +182,6 @@ def _with_bits(found):
             own["bits"] = 8 if isinstance(target.layer, _CONVOLUTIONS) else 5
         targets[target.path] = own
     return targets
-
-
-class _Note(keras.callbacks.Callback):
-    """Notes the logs of several runs one after the other."""
-
-    def __init__(self, history, progress):
-        super().__init__()
-        self.seen, self.progress, self.epochs = history, progress, 0
-
-    def on_epoch_end(self, epoch, logs=None):
-        for name in {**self.seen, **logs}:
-            # Runs log different names.
-            self.seen.setdefault(name, [None] * self.epochs).append(logs.get(name))
-        self.epochs += 1
-        shown = [(name, value) for name, value in logs.items() if "/" not in name]
-        self.progress.step(shown)
-        logged = ", ".join(f"{name} {value:.4g}" for name, value in shown)
-        self.progress.line(f"epoch {self.epochs}: {logged}")
 
 
 def _row(target):

@@ -75,7 +75,7 @@ class HashContinuation(keras.callbacks.Callback):
         super().set_model(model)
         if getattr(model, "optimizer", None) is None:
             raise ValueError("HashContinuation needs a compiled model: call `compile` first.")
-        found = [site.layer for site in targets.layer_sites(model)]
+        found = [site.layer for site in targets.layer_sites(model) if not site.aside]
         self._layers = [layer for layer in found if isinstance(layer, HashCode)]
         if not self._layers:
             raise ValueError(
