@@ -63,13 +63,19 @@ def _given(specs, data):
     return keras.tree.pack_sequence_as(specs, tensors)
 
 
-def _expected(call, args):
-    """What the model computes, which is left as it was: seeds and states, too."""
+def _expected(endpoint, args):
+    """What the model computes, which is left as it was: seeds and states, too.
+
+    A model is computed in a graph, as by `predict`: there no tensor is kept longer than it is read,
+    whereas a functional model that is called eagerly keeps all of them until its end.
+    """
+    if endpoint.call is endpoint.traced or is_free(endpoint.specs):
+        return _in_graph(endpoint, args)
     with keras.StatelessScope():
-        return outputs(call(*args))
+        return outputs(endpoint.call(*args))
 
 
-def _expected_in_graph(endpoint, args):
+def _in_graph(endpoint, args):
     def forward(*args):
         with keras.StatelessScope():
             return endpoint.traced(*args)
@@ -87,18 +93,15 @@ def _tried(endpoint, data):
     specs = endpoint.specs
     if data is not None:
         args = _given(specs, data)
-        return args, _expected(endpoint.call, args)
+        return args, _expected(endpoint, args)
     for leaf in keras.tree.flatten(specs):
         if not isinstance(leaf, tf.TensorSpec) or leaf.shape.rank is None:
             raise NotComparable(f"no inputs can be drawn for {leaf}")
 
-    def compute(args):
-        # Only a trace notices lengths that are too small for a convolution.
-        if is_free(specs):
-            return _expected_in_graph(endpoint, args)
-        return _expected(endpoint.call, args)
-
-    return tried(compute, (_tensors(specs, args) for args in draws(specs)))
+    return tried(
+        lambda args: _expected(endpoint, args),
+        (_tensors(specs, args) for args in draws(specs)),
+    )
 
 
 def _compared(endpoint, function, served, data):
@@ -114,10 +117,10 @@ def _compared(endpoint, function, served, data):
     found = rows(actual, expected)
     if not wrong(found, tolerance):
         return found
-    again = rows(_expected(endpoint.call, args), expected)
+    again = rows(_expected(endpoint, args), expected)
     if wrong(again, tolerance):
         raise NotComparable("its outputs differ from call to call")
-    graph = _expected_in_graph(endpoint, args)
+    graph = _in_graph(endpoint, args)
     nearer = rows(actual, graph)
     if not wrong(nearer, tolerance):
         return nearer
