@@ -146,7 +146,8 @@ def zoo_files():
     rows = []
     for name, row in results("zoo_files").items():
         macs, export, archive = row["macs"], row["export"], row["archive"]
-        pairs = [(export[key], export[f"keras_{key}"]) for key in ("seconds", "load_seconds")]
+        keys = ("seconds", "load_seconds", "first_seconds", "further_seconds")
+        pairs = [(export[key], export[f"keras_{key}"]) for key in keys]
         sizes = [each["bytes"] / 1e6 for each in (archive, export)]
         rows.append(
             [
@@ -154,13 +155,15 @@ def zoo_files():
                 f"{macs['macs'] / 1e6:,.0f}",
                 f"{macs['published']:,}" if macs["published"] else "",
                 f"{macs['seconds']:.1f}",
-                *(f"{ours:.1f} / {theirs:.1f}" for ours, theirs in pairs),
+                *(f"{ours:.1f} / {theirs:.1f}" for ours, theirs in pairs[:-1]),
+                "{:.2f} / {:.2f}".format(*pairs[-1]),
                 f"{sizes[1]:,.2f} / {export['keras_bytes'] / 1e6:,.2f}",
                 f"{sizes[0]:,.2f}",
                 f"{archive['seconds']:.1f}",
             ]
         )
     heads = ["network", "M MACs", "published", "`summary`, s", "export, s", "load, s"]
+    heads += ["first call, s", "further calls, s"]
     return table([*heads, "export, MB", "archive, MB", "archive, s"], rows)
 
 
