@@ -156,17 +156,22 @@ def gap(ones, others):
 
 
 def measured(function, *args, **kwargs):
-    """What a function returns, its seconds on the processor, and the peak of memory in GB."""
+    """What a function returns, its seconds on the processor, and GB beyond what was held before."""
+    # What was freed before is given back, since it would count as held.
+    gc.collect()
     status = pathlib.Path("/proc/self/status")
     if status.exists():
-        # What was freed before is given back, since it would count otherwise.
-        gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    held = _peak(status)
     begin = time.process_time()
     result = function(*args, **kwargs)
     seconds = time.process_time() - begin
-    peak = None
-    if status.exists():
-        peak = int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) * 1024 / 1e9
-    return result, round(seconds, 2), peak and round(peak, 2)
+    peak = _peak(status)
+    return result, round(seconds, 2), peak and round(peak - held, 2)
+
+
+def _peak(status):
+    if not status.exists():
+        return None
+    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) * 1024 / 1e9
