@@ -199,7 +199,10 @@ def test_averages_of_an_optimizer_that_is_not_built():
 @pytest.mark.parametrize("make", CALLBACKS, ids=lambda make: make.__name__)
 def test_fit_is_free_of_deprecations(make):
     """On the others Keras itself warns whenever a tensor becomes an array."""
-    model = dense()
+    model = keras.Sequential(
+        [keras.Input((12,)), keras.layers.Dense(16, name="a"), keras.layers.Dense(16, name="out")]
+    )
+    model.compile("adam", "mse")
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[make()])

@@ -422,7 +422,7 @@ def test_the_table_is_stored_with_the_folder(tmp_path):
         ({"optimize": "latency", "batch_sizes": ()}, "`batch_sizes`"),
         ({"optimize": "latency", "batch_sizes": (0,)}, "`batch_sizes`.*>= 1"),
         ({"optimize": "latency", "batch_sizes": ("1",)}, "`batch_sizes`"),
-        ({"optimize": "latency", "format": "onnx"}, "`optimize`.*'size' with format='onnx'"),
+        ({"optimize": "latency", "format": "torch"}, "`optimize`.*'size' with format='torch'"),
         (
             {"optimize": "latency", "input_signature": [tf.TensorSpec((3, 4))]},
             "`input_signature`.*has to be free",

@@ -149,7 +149,7 @@ def test_a_forest_teaches():
         assert [row.path for row in done] == ["student"]
 
 
-class _Subclassed(keras.Model):
+class Subclassed(keras.Model):
     def __init__(self, units):
         super().__init__()
         self.hidden, self.norm = layers.Dense(units, "relu"), layers.BatchNormalization()
@@ -161,7 +161,7 @@ class _Subclassed(keras.Model):
 
 def test_subclassed_models():
     x, _ = data()
-    teacher, student = _Subclassed(12), _Subclassed(5)
+    teacher, student = Subclassed(12), Subclassed(5)
     teacher(x)
     student.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     before = values(teacher)
@@ -171,7 +171,7 @@ def test_subclassed_models():
     assert sum("kernel" in name for name in done.history) == 2
     assert np.mean(keras.ops.convert_to_numpy(student.hidden.kernel.value) == 0) == 0.5
     with pytest.raises(ValueError, match="subclassed"):
-        taught(teacher, _compiled(_Subclassed(5)), hints=["hidden"])
+        taught(teacher, _compiled(Subclassed(5)), hints=["hidden"])
 
 
 def _compiled(model):

@@ -39,8 +39,8 @@ def mixture(teacher, x=None, source=None, share=0.8, samples=None, seed=0):
     ...     forest, x, tfcomp.distillation.Munge(x), samples=200
     ... )
     >>> tree = DecisionTreeClassifier(max_leaf_nodes=8).fit(more, answers.argmax(-1))
-    >>> more.shape, answers.shape, tree.get_n_leaves() <= 8
-    ((200, 4), (200, 2), True)
+    >>> more.shape, answers.shape
+    ((200, 4), (200, 2))
     """
     answer = answering(teacher)
     checks.source(source, share, samples, None, x, answer)
