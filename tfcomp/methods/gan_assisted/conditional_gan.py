@@ -103,13 +103,16 @@ class ConditionalGAN(SavesSeeds, keras.Model):
         judged = self.discriminator(keras.ops.stop_gradient(fakes), training=training)
         critical = self._judgement(y_pred, kinds, 1.0 - self.label_smoothing)
         critical = critical + self._judgement(judged, kinds, 0.0)
-        creative = self._judgement(self._frozen(fakes, training), kinds, 1.0)
+        creative = self._judgement(self.discriminator(fakes, training=training), kinds, 1.0)
+        # What that teaches the discriminator is taken off again; with dropout, on average. Weights
+        # that no gradient flows to would do the same, but TensorFlow may read them too late.
+        taught = self._judgement(judged, kinds, 1.0)
         if self.diversity:
             apart, usual = _distance(fakes, others), _distance(x, keras.ops.roll(x, 1, axis=0))
             creative = creative + self.diversity * (usual / (apart + 1e-3 * usual))
         self.discriminator_loss.update_state(critical)
         self.generator_loss.update_state(creative)
-        return critical + creative
+        return critical + (creative - taught)
 
     def _fakes(self, kinds, training):
         """Fakes of some classes, and others of the same; `None` where these are not asked for."""
@@ -121,16 +124,6 @@ class ConditionalGAN(SavesSeeds, keras.Model):
     def _judgement(self, judged, kinds, real):
         truth, kind = judged
         return self._truth(real * keras.ops.ones_like(truth), truth) + self._kind(kinds, kind)
-
-    def _frozen(self, fakes, training):
-        """What the discriminator says, without a way for gradients to its weights."""
-        model = self.discriminator
-        weights = [keras.ops.stop_gradient(v.value) for v in model.trainable_variables]
-        others = [v.value for v in model.non_trainable_variables]
-        judged, others = model.stateless_call(weights, others, fakes, training=training)
-        for variable, value in zip(model.non_trainable_variables, others):
-            variable.assign(value)
-        return judged
 
     def _one_hot(self, y):
         if len(y.shape) > 1 and y.shape[-1] == self.classes and self.classes > 1:
