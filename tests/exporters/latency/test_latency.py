@@ -12,6 +12,8 @@ import tfcomp
 
 tf = pytest.importorskip("tensorflow")
 
+from file_kernels import settled  # noqa: E402
+
 from tfcomp.exporters.latency import plan as plans  # noqa: E402
 from tfcomp.exporters.latency import trial  # noqa: E402
 from tfcomp.exporters.latency.binary import chain_of, sign_product  # noqa: E402
@@ -44,19 +46,6 @@ def _counted(calls):
     for call in calls:
         call()
     return np.tile(1.0 / (1 + np.arange(len(calls))), (3, 1))
-
-
-def settled(model, seed=0):
-    """Random weights and statistics, at which signs of both kinds appear."""
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        if isinstance(layer, K.BatchNormalization):
-            size = layer.gamma.shape
-            layer.set_weights(
-                [rng.normal(size=size), rng.normal(size=size) * 0.3]
-                + [rng.normal(size=size) * 3, rng.uniform(5, 50, size)]
-            )
-    return model
 
 
 def images(model, batch, seed=1):

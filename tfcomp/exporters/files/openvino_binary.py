@@ -13,7 +13,7 @@ import numpy as np
 
 from tfcomp.exporters.files.holes import Hole, unit_of
 from tfcomp.exporters.kernels.xnor import Window, outside, sign_weights
-from tfcomp.exporters.latency.binary import chain_of, finished, takes_signs
+from tfcomp.exporters.latency.binary import chains, finished, takes_signs
 from tfcomp.exporters.latency.product import product_of
 from tfcomp.exporters.latency.units import has_kernel
 from tfcomp.model.choice import Unsuited
@@ -92,12 +92,9 @@ def binary_holes(flow, final):
                 signs[number] = _product(seen, final)
             except Unsuited as reason:
                 left.append(LeftOut(seen.layer.path, str(reason)))
-    holes, taken = [], set()
-    for number in sorted(signs):
-        if number not in taken:
-            links, numbers = chain_of(number, flow, signs)
-            taken |= set(numbers)
-            holes.append(BinaryConvolutions(unit_of(numbers, flow), links))
+    holes = [
+        BinaryConvolutions(unit_of(numbers, flow), links) for links, numbers in chains(flow, signs)
+    ]
     return holes, left
 
 

@@ -84,6 +84,16 @@ def chain_of(first, flow, products):
         number = following
 
 
+def chains(flow, products):
+    """Yields what `chain_of` returns for all binary layers, each of which is in one chain."""
+    taken = set()
+    for number in sorted(products):
+        if number not in taken:
+            links, numbers = chain_of(number, flow, products)
+            taken |= set(numbers)
+            yield links, numbers
+
+
 def _next(number, flow, products):
     """The next binary layer that a number alone leads to, and the calls between, or `None`."""
     product, groups = products[number]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcomp.exporters.latency.binary import BinaryChain, chain_of, sign_product, takes_signs
+from tfcomp.exporters.latency.binary import BinaryChain, chains, sign_product, takes_signs
 from tfcomp.exporters.latency.flow import is_one_call
 from tfcomp.exporters.latency.folding import with_norms
 from tfcomp.exporters.latency.matrices import candidates
@@ -95,7 +95,8 @@ def find_units(flow, final):
         for site in layer_sites(final.model)
         if is_one_call(site.layer) and id(site.layer) not in known
     ]
-    units += _binary(flow, signs)
+    for links, numbers in chains(flow, signs):
+        units.append(_unit(numbers, flow, [BinaryChain(links)]))
     for number, product in matrices.items():
         found, refused = candidates(product)
         if found:
@@ -114,16 +115,6 @@ def has_kernel(layer):
 def _is_plain(layer):
     """Whether a layer multiplies its inputs as they are."""
     return getattr(layer, "input_quantizer", None) is None
-
-
-def _binary(flow, signs):
-    units, taken = [], set()
-    for number in sorted(signs):
-        if number not in taken:
-            links, numbers = chain_of(number, flow, signs)
-            taken |= set(numbers)
-            units.append(_unit(numbers, flow, [BinaryChain(links)]))
-    return units
 
 
 def _unit(numbers, flow, found):
