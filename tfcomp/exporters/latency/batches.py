@@ -47,20 +47,23 @@ def dispatched(args, ways):
         Structure of tensors.
     """
     size = tf.shape(keras.tree.flatten(args)[0])[0]
-    # A batch of one is computed at once, and an empty one as a large one.
-    calls = [lambda: _direct(ways[0], args)] if ways[0].part == 1 else []
-    kinds = list(dict.fromkeys(ways[1 if calls else 0 :]))
-    calls += [lambda way=way: in_parts(args, way, size) for way in kinds]
-    if len(calls) == 1:
-        return calls[0]()
-    firsts = [low for low, _ in BUCKETS]
-    table = []
-    for number in range(firsts[-1] + 1):
-        way = ways[bucket_of(number) if number else -1]
-        direct = number == 1 and ways[0].part == 1
-        table.append(0 if direct else len(calls) - len(kinds) + kinds.index(way))
-    which = tf.gather(tf.constant(table), tf.minimum(size, firsts[-1]))
-    return tf.switch_case(which, calls)
+    last, single = BUCKETS[-1][0], ways[0]
+
+    def way_of(number):
+        # A batch of one is computed at once, and an empty one as a large one.
+        if number == 1 and single.part == 1:
+            return None
+        return ways[bucket_of(number) if number else -1]
+
+    def call(way):
+        return _direct(single, args) if way is None else in_parts(args, way, size)
+
+    table = [way_of(number) for number in range(last + 1)]
+    kinds = list(dict.fromkeys(table))
+    if len(kinds) == 1:
+        return call(kinds[0])
+    which = tf.gather(tf.constant([kinds.index(way) for way in table]), tf.minimum(size, last))
+    return tf.switch_case(which, [lambda way=way: call(way) for way in kinds])
 
 
 def in_parts(args, way, size):
