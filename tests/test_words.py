@@ -195,11 +195,12 @@ def test_the_table_of_logs_names_every_callback():
 def test_logs_get_what_the_table_says(make):
     callback = make()
     word = logged().get(type(callback).__name__, "sparsity")
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, name="dense")])
+    layers = [keras.layers.Dense(6, name="dense"), keras.layers.Dense(1, name="out")]
+    model = keras.Sequential([keras.Input((4,)), *layers])
     model.compile("sgd", "mse")
-    x, y = np.random.default_rng(0).normal(size=(32, 4)), np.zeros((32, 6))
+    x, y = np.random.default_rng(0).normal(size=(32, 4)), np.zeros((32, 1))
     found = model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[callback]).history
-    assert set(found) == {"loss", word, f"{word}/dense/kernel"}
+    assert set(found) == {"loss", word, f"{word}/dense/kernel", f"{word}/out/kernel"}
     assert all(0 <= share <= 1 for share in found[word])
 
 

@@ -10,7 +10,7 @@ from tfcomp import keras_private, targets
 from tfcomp.model import macs
 from tfcomp.model.data import Batches
 from tfcomp.model.holding import holding, method_of
-from tfcomp.model.operations import own_operations, symbolic_tensors
+from tfcomp.model.operations import own_operations, sizes_of_calls, symbolic_tensors
 from tfcomp.validation import invalid
 
 # An axis of unknown size is tried with both; what differs between them is unknown.
@@ -129,6 +129,9 @@ class _Recorder:
             for layer in self.watched:
                 recorded = {name: self._recorded(layer, method_of(layer, name)) for name in names}
                 stack.enter_context(holding(layer, **recorded))
+            for layer in self.layers:
+                spec = sizes_of_calls(layer, lambda: self.looking_at is not None)
+                stack.enter_context(holding(layer, compute_output_spec=spec))
             yield
 
 

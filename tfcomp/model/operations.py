@@ -1,13 +1,12 @@
 """The operations that a layer makes by itself, found by calling it as a functional model does."""
 
 import contextlib
-import functools
 import threading
 
 import keras
 
 from tfcomp import keras_private
-from tfcomp.model.holding import holding, method_of
+from tfcomp.model.holding import method_of
 
 # Of two threads that call a layer symbolically, neither could forget its own calls alone.
 _ALONE = threading.RLock()
@@ -22,7 +21,8 @@ def own_operations(layers, call, args, kwargs):
     a backend's own functions do would not be seen, and raises.
 
     Args:
-        layers: List of the layers of the model; they forget these calls.
+        layers: List of the layers of the model; they forget these calls. For outputs of known
+            sizes they hold `sizes_of_calls`.
         call: The layer's method.
         args, kwargs: Arguments of the call, with tensors of known shape.
 
@@ -30,7 +30,7 @@ def own_operations(layers, call, args, kwargs):
         A list of `(operation, args, kwargs, output)`, or `None` where it cannot be called so.
     """
     try:
-        with _ALONE, keras_private.forgetting_calls(layers), _shapes_of_calls(layers):
+        with _ALONE, keras_private.forgetting_calls(layers):
             outputs = call(*_symbolic(args), **_symbolic(kwargs))
             known = {id(layer) for layer in layers}
             return [made for made in _made(outputs) if id(made[0]) not in known]
@@ -39,25 +39,26 @@ def own_operations(layers, call, args, kwargs):
         return None
 
 
-def _spec(layer, said, *args, **kwargs):
-    try:
-        return keras.Operation.compute_output_spec(layer, *args, **kwargs)
-    except Exception:
-        # Some masks have the wrong kind in Keras's symbolic calls.
+def sizes_of_calls(layer, wanted):
+    """What a layer may hold as its `compute_output_spec`, so that outputs have all their sizes.
+
+    What some layers say of themselves has the sizes alone that were known when they were built;
+    their calls know more.
+
+    Args:
+        layer: The layer.
+        wanted: Function without arguments: whether the call is asked now, or the layer.
+    """
+    said = method_of(layer, "compute_output_spec")
+
+    def spec(*args, **kwargs):
+        if wanted():
+            # Some masks have the wrong kind in Keras's symbolic calls.
+            with contextlib.suppress(Exception):
+                return keras.Operation.compute_output_spec(layer, *args, **kwargs)
         return said(*args, **kwargs)
 
-
-@contextlib.contextmanager
-def _shapes_of_calls(layers):
-    """Context in which outputs of layers have all sizes that their calls give them.
-
-    What some say of themselves has the sizes alone that were known when they were built.
-    """
-    with contextlib.ExitStack() as stack:
-        for layer in layers:
-            spec = functools.partial(_spec, layer, method_of(layer, "compute_output_spec"))
-            stack.enter_context(holding(layer, compute_output_spec=spec))
-        yield
+    return spec
 
 
 def _symbolic(structure):

@@ -59,15 +59,27 @@ def chunks_of(flat, coder):
     return [flat[start : start + size] for start in range(0, len(flat), size)]
 
 
-def in_form(array, coder, positions=None, values=None):
-    """A tensor, not empty, as `Coded`, its values in the smaller form or the class given."""
+def in_form(array, coder, positions=None, values=None, known=None):
+    """A tensor as `Coded`.
+
+    Args:
+        array: The tensor, not empty.
+        coder: The coder.
+        positions: Where elements are, one of `tfcomp.storage.forms` or `None` for all.
+        values: Class of the form of the values; `None` for the smaller one.
+        known: Dict from numbers of values to the forms of these, which is read and filled. What
+            forms of positions leave differs by padding zeros alone: as many values are the same.
+    """
     parts = chunks_of(bit_patterns(array), coder)
     chunks = [(None, part) if positions is None else positions.split(part) for part in parts]
     model = None
     if positions is not None:
         model = coder.model([symbols for symbols, _ in chunks], positions.widths)
     parts = [part for _, part in chunks]
-    values = _smaller_values(parts, coder) if values is None else values.of(parts, coder)
+    known, count = {} if known is None else known, sum(map(len, parts))
+    if count not in known:
+        known[count] = values.of(parts, coder) if values else _smaller_values(parts, coder)
+    values = known[count]
     bits = values.bits + (0 if model is None else model.bits)
     return Coded(array, positions, model, values, chunks, bits)
 
@@ -104,8 +116,9 @@ def _plain(array, coder):
         # Positions take their entropy at least, and save what the zeros take.
         if not nonzeros or dense.bits * zeros <= entropy_bits([zeros, nonzeros]) * size:
             return dense
+    known = {}
     positions = _positions(coder, array.ndim, nonzeros / size)
-    sparse = _smallest(in_form(array, coder, form) for form in positions)
+    sparse = _smallest(in_form(array, coder, form, known=known) for form in positions)
     # By all elements, values cost what they cost by the non-zero ones, and the zeros their share.
     least = max(sparse.values.bits + entropy_bits([zeros, nonzeros]), coder.LEAST * size)
     if size > _FEW and not few and sparse.bits <= _TOLERANCE * least + _MODEL:

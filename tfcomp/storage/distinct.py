@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfcomp.storage.patterns import sorted_distinct
+from tfcomp.storage.patterns import pieces, sorted_distinct
 
 # Elements sorted to begin with. Others are looked up; only what is not found is sorted, too.
 _SAMPLE = 1 << 14
@@ -41,10 +41,19 @@ class Lookup:
 
     def indices(self, patterns):
         """Indices in the table, a uint16 array; arbitrary for patterns that are not in it."""
-        if self._factor is not None:
-            return self._slots[self._hash(patterns)]
-        found = np.searchsorted(self.table, patterns)
-        return np.minimum(found, len(self.table) - 1).astype(np.uint16)
+        found = np.empty(len(patterns), np.uint16)
+        for piece, out in zip(pieces(patterns), pieces(found)):
+            if self._factor is not None:
+                # No slot is out of range: what `mode` says costs least.
+                np.take(self._slots, self._hash(piece), out=out, mode="wrap")
+            else:
+                out[:] = np.minimum(np.searchsorted(self.table, piece), len(self.table) - 1)
+        return found
+
+    def missing(self, patterns):
+        """The patterns that are not in the table, in order."""
+        parts = [piece[self.table[self.indices(piece)] != piece] for piece in pieces(patterns)]
+        return np.concatenate(parts) if parts else patterns
 
 
 def distinct(parts, most):
@@ -76,6 +85,5 @@ def distinct(parts, most):
                 return None
             if lookup is None or len(new) > len(lookup.table):
                 lookup = Lookup(new)
-            rest = rest[sample:]
-            rest = rest[lookup.table[lookup.indices(rest)] != rest]
+            rest = lookup.missing(rest[sample:])
     return lookup

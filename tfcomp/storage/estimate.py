@@ -11,7 +11,7 @@ from tfcomp.storage.coders import deflate
 from tfcomp.storage.forms import Raw
 from tfcomp.storage.forms.scales import has_scales
 from tfcomp.storage.packed import Description, describe, in_streams
-from tfcomp.storage.patterns import bit_patterns, sorted_distinct
+from tfcomp.storage.patterns import bit_patterns, pieces, sorted_distinct
 
 # Smaller tensors are looked at whole. Of others a share is enough that falls to a 16th.
 LARGE, _SHARES, _ENOUGH = 1 << 18, (4, 16), 1 << 18
@@ -25,10 +25,6 @@ _PATTERNS = 16
 _REPEATING, _CODES, _CODES_BETWEEN_ZEROS = 1 / 16, 2, 3
 # The golden ratio times 2 to the bits of an element: its odd multiples spread evenly.
 _FACTORS = {4: 0x9E3779B9, 8: 0x9E3779B97F4A7C15}
-
-
-def _pieces(flat):
-    return (flat[start : start + _CODE] for start in range(0, len(flat), _CODE))
 
 
 def _sample(flat):
@@ -58,8 +54,8 @@ def some_distinct(array):
     wide = np.promote_types(patterns.dtype, np.uint32)
     factor = wide.type(_FACTORS[wide.itemsize])
     limit = wide.type((1 << 8 * wide.itemsize) // _PATTERNS)
-    pieces = (piece.astype(wide, copy=False) for piece in _pieces(patterns))
-    chosen = [piece[piece * factor < limit] for piece in pieces]
+    widened = (piece.astype(wide, copy=False) for piece in pieces(patterns))
+    chosen = [piece[piece * factor < limit] for piece in widened]
     return sorted_distinct(np.concatenate(chosen))
 
 

@@ -13,6 +13,14 @@ def bit_patterns(array):
     return array.view(np.dtype(f"<u{array.dtype.itemsize}"))
 
 
+def pieces(flat, size=1 << 16):
+    """The parts of a flat array, one after the other.
+
+    Memory for what is made of all of a large tensor takes longer to get than to fill.
+    """
+    return (flat[start : start + size] for start in range(0, len(flat), size))
+
+
 def sorted_distinct(values):
     """The distinct values of a flat array, sorted.
 

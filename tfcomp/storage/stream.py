@@ -9,6 +9,7 @@ A layout says how the integers become bytes before DEFLATE sees them, which work
     stream := layout: u8 (+ 128 if deflated), width: u8, count: varint, size: varint, bytes
 """
 
+import math
 import zlib
 from typing import NamedTuple
 
@@ -64,6 +65,8 @@ class Stream(NamedTuple):
 
 
 def _to_bits(integers, width):
+    if width == 1:
+        return np.packbits(integers, bitorder="little").tobytes()
     chunks = []
     # Chunks of whole bytes, so that a large tensor does not become eight times as large.
     for start in range(0, len(integers), 1 << 20):
@@ -122,10 +125,10 @@ class Way(NamedTuple):
         return self.compressor is not None and self.compressor not in _WITHOUT_SEARCH
 
 
-def _tried(data, repeats):
-    """Yields compressors and what they make of bytes, none that has no chance to be smallest."""
+def _tried(data, repeats, least):
+    """Yields compressors and what they make of bytes, none that has no chance against `least`."""
     yield None, len(data)
-    least = len(data)
+    least = min(least, len(data))
     for compressor in (*_WITHOUT_SEARCH, _GLANCE):
         size = len(_compressed(data, compressor))
         least = min(least, size)
@@ -138,6 +141,16 @@ def _tried(data, repeats):
             size = len(_compressed(data, compressor))
             least = min(least, size)
             yield compressor, size
+
+
+def _ways(integers, layouts, repeats):
+    """Yields ways to pack integers, with their bytes."""
+    least = math.inf
+    for layout, width in layouts:
+        data = _laid_out(integers, layout, width)
+        for compressor, size in _tried(data, repeats, least):
+            least = min(least, size)
+            yield Way(layout, width, compressor, size)
 
 
 def best_way(integers, layouts=None):
@@ -153,11 +166,7 @@ def best_way(integers, layouts=None):
     layouts = _layouts(integers) if layouts is None else layouts
     planes = [layout for layout in layouts if layout[0] == "planes"]
     repeats = not planes or len(sorted_distinct(sample)) < _REPEATING * len(sample)
-    ways = [
-        Way(layout, width, compressor, size)
-        for layout, width in (layouts if repeats else planes)
-        for compressor, size in _tried(_laid_out(sample, layout, width), repeats)
-    ]
+    ways = list(_ways(sample, layouts if repeats else planes, repeats))
     least = tolerance * min(way.bytes for way in ways)
     good = [way for way in ways if way.bytes <= least]
     way = min(good, key=lambda way: _SPEED.index(way.compressor))

@@ -13,7 +13,8 @@ class Bitmap(Positions):
 
     def split(self, flat):
         mask = flat != 0
-        return mask.view(np.uint8), flat[mask]
+        # Found by their places: a mask is the slower way.
+        return mask.view(np.uint8), flat[np.flatnonzero(mask)]
 
     def places(self, symbols, size):
         if len(symbols) != size:

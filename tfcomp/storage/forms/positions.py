@@ -32,16 +32,19 @@ class Positions:
 def bridged(flat, span, bridge, first):
     """The gaps between non-zero elements as symbols, `first` for no zeros, `bridge` for `span`.
 
-    Returns the symbols, where among them those of the elements are, and the elements.
+    Returns the symbols, where among them those of the elements are, and the elements. The span is a
+    power of two.
     """
     places = np.flatnonzero(flat != 0)
-    gaps = np.diff(places, prepend=-1) - 1
-    bridges = gaps // span
-    at = np.cumsum(bridges + 1) - 1
+    gaps, values = np.diff(places, prepend=-1) - 1, flat[places]
     kind = np.min_scalar_type(max(bridge, span - 1 + first))
-    symbols = np.full(int(at[-1]) + 1 if len(at) else 0, bridge, kind)
-    symbols[at] = gaps % span + first
-    return symbols, at, flat[places]
+    if not len(gaps) or gaps.max() < span:
+        return (gaps + first).astype(kind), slice(None), values
+    bridges = gaps >> span.bit_length() - 1
+    at = np.cumsum(bridges + 1) - 1
+    symbols = np.full(int(at[-1]) + 1, bridge, kind)
+    symbols[at] = (gaps & span - 1) + first
+    return symbols, at, values
 
 
 def ends(steps, size):
