@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfcomp.exporters.files import flatbuffer
-from tfcomp.exporters.files.grids import integers
+from tfcomp.exporters.kernels.grids import integers
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.result import LeftOut
 

@@ -8,7 +8,7 @@ eight bits, block by block, which changes nothing.
 import keras
 import numpy as np
 
-from tfcomp.exporters.files.grids import integers
+from tfcomp.exporters.kernels.grids import integers
 from tfcomp.exporters.files.holes import NAME, Hole, unit_of
 from tfcomp.exporters.latency.binary import finished, takes_signs
 from tfcomp.exporters.latency.product import product_of

@@ -1,144 +1,164 @@
 """Products with weights of a few bits, decoded while they are multiplied.
 
-A word of 32 bits holds the codes of several inputs of one output. Each code is masked where it
-stands, made a float, and multiplied by the input times the inverse of its place, which is exact.
-A weight is `scale * (code - zero)`, so that the grid of an output contains 0.
+A word of 32 bits holds the codes of several inputs of one output. What a code stands for is a float
+after a few instructions, but for a power of two that the input is multiplied by beforehand, which
+is exact: the number that is masked where it stands; or the bits of a float, where the code has been
+shifted to its sign and exponent.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tfcomp.exporters.kernels.codes import codes_of
 from tfcomp.exporters.kernels.gathered import summed
 
 LANES = 256
 # Inputs that are written out, in so many sums.
 _UNROLLED = 64
 _SUMS = 8
-# What 4 bits can tell apart.
-_LEVELS = 16
-# Two units in the last place of single precision.
-_ROUNDING = 2.0**-22
+# Where a float has its exponent, and what its powers of two are offset by.
+_EXPONENT, _BIAS = 23, 127
+# Products are so much smaller than they should be, by their exponents: neither inputs of 1e15 nor
+# of 1e-15 leave the range of floats on the way.
+_RANGE = 60
 
 
 class Fields(NamedTuple):
-    """A matrix of codes.
+    """A matrix of codes, laid out.
 
     Attributes:
+        kind: As in `Codes`.
+        bits: As in `Codes`.
         words: int32 array of shape `(blocks, parts, words, lanes)`.
-        scale: float32 array, one for each output.
-        zero: float32 array, the code of 0 of each output.
-        bits: Bits of a code.
+        factors: float32 array of shape `(numbers, blocks, lanes)`.
+        offset: float32 array of shape `(blocks, lanes)`.
     """
 
-    words: np.ndarray
-    scale: np.ndarray
-    zero: np.ndarray
+    kind: str
     bits: int
-
-
-def _grid(column):
-    """Scale, zero and codes of values on a grid of at most 16 steps, or `None`."""
-    # Sorted: `np.unique` hashes, which takes far longer.
-    ordered = np.sort(column)
-    levels = ordered[np.append(True, np.diff(ordered) > 0)]
-    if len(levels) > _LEVELS:
-        return None
-    if len(levels) == 1:
-        scale = np.abs(levels[0]) or np.float32(1)
-        return scale, np.float32(-np.sign(levels[0])), np.zeros(len(column), np.uint32)
-    step = np.diff(levels).min()
-    # A multiple of a step is rounded, and a difference of two even more: take the step from the
-    # largest level, and let the others be as near as rounding brings them.
-    codes = np.rint(levels / step)
-    largest = np.argmax(np.abs(levels))
-    scale = np.float32(levels[largest] / codes[largest])
-    off = np.abs(codes * np.float64(scale) - levels)
-    if np.any(off > _ROUNDING * np.abs(levels)) or codes[-1] - codes[0] >= _LEVELS:
-        return None
-    first = codes[0]
-    return scale, np.float32(-first), (np.rint(column / scale) - first).astype(np.uint32)
+    words: np.ndarray
+    factors: np.ndarray
+    offset: np.ndarray
 
 
 def fields(matrix):
-    """Lays out a matrix of which each output has values on a uniform grid that contains zero.
+    """Lays out a matrix of which each output has few values.
 
     Args:
         matrix: float32 array of shape `(inputs, outputs)`.
 
     Returns:
-        `Fields`, or `None` if the values are others, or need more than 4 bits.
+        `Fields`, or `None` if there are no such codes.
     """
-    found = []
-    for column in matrix.T:
-        found.append(_grid(column))
-        if found[-1] is None:
-            return None
-    scale, zero, codes = (np.stack(part) for part in zip(*found))
-    codes = codes.T
-    bits = 2 if codes.max(initial=0) < 4 else 4
-    per = 32 // bits
-    rests = (-codes.shape[0] % _UNROLLED, -codes.shape[1] % LANES)
-    codes = np.pad(codes, [(0, rest) for rest in rests])
+    found = codes_of(matrix)
+    if found is None:
+        return None
+    per = 32 // found.bits
+    rests = (-matrix.shape[0] % _UNROLLED, -matrix.shape[1] % LANES)
+    codes = np.pad(found.codes, [(0, rest) for rest in rests])
     words = np.zeros((codes.shape[0] // per, codes.shape[1]), np.uint32)
     for place in range(per):
-        words |= codes[place::per] << np.uint32(bits * place)
-    words = words.reshape(-1, _UNROLLED // per, codes.shape[1] // LANES, LANES)
+        words |= codes[place::per] << np.uint32(found.bits * place)
+    blocks = codes.shape[1] // LANES
+    words = words.reshape(-1, _UNROLLED // per, blocks, LANES)
     words = np.ascontiguousarray(words.transpose(2, 0, 1, 3)).view(np.int32)
-    return Fields(words, scale.astype(np.float32), zero.astype(np.float32), bits)
+    factors, offset = (
+        np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, rests[1])])
+        for array in (found.factors * _unit(found.kind), found.offset)
+    )
+    factors = np.float32(factors).reshape(-1, blocks, LANES)
+    return Fields(found.kind, found.bits, words, factors, offset.reshape(blocks, LANES))
 
 
-def sums(inputs, words, bits):
-    """Sums of inputs times codes, within `tf.function(jit_compile=True)`.
+def _unit(kind):
+    return np.float32(1 if kind == "steps" else 2.0**_RANGE)
 
-    Args:
-        inputs: float32 tensor of static shape `(samples, inputs)`.
-        words: Tensor as in `Fields`.
-        bits: As in `Fields`.
+
+@functools.lru_cache(maxsize=None)
+def multiply(kind, bits):
+    """The compiled function that multiplies by codes of a kind, the same for all of its shapes.
 
     Returns:
-        Tensor of shape `(blocks, samples, lanes)`.
+        Function of inputs, a float32 tensor of static shape `(samples, inputs)`, and the arrays of
+        `Fields` as tensors. It returns a tensor of shape `(blocks, samples, lanes)`, for
+        `in_order`: XLA would compute one output at a time if it had to put each where it belongs.
     """
+    decode = _DECODED[kind]
+
+    def product(inputs, words, factors, offset):
+        outputs = offset[:, None] * tf.reduce_sum(inputs, 1)[None, :, None]
+        terms = _terms(inputs, words, bits, decode)
+        each = _SUMS // factors.shape[0]
+        for factor, number in zip(tf.unstack(factors), zip(*terms)):
+            outputs += factor[:, None] * tf.reduce_sum(summed(number, each), 1)
+        return outputs
+
+    return tf.function(product, jit_compile=True, autograph=False)
+
+
+def _terms(inputs, words, bits, decode):
+    """Lists of products with the numbers that codes stand for, for each input written out."""
     samples, count = inputs.shape
     parts, per_part = words.shape[1:3]
     per = 32 // bits
     rest = parts * _UNROLLED - count
     split = tf.reshape(tf.pad(inputs, [[0, 0], [0, rest]]), [samples, parts, per_part, per])
-
-    def terms():
-        for word in range(per_part):
-            codes = words[:, :, word][:, :, None]
-            for place in range(per):
-                each = tf.transpose(split[:, :, word, place])[None, :, :, None]
-                yield _decoded(codes, bits, place) * (each * np.float32(2.0 ** (-bits * place)))
-
-    return tf.reduce_sum(summed(terms(), _SUMS), 1)
+    for word in range(per_part):
+        codes = words[:, :, word][:, :, None]
+        for place in range(per):
+            each = tf.transpose(split[:, :, word, place])[None, :, :, None]
+            found = decode(codes, bits, place)
+            yield [number * (each * np.float32(unit)) for number, unit in found]
 
 
-def product(inputs, found, scale, zero):
-    """The products with the weights that the codes stand for.
-
-    Args:
-        inputs: As `sums` takes them.
-        found: What `sums` returned. What follows is not compiled: XLA would compute one output at a
-            time if it had to put each where it belongs.
-        scale: Tensor as in `Fields`.
-        zero: Tensor as in `Fields`.
-
-    Returns:
-        Tensor of shape `(samples, outputs)`.
-    """
-    total = tf.reshape(tf.transpose(found, (1, 0, 2)), [inputs.shape[0], -1])
-    return scale * (total[:, : scale.shape[0]] - zero * tf.reduce_sum(inputs, 1, keepdims=True))
+def in_order(blocks, outputs):
+    """What the compiled function returned, as a tensor of shape `(samples, outputs)`."""
+    count, samples, lanes = blocks.shape
+    return tf.reshape(tf.transpose(blocks, (1, 0, 2)), [samples, count * lanes])[:, :outputs]
 
 
-def _decoded(words, bits, place):
-    """The codes at one place of each word, times the value of that place."""
+# ---- what codes at one place of each word stand for: floats, and what they lack
+
+
+def _steps(words, bits, place):
     if place < 32 // bits - 1:
         mask = np.int32((2**bits - 1) << (bits * place))
-        return tf.cast(tf.bitwise.bitwise_and(words, mask), tf.float32)
-    # The highest would be a negative number: shift it down, and give it its place again.
-    shift = np.uint32(bits * place)
-    code = tf.bitwise.right_shift(tf.bitcast(words, tf.uint32), shift)
-    return tf.cast(tf.bitcast(code, tf.int32), tf.float32) * np.float32(2.0 ** (bits * place))
+        return [(tf.cast(tf.bitwise.bitwise_and(words, mask), tf.float32), 2.0 ** (-bits * place))]
+    # The highest would be a negative number: shift it down.
+    code = tf.bitcast(_shifted(words, -bits * place), tf.int32)
+    return [(tf.cast(code, tf.float32), 1.0)]
+
+
+def _powers(words, bits, place):
+    # To the sign of a float, and from there to its exponent, which copies the sign to the bits
+    # between them.
+    top = _shifted(words, 32 - bits * (place + 1))
+    moved = tf.bitwise.right_shift(top, np.int32(32 - _EXPONENT - bits))
+    mask = ((1 << (bits - 1)) - 1) << _EXPONENT
+    return [(_masked(moved, mask - (1 << 31)), 2.0 ** (_BIAS - _RANGE))]
+
+
+def _bits(words, bits, place):
+    found = []
+    for bit in range(bits * place, bits * (place + 1)):
+        byte, at = divmod(bit, 8)
+        moved = _shifted(words, _EXPONENT - 8 * byte)
+        found.append((_masked(moved, 1 << (_EXPONENT + at)), 2.0 ** (_BIAS - 2**at - _RANGE)))
+    return found
+
+
+_DECODED = {"steps": _steps, "powers": _powers, "bits": _bits}
+
+
+def _shifted(words, up):
+    if up >= 0:
+        return tf.bitwise.left_shift(words, np.int32(up)) if up else words
+    down = tf.bitwise.right_shift(tf.bitcast(words, tf.uint32), np.uint32(-up))
+    return tf.bitcast(down, tf.int32)
+
+
+def _masked(words, mask):
+    return tf.bitcast(tf.bitwise.bitwise_and(words, np.int32(mask)), tf.float32)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcomp.exporters.files.grids import integers
+from tfcomp.exporters.kernels.grids import integers
 
 
 def test_golden():
