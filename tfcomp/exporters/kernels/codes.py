@@ -4,8 +4,11 @@ A code stands for a number by one of three rules, which take few instructions to
 
     steps   the code itself: a uniform grid, with zero on it or not
     powers  a sign and an exponent; no exponent is zero
-    bits    a sum, to which each bit adds a number of its own, such as the two scales of trained
-            ternary weights
+    bits    a sum, to which each of two bits adds a number of its own, such as the two scales of
+            trained ternary weights
+
+A third number to add, or a look at a table of any 16 numbers, takes longer than what dense products
+take.
 """
 
 from typing import NamedTuple
@@ -14,11 +17,10 @@ import numpy as np
 
 from tfcomp.exporters.kernels.grids import integers
 
-# What 4 bits can tell apart.
-_LEVELS = 16
-# Exponents, or none, of which the steps between them need half as many bits again as 4.
+# What the codes of a grid can tell apart, and those of two bits.
+_LEVELS, _SUMS = 16, 4
+# Exponents of the powers of two that an output has.
 _EXPONENTS = 15
-_BITS = 4
 # Two units in the last place of single precision, beside the largest value.
 _ROUNDING = 2.0**-22
 # Most matrices are told by a few of their rows.
@@ -32,7 +34,7 @@ class Codes(NamedTuple):
         kind: `"steps"`, `"powers"` or `"bits"`.
         bits: Bits of a code, a divisor of 32.
         codes: uint32 array of shape `(inputs, outputs)`.
-        factors: float32 array of shape `(numbers that a code stands for, outputs)`.
+        factors: float32 array of shape `(1, outputs)`, or `(2, outputs)` for `"bits"`.
         offset: float32 array, one for each output.
     """
 
@@ -42,11 +44,6 @@ class Codes(NamedTuple):
     factors: np.ndarray
     offset: np.ndarray
 
-    @property
-    def numbers(self):
-        """How many numbers a code stands for: each bit is one, or all are one together."""
-        return len(self.factors)
-
 
 def codes_of(matrix):
     """The codes of a matrix, by the rule that is carried out fastest.
@@ -55,12 +52,11 @@ def codes_of(matrix):
         matrix: float32 array of shape `(inputs, outputs)`.
 
     Returns:
-        `Codes`, or `None` if there are none of up to four bits, or the values are no powers of two.
+        `Codes`, or `None` if the values of some output are others.
     """
-    found = None
-    if matrix.size and np.all(np.isfinite(matrix[:_SAMPLE])):
-        found = _steps(matrix) or _powers(matrix) or _sums(matrix)
-    return found
+    if not matrix.size or not np.all(np.isfinite(matrix)):
+        return None
+    return _steps(matrix) or _powers(matrix) or _sums(matrix)
 
 
 def _bits_for(largest):
@@ -115,10 +111,8 @@ def _sums(matrix):
         offset, numbers, codes = terms
         found.append((offset, numbers, codes[np.searchsorted(levels, column)]))
     offset, numbers, codes = zip(*found)
-    most = max(map(len, numbers))
-    factors = np.array([[*own, *[0] * (most - len(own))] for own in numbers], np.float32).T
-    bits = _bits_for(2**most - 1)
-    return Codes("bits", bits, np.stack(codes, 1), factors, np.array(offset, np.float32))
+    factors = np.array([[*own, *[0] * (2 - len(own))] for own in numbers], np.float32).T
+    return Codes("bits", 2, np.stack(codes, 1), factors, np.array(offset, np.float32))
 
 
 def _fewest_terms(levels):
@@ -129,9 +123,9 @@ def _fewest_terms(levels):
 
     Returns:
         A first number, the list of those that are added to it or not, and uint32 array, the bits
-        that say which of them, for each level; or `None` if more than four would be needed.
+        that say which of them, for each level; or `None` if more than two would be needed.
     """
-    if len(levels) > _LEVELS:
+    if len(levels) > _SUMS:
         return None
     # Zeros remain zeros where that needs no more terms.
     firsts = [np.float32(0)] * (0 in levels) + [levels[0]]
@@ -147,7 +141,7 @@ def _terms(levels, first):
         off = np.abs(sums - rests[place])
         code = int(np.argmin(off))
         if off[code] > close:
-            if len(numbers) == _BITS:
+            if len(sums) == _SUMS:
                 return None
             # In the order of codes: those with the new bit after those without it.
             code = len(sums)

@@ -112,25 +112,26 @@ class GatheredBySamples(_Matrix):
 
 
 class Fields(_Matrix):
-    """Weights of two or four bits, decoded while they are multiplied."""
+    """Weights of a few bits, decoded while they are multiplied."""
 
+    name = "few bits"
     is_static = True
     # Above, decoding takes longer than it saves.
     _samples = 3
+    _kinds = {"steps": "{} bits", "powers": "{} bits, powers of two", "bits": "{} bits, two scales"}
 
     def lay_out(self, matrix):
         found = fields.fields(matrix)
         if found is None:
-            raise Unsuited("its weights are not on a uniform grid of up to 4 bits")
-        self._bits, self.name = found.bits, f"{found.bits} bits"
-        return [found.words, found.scale, found.zero]
+            raise Unsuited("its values are no grid of up to 4 bits, powers of two, or two scales")
+        self.name = self._kinds[found.kind].format(found.bits)
+        self._run = fields.multiply(found.kind, found.bits)
+        return [found.words, found.factors, found.offset]
 
     def multiply(self, rows, tensors):
         if rows.shape[0] is None or rows.shape[0] > self._samples:
             raise Unsuited("it has too many samples")
-        words, scale, zero = tensors
-        found = compiled(lambda x, words: fields.sums(x, words, self._bits))(rows, words)
-        return fields.product(rows, found, scale, zero)
+        return fields.in_order(self._run(rows, *tensors), self.product.matrix.shape[1])
 
 
 KINDS = (SharedInputs, GatheredByOutputs, GatheredBySamples, Fields)
