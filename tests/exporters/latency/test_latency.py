@@ -292,6 +292,80 @@ def test_an_lstm_between_others(always_kernels, tmp_path):
     np.testing.assert_allclose(loaded.serve(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: T.HORQDense(70, order=2, use_bias=True, bias_initializer="normal"),
+        lambda: T.HORQDense(5, order=3, activation="relu"),
+        lambda: T.HORQConv2D(10, 3, padding="same", strides=2, pad_value=0.5),
+        lambda: T.HORQConv2D(12, (3, 2), groups=2, order=3, padding="same"),
+        lambda: T.HORQConv1D(6, 3, padding="causal", dilation_rate=2, order=1),
+        lambda: T.HORQConv3D(6, 2),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_residual_signs(layer, batch):
+    keras.utils.set_random_seed(5)
+    layer = layer()
+    shape = {"HORQDense": (66,), "HORQConv1D": (9, 66), "HORQConv3D": (4, 4, 4, 66)}
+    model = keras.Sequential([keras.Input(shape.get(type(layer).__name__, (7, 6, 66))), layer])
+    ((kernel, found, expected),) = computed(model, batch)
+    assert kernel == f"xnor, {layer.order} terms"
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max())
+
+
+def test_residual_signs_of_other_weights_or_scales_are_left():
+    inputs = keras.Input((66,))
+    x = T.HORQDense(8, weight_order=2, name="weights")(inputs)
+    x = T.HORQDense(8, input_quantizer="int8", name="int8")(x)
+    units, left, _, _ = units_of(keras.Model(inputs, x))
+    reasons = {each.path: each.reason for each in left}
+    assert set(reasons) == {"weights"} and "its weights are not signs" in reasons["weights"]
+    # Whether inputs have the scales that a kernel takes is known when it is tried.
+    assert [unit.path for unit in units] == ["int8"]
+    assert computed(keras.Model(inputs, x)) == []
+
+
+LOW_BIT = {
+    "trained_ternary": (lambda: T.QuantizedDense(64, kernel_quantizer="trained_ternary"), "scales"),
+    "dorefa": (lambda: T.DoReFaDense(64, weight_bits=4, activation_bits=3), "4 bits"),
+    "dorefa, 2 bits": (lambda: T.DoReFaDense(64, weight_bits=2), "2 bits"),
+    "ternary of signs": (
+        lambda: T.QuantizedDense(64, kernel_quantizer="ternary", input_quantizer="binary"),
+        "2 bits",
+    ),
+    "binary weights": (lambda: T.BinaryDense(64, input_quantizer=None, scale=True), "1 bits"),
+    "convolution": (
+        lambda: T.DoReFaConv2D(64, 3, weight_bits=3, pad_value=1, activation="relu"),
+        "4 bits",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOW_BIT)
+def test_layers_of_few_bits(name):
+    make, kernel = LOW_BIT[name]
+    layer = make()
+    shape = (3, 3, 32) if name == "convolution" else (128,)
+    model = keras.Sequential([keras.Input(shape), layer])
+    if name == "trained_ternary":
+        for scale, value in zip(layer.kernel_trained_scales.trainable_variables, (0.37, 0.9)):
+            scale.assign(value)
+    found = [rest for chosen, *rest in computed(model, batch=2) if kernel in chosen]
+    ((outputs, expected),) = found
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_powers_of_two():
+    layer = K.Dense(64)
+    model = keras.Sequential([keras.Input((128,)), layer])
+    codes = np.random.default_rng(0).integers(-3, 4, (128, 64))
+    layer.kernel.assign(np.where(codes, np.sign(codes) * 2.0 ** (2 * np.abs(codes)), 0))
+    ((name, outputs, expected),) = computed(model, batch=2)
+    assert "powers of two" in name
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-3)
+
+
 def test_few_bits():
     layer = K.Dense(64)
     model = keras.Sequential([keras.Input((128,)), layer])

@@ -114,6 +114,12 @@ def sign_weights(kernel, groups=1):
     return found
 
 
+def filled(weights):
+    """The magnitudes of `SignWeights` of all lanes, of shape `(blocks, lanes)`."""
+    blocks, _, lanes = weights.words.shape
+    return np.pad(weights.scale, (0, blocks * lanes - weights.outputs)).reshape(blocks, lanes)
+
+
 def _laid_out(signs):
     taps, inputs, outputs = signs.shape
     terms = taps * words_of(inputs)

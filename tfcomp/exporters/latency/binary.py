@@ -118,10 +118,12 @@ class BinaryChain(Candidate):
         links: List of `Link`.
     """
 
+    name = "xnor"
     is_static = True
 
     def __init__(self, links):
-        self.name = "xnor" if len(links) == 1 else f"xnor, {len(links)} layers"
+        if len(links) > 1:
+            self.name = f"xnor, {len(links)} layers"
         self.links = links
         self.arrays = []
         self._places = []
@@ -132,7 +134,7 @@ class BinaryChain(Candidate):
         """Puts the arrays of a layer with the others; returns where they are."""
         places = {"words": [self._put(self._words(link, w, before)) for w in link.groups]}
         if link.groups[0].scale is not None:
-            places["scale"] = [self._put(_filled(w)) for w in link.groups]
+            places["scale"] = [self._put(xnor.filled(w)) for w in link.groups]
         how = link.between
         if how is not None:
             places["most"] = self._put(xnor.limits(how.most, link.groups[0].words.shape[-1]))
@@ -211,12 +213,6 @@ class BinaryChain(Candidate):
                 sums = sums * tf.reshape(scale, [sums.shape[0], *ones, sums.shape[-1]])
             found.append(sums)
         return found
-
-
-def _filled(weights):
-    """The magnitudes of all lanes, those beyond the outputs as well."""
-    blocks, _, lanes = weights.words.shape
-    return np.pad(weights.scale, (0, blocks * lanes - len(weights.scale)))
 
 
 def finished(product, outputs, inputs):

@@ -15,7 +15,8 @@ def with_norms(units, left, flow, final, make):
         left: List of `LeftOut`.
         flow: Dict from number to `Seen`.
         final: The model's `FinalWeights`.
-        make: Function of the numbers of calls, `flow` and candidates that returns a `Unit`.
+        make: Function of the numbers of calls, `flow`, candidates and a dict of why other kernels
+            are none that returns a `Unit`.
 
     Returns:
         List of `Unit`, and list of `LeftOut`.
@@ -38,9 +39,11 @@ def with_norms(units, left, flow, final, make):
         except Unsuited:
             heads[number] = make([number], flow, [Multiplied(norm)])
             continue
-        others = heads[first].candidates if first in heads else []
+        others, refused = [], {}
+        if first in heads:
+            others, refused = heads[first].candidates, heads[first].refused
         candidates = [folded, *(Behind(other, norm) for other in others)]
-        heads[first] = make([first, number], flow, candidates)
+        heads[first] = make([first, number], flow, candidates, refused)
     paths = {unit.layers[0].path for unit in heads.values()}
     left = [each for each in left if each.path not in paths]
     return [heads[number] for number in sorted(heads)], left

@@ -1,4 +1,4 @@
-"""Layers whose matrix is pruned, or has values of a few bits, as kernels."""
+"""Layers as products of a matrix that is pruned, or has few values, as kernels."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfcomp.exporters.kernels import fields, gathered, shared_inputs
 from tfcomp.exporters.latency.candidate import Candidate, compiled
 from tfcomp.exporters.latency.product import columns
+from tfcomp.exporters.latency.residual import ResidualSigns
 from tfcomp.model.choice import Unsuited
 
 # Less sparse matrices are multiplied faster as they are.
@@ -23,6 +24,7 @@ class _Matrix(Candidate):
 
     def __init__(self, product):
         self.product = product
+        product.check_inputs()
         if product.window.groups > 1:
             raise Unsuited("it has groups of channels")
         if product.matrix.size < _SMALL:
@@ -36,7 +38,7 @@ class _Matrix(Candidate):
         raise NotImplementedError
 
     def compute(self, inputs, tensors):
-        rows, outer = columns(inputs, self.product)
+        rows, outer = columns(self.product.take(inputs), self.product)
         outputs = tf.reshape(self.multiply(rows, tensors), [*outer, self.product.matrix.shape[1]])
         outputs.set_shape([inputs.shape[0], *outer[1:], self.product.matrix.shape[1]])
         return self.product.finish(outputs)
@@ -144,10 +146,11 @@ def candidates(product):
         List of `Candidate`, and dict from name to why others cannot.
     """
     found, refused = [], {}
-    for kind in KINDS:
+    signs = [ResidualSigns] if hasattr(product.layer, "input_terms") else []
+    for kind in [*signs, *KINDS]:
         try:
             found.append(kind(product))
         except Unsuited as reason:
-            refused[kind.__name__] = str(reason)
+            refused[kind.name] = str(reason)
     found += [CompiledSharedInputs(one) for one in found if isinstance(one, SharedInputs)]
     return found, refused

@@ -40,6 +40,21 @@ class Product(NamedTuple):
         """Products in a sum."""
         return self.kernel[..., 0].size
 
+    def check_inputs(self):
+        """Raises `Unsuited` if the layer multiplies other numbers than `take` returns."""
+        levels = getattr(self._input_quantizer, "levels", None)
+        scaled = self._input_quantizer is not None and levels is None
+        if scaled or getattr(self.layer, "input_scale", False):
+            raise Unsuited("its inputs are quantized by scales of their own")
+
+    def take(self, inputs):
+        """The inputs, quantized where the layer does that to each by itself."""
+        return inputs if self._input_quantizer is None else self._input_quantizer(inputs)
+
+    @property
+    def _input_quantizer(self):
+        return getattr(self.layer, "input_quantizer", None)
+
     def finish(self, outputs):
         """Adds the bias and applies the activation of the layer."""
         return finish(self.layer, outputs)

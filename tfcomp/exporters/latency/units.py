@@ -27,6 +27,7 @@ class Unit(NamedTuple):
         shape: Shape of the input, without the batch axis.
         dtype: Dtype of the input.
         candidates: List of `Candidate`.
+        refused: Dict from the names of other kernels to why they are none for it.
     """
 
     numbers: list
@@ -34,6 +35,7 @@ class Unit(NamedTuple):
     shape: tuple
     dtype: str
     candidates: list
+    refused: dict
 
     @property
     def path(self):
@@ -69,26 +71,21 @@ def find_units(flow, final):
         List of `Unit`, and list of `LeftOut`, the layers with a kernel, and batch normalizations,
         that no unit holds.
     """
-    signs, matrices, units, left = {}, {}, [], []
+    products, signs, refused, units, left = {}, {}, {}, [], []
     for number, seen in flow.items():
-        if is_one_call(seen.layer):
-            try:
-                units.append(_unit([number], flow, recurrent_candidates(seen, final)))
-            except Unsuited as reason:
-                left.append(LeftOut(seen.layer.path, str(reason)))
-            continue
-        if not takes_signs(seen.layer) and not has_kernel(seen.layer):
-            continue
+        layer, refused[number] = seen.layer, {}
         try:
-            product = product_of(seen, final)
-            if takes_signs(seen.layer):
-                signs[number] = product, sign_product(product)
-            elif _is_plain(seen.layer):
-                matrices[number] = product
-            else:
-                raise Unsuited("it quantizes its inputs")
+            if is_one_call(layer):
+                units.append(_unit([number], flow, recurrent_candidates(seen, final)))
+            elif takes_signs(layer) or has_kernel(layer):
+                products[number] = product_of(seen, final)
+            if takes_signs(layer) and number in products:
+                signs[number] = products[number], sign_product(products[number])
         except Unsuited as reason:
-            left.append(LeftOut(seen.layer.path, str(reason)))
+            if number in products:
+                refused[number][BinaryChain.name] = str(reason)
+            else:
+                left.append(LeftOut(layer.path, str(reason)))
     known = {id(seen.layer) for seen in flow.values()}
     left += [
         LeftOut(site.layer.path, "its layer is recurrent, and called with masks or states")
@@ -97,12 +94,13 @@ def find_units(flow, final):
     ]
     for links, numbers in chains(flow, signs):
         units.append(_unit(numbers, flow, [BinaryChain(links)]))
-    for number, product in matrices.items():
-        found, refused = candidates(product)
+    for number in products.keys() - signs.keys():
+        found, others = candidates(products[number])
+        others = {**refused[number], **others}
         if found:
-            units.append(_unit([number], flow, found))
+            units.append(_unit([number], flow, found, others))
         else:
-            reasons = "; ".join(dict.fromkeys(refused.values()))
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in others.items())
             left.append(LeftOut(flow[number].layer.path, reasons))
     return with_norms(units, left, flow, final, _unit)
 
@@ -112,12 +110,7 @@ def has_kernel(layer):
     return isinstance(getattr(layer, "kernel", None), keras.Variable) if layer.built else False
 
 
-def _is_plain(layer):
-    """Whether a layer multiplies its inputs as they are."""
-    return getattr(layer, "input_quantizer", None) is None
-
-
-def _unit(numbers, flow, found):
+def _unit(numbers, flow, found, refused=()):
     first = flow[numbers[0]]
     layers = [flow[number].layer for number in numbers]
-    return Unit(numbers, layers, first.shape[1:], first.dtype, found)
+    return Unit(numbers, layers, first.shape[1:], first.dtype, found, dict(refused))

@@ -113,17 +113,40 @@ class _HORQMixin:
     def _quantized_columns(self, columns, training):
         return self.drawing("input_quantizer", self.input_quantizer, training)(columns)
 
+    def input_terms(self, inputs):
+        """The scales and signs that the columns become.
+
+        Args:
+            inputs: Batch in the layer's data format.
+
+        Returns:
+            List of pairs of tensors: the scale of each column, of shape `(columns, 1)`, and what it
+            multiplies the signs of, of shape `(columns, length)`; and the shape of the outputs but
+            for the channels. Those of the groups of one position come one after the other. `None`
+            if the quantizer is none that has a scale for each column.
+        """
+        quantizer = self.input_quantizer
+        if not isinstance(quantizer, ResidualBinary) or quantizer.axis not in (None, (0,)):
+            return None
+        columns, outer = self._columns(inputs)
+        return list(quantizer.terms(columns)), outer
+
 
 class _HORQConvMixin(_HORQMixin):
-    def call(self, inputs, training=None):
-        if self.input_quantizer is None:
-            return super().call(inputs, training=training)
+    def _columns(self, inputs):
+        """The columns, and the shape of the outputs but for the channels, those last."""
         seen = patches(self, inputs)
         *outer, entries, channels = ops.shape(seen)
         # Each group of channels has columns of its own.
         seen = ops.reshape(seen, [-1, entries, self.groups, channels // self.groups])
         length = entries * channels // self.groups
-        columns = ops.reshape(ops.swapaxes(seen, 1, 2), [-1, length])
+        return ops.reshape(ops.swapaxes(seen, 1, 2), [-1, length]), outer
+
+    def call(self, inputs, training=None):
+        if self.input_quantizer is None:
+            return super().call(inputs, training=training)
+        columns, outer = self._columns(inputs)
+        length = columns.shape[-1]
         columns = self._quantized_columns(columns, training)
         with in_call(self, training):
             kernel = ops.reshape(self.kernel, [length, self.groups, -1])
@@ -170,10 +193,13 @@ class HORQDense(_HORQMixin, quantized.QuantizedDense):
     [[-2.0]]
     """
 
+    def _columns(self, inputs):
+        return ops.reshape(inputs, [-1, inputs.shape[-1]]), ops.shape(inputs)[:-1]
+
     def _prepare(self, inputs, training):
         if self.input_quantizer is None:
             return inputs
-        columns = ops.reshape(inputs, [-1, inputs.shape[-1]])
+        columns, _ = self._columns(inputs)
         columns = self._quantized_columns(columns, training)
         return ops.reshape(columns, ops.shape(inputs))
 

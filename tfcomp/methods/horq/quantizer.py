@@ -54,15 +54,20 @@ class ResidualBinary(Quantizer):
     def quantize(self, inputs):
         return with_gradient(inputs, lambda x: self._expand(x)[0], self._gradient)
 
-    def _expand(self, x):
-        """The value, and the sum of the scales of the signs that pass a gradient on."""
-        total = slope = 0
+    def terms(self, x):
+        """Yields each `βi`, and `r(i-1)`, of which it multiplies the sign."""
         rest = x
         for _ in range(self.order):
             beta = ops.mean(ops.abs(rest), axis=self._axes(x), keepdims=True)
-            step = beta * sign(rest)
+            yield beta, rest
+            rest = rest - beta * sign(rest)
+
+    def _expand(self, x):
+        """The value, and the sum of the scales of the signs that pass a gradient on."""
+        total = slope = 0
+        for beta, rest in self.terms(x):
             slope = slope + beta * inside(rest, self.clip_value)
-            total, rest = total + step, rest - step
+            total = total + beta * sign(rest)
         return total, slope
 
     def _gradient(self, x, g):
