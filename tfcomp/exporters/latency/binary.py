@@ -125,6 +125,7 @@ class BinaryChain(Candidate):
         if len(links) > 1:
             self.name = f"xnor, {len(links)} layers"
         self.links = links
+        self._run = compiled(self._blocks)
         self.arrays = []
         self._places = []
         for before, link in zip([None, *links], links):
@@ -160,7 +161,7 @@ class BinaryChain(Candidate):
     def compute(self, inputs, tensors):
         link = self.links[-1]
         each = link.groups[0].outputs
-        found = [xnor.in_order(blocks, each) for blocks in compiled(self._blocks)(inputs, tensors)]
+        found = [xnor.in_order(blocks, each) for blocks in self._run(inputs, tensors)]
         outputs = found[0] if len(found) == 1 else tf.concat(found, -1)
         return finished(link.product, outputs, inputs)
 

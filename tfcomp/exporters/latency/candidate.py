@@ -41,5 +41,8 @@ class Candidate:
 
 
 def compiled(function):
-    """A `tf.function` that XLA compiles, without AutoGraph."""
+    """A `tf.function` that XLA compiles, without AutoGraph.
+
+    Make one for all calls: it is traced and compiled once for each of the shapes it is called with.
+    """
     return tf.function(function, jit_compile=True, autograph=False)

@@ -13,6 +13,9 @@ from tfcomp.model.choice import Unsuited
 _SPARSE = 0.7
 # Nor are there savings in few products.
 _SMALL = 1 << 12
+# Compiled once for all layers of the same shapes.
+_OF_ONE, _OF_COLUMNS = compiled(gathered.product_of_one), compiled(gathered.product_of_columns)
+_OF_BLOCKS = compiled(shared_inputs.product_of_arrays)
 
 
 class _Matrix(Candidate):
@@ -73,7 +76,7 @@ class CompiledSharedInputs(SharedInputs):
         self.name = f"{plain.name}, compiled"
 
     def multiply(self, rows, tensors):
-        return compiled(super().multiply)(rows, tensors)
+        return _OF_BLOCKS(rows, tensors, self._has_order)
 
 
 def _check_sparse(matrix):
@@ -94,7 +97,7 @@ class GatheredByOutputs(_Matrix):
     def multiply(self, rows, tensors):
         if rows.shape[0] != 1:
             raise Unsuited("it has more than one sample")
-        found = compiled(gathered.product_of_one)(rows, *tensors)
+        found = _OF_ONE(rows, *tensors)
         return tf.reshape(found, [1, -1])[:, : self.product.matrix.shape[1]]
 
 
@@ -109,8 +112,7 @@ class GatheredBySamples(_Matrix):
         return gathered.by_samples(matrix)
 
     def multiply(self, rows, tensors):
-        found = compiled(gathered.product_of_columns)(tf.transpose(rows), *tensors)
-        return tf.transpose(found)
+        return tf.transpose(_OF_COLUMNS(tf.transpose(rows), *tensors))
 
 
 class Fields(_Matrix):

@@ -24,6 +24,7 @@ class ResidualSigns(Candidate):
         layer, groups = product.layer, product.window.groups
         self.name = f"xnor, {layer.order} terms"
         self.product = product
+        self._run = compiled(self._blocks)
         # A column is all that one output is computed from.
         found = xnor.sign_weights(product.matrix, groups)
         if found is None:
@@ -39,7 +40,7 @@ class ResidualSigns(Candidate):
         if found is None:
             raise Unsuited("its inputs have other scales than one for each output")
         terms, outer = found
-        blocks = compiled(self._blocks)(terms, tensors[:count], tensors[count:])
+        blocks = self._run(terms, tensors[:count], tensors[count:])
         outputs = [xnor.in_order(part, self.groups[0].outputs) for part in blocks]
         outputs = outputs[0] if count == 1 else tf.concat(outputs, -1)
         return self.product.finish(tf.reshape(outputs, [*outer, -1]))
