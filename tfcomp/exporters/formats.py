@@ -15,7 +15,7 @@ from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.exporters.verify_file import compare_file
 from tfcomp.model.data import Batches
 from tfcomp.storage.replace import replaced_files
-from tfcomp.validation import check_integer, check_verbose, invalid
+from tfcomp.validation import check_integer, check_number, check_verbose, invalid
 
 # Written by Keras's own `model.export`, which finds the weights as they finally are.
 _BY_KERAS = ("litert", "onnx", "openvino", "torch")
@@ -41,6 +41,7 @@ def export(
     data=None,
     optimize="size",
     batch_sizes=(1,),
+    search_seconds=120.0,
     **kwargs,
 ):
     """Exports the forward pass of a model, its weights in the smallest form that is still exact.
@@ -101,6 +102,8 @@ def export(
             and folded batch normalizations. The folder takes batches of any size, and compiles
             nothing anew for another one. A file has the same kernels for all sizes, those that
             take less time for each of these.
+        search_seconds: Seconds after which `"latency"` tries no further kernels: the slowest layers
+            are tried first, and those that are left are Keras's, as the table says.
         **kwargs: Passed on to `keras.Model.export` for the other formats.
 
     Returns:
@@ -132,6 +135,7 @@ def export(
     batch_sizes = _check_optimize(optimize, batch_sizes, format)
     _check(model, path, format, input_signature)
     _check_packages(format, optimize)
+    check_number("search_seconds", search_seconds, 0)
     sizes = batch_sizes if optimize == "latency" else None
     if format == "tf_saved_model":
         if kwargs:
@@ -140,7 +144,15 @@ def export(
         from tfcomp.exporters.saved_model import export_saved_model
 
         result = export_saved_model(
-            model, os.fspath(path), verbose, input_signature, signatures, verify, data, sizes
+            model,
+            os.fspath(path),
+            verbose,
+            input_signature,
+            signatures,
+            verify,
+            data,
+            sizes,
+            search_seconds,
         )
     else:
         result = _export_file(
@@ -153,6 +165,7 @@ def export(
             verify,
             data,
             sizes,
+            search_seconds,
             kwargs,
         )
     for left in result.left_out if verify else []:
@@ -161,7 +174,17 @@ def export(
 
 
 def _export_file(
-    model, path, verbose, format, input_signature, signatures, verify, data, batch_sizes, kwargs
+    model,
+    path,
+    verbose,
+    format,
+    input_signature,
+    signatures,
+    verify,
+    data,
+    batch_sizes,
+    search_seconds,
+    kwargs,
 ):
     """Writes a file; see `export`. Kernels are timed for `batch_sizes`, if any."""
     if signatures is not None:
@@ -181,7 +204,15 @@ def _export_file(
             _write(model, new, format, input_signature, kwargs)
         else:
             kernels[_ENDPOINT], chosen = _write_for_latency(
-                model, new, format, input_signature, batch_sizes, verbose, verify, data
+                model,
+                new,
+                format,
+                input_signature,
+                batch_sizes,
+                search_seconds,
+                verbose,
+                verify,
+                data,
             )
         # The arguments of this converter are there to make another network of it, and so are
         # inputs that are quantized on the fly.
@@ -209,16 +240,19 @@ def _check_ending(path, format):
         raise invalid("path", path, f"one that ends in {ending} for format={format!r}")
 
 
-def _write_for_latency(model, path, format, specs, batch_sizes, verbose, verify, data):
+def _write_for_latency(model, path, format, specs, batch_sizes, seconds, verbose, verify, data):
     """Writes a file whose kernels take least time; returns what `write_for_latency` does."""
     from tfcomp.exporters.files.choice import write_for_latency
+    from tfcomp.exporters.latency.budget import Budget
 
     def check(plain):
         # Differences are then those of kernels, which have been compared by themselves.
         if verify:
             compare_file(model, plain, format, specs, data)
 
-    kernels, chosen = write_for_latency(model, path, format, specs, batch_sizes, verbose, check)
+    kernels, chosen = write_for_latency(
+        model, path, format, specs, batch_sizes, Budget(seconds), verbose, check
+    )
     if verbose:
         show(kernels.table())
     return kernels, chosen

@@ -12,6 +12,7 @@ from tfcomp.console import show
 from tfcomp.exporters.compact import compact
 from tfcomp.exporters.compared import Exported, size_of, unverified
 from tfcomp.exporters.decode import is_decodable
+from tfcomp.exporters.latency.budget import Budget
 from tfcomp.exporters.latency.plan import make_plan
 from tfcomp.exporters.report import print_report
 from tfcomp.exporters.signature import DEFAULT, endpoints
@@ -82,16 +83,16 @@ def _write_tables(folder, plans):
     if plans:
         extra = os.path.join(folder, "assets.extra")
         os.makedirs(extra, exist_ok=True)
-        tables = {name: [row._asdict() for row in plan.result] for name, plan in plans.items()}
+        tables = {name: plan.result.as_dict() for name, plan in plans.items()}
         with open(os.path.join(extra, "kernels.json"), "w", encoding="utf-8") as file:
             json.dump(tables, file, indent=1)
 
 
-def _plans(wanted, final, batch_sizes, changed, verbose):
+def _plans(wanted, final, batch_sizes, seconds, changed, verbose):
     """Chooses kernels for each endpoint; returns a dict of plans by name."""
-    plans = {}
+    plans, budget = {}, Budget(seconds)
     for endpoint in wanted:
-        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, changed, verbose)
+        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, budget, changed, verbose)
         if verbose:
             show(plans[endpoint.name].result.table())
     return plans
@@ -106,6 +107,7 @@ def export_saved_model(
     verify=True,
     data=None,
     batch_sizes=None,
+    search_seconds=None,
 ):
     """Writes the folder; see `tfcomp.export`. Kernels are timed for `batch_sizes`, if any."""
     final = FinalWeights(model)
@@ -114,7 +116,9 @@ def export_saved_model(
     kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
     uses = {endpoint.name: seen(endpoint, final.scope, kernels) for endpoint in wanted}
     changed = set().union(*(use.updated for use in uses.values()))
-    plans = _plans(wanted, final, batch_sizes, changed, verbose) if batch_sizes else {}
+    plans = {}
+    if batch_sizes:
+        plans = _plans(wanted, final, batch_sizes, search_seconds, changed, verbose)
     data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         reads = {name: use.read for name, use in uses.items()}

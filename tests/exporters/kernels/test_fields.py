@@ -38,7 +38,7 @@ def multiplied(found, x, outputs):
 )
 def test_products(name, inputs, outputs, samples, seed):
     rng = np.random.default_rng(seed)
-    values, kind, bits = VALUES[name]
+    values, _, bits = VALUES[name]
     matrix = rng.choice(np.float32(values), (inputs, outputs))
     matrix = matrix * rng.uniform(0.01, 2, outputs).astype("float32")
     found = fields(matrix)

@@ -472,10 +472,75 @@ def test_pruned_layers_in_parts_and_whole(tmp_path, always_kernels):
 def test_the_table_is_stored_with_the_folder(tmp_path):
     model = pruned(K.Dense(64), (128,), 16, 0.1)
     result = tfcomp.export(model, tmp_path / "m", optimize="latency", verbose=0)
-    stored = json.loads((tmp_path / "m" / "assets.extra" / "kernels.json").read_text())
-    assert [row["kernel"] for row in stored["serve"]] == [
-        row.kernel for row in result.kernels["serve"]
-    ]
+    stored = json.loads((tmp_path / "m" / "assets.extra" / "kernels.json").read_text())["serve"]
+    found = result.kernels["serve"]
+    assert [row["kernel"] for row in stored["kernels"]] == [row.kernel for row in found]
+    assert stored["seconds"] == found.seconds > 0
+    assert f"{found.seconds:.1f} seconds" in repr(found)
+
+
+@pytest.fixture
+def two_dense():
+    model = keras.Sequential([keras.Input((128,)), K.Dense(128), K.Dense(128), K.Dense(3)])
+    for layer in model.layers[:2]:
+        in_vectors(layer.kernel, 16, 0.2)
+    return model
+
+
+def test_the_table_says_why_a_kernel_was_not_chosen(tmp_path, two_dense, monkeypatch):
+    kept = trial._check
+
+    def check(found, expected):
+        # As if one of the kernels computed something else.
+        kept(found + 1e-3 * (found.shape == (1, 128) and seen.append(0) is None), expected)
+
+    seen = []
+    monkeypatch.setattr(trial, "_check", check)
+    result = tfcomp.export(two_dense, tmp_path / "m", optimize="latency", verbose=0)
+    first = result.kernels["serve"][0]
+    assert first.kernel == "Keras" and seen
+    assert {"shared inputs, 16 outputs", "gathered", "few bits"} <= set(first.others)
+    assert "its outputs differ by 1.0e-03 of" in first.others["gathered"]
+    assert "two scales" in first.others["few bits"]
+    assert "few bits: its values" in first.why
+    (small,) = result.kernels["serve"].left_out
+    assert small.path == two_dense.layers[2].path and "it is small" in small.reason
+
+
+def test_slower_kernels_say_by_how_much(tmp_path, two_dense, monkeypatch):
+    kept = trial.Trial.seconds
+
+    def seconds(self, batch):
+        measured, refused = kept(self, batch)
+        return np.where(np.isinf(measured), np.inf, 1e-3 * np.arange(1, len(measured) + 1)), refused
+
+    monkeypatch.setattr(trial.Trial, "seconds", seconds)
+    result = tfcomp.export(two_dense, tmp_path / "m", optimize="latency", verbose=0)
+    first = result.kernels["serve"][0]
+    assert first.kernel == "Keras" and first.keras_milliseconds == 0.5
+    assert first.others["shared inputs, 16 outputs"] == "slower: 1.000 ms"
+
+
+def test_layers_of_the_same_shapes_are_timed_once(tmp_path, two_dense, monkeypatch):
+    timed, kept = [], trial.seconds_of
+    monkeypatch.setattr(trial, "seconds_of", lambda *args: timed.append(0) or kept(*args))
+    result = tfcomp.export(two_dense, tmp_path / "m", optimize="latency", verbose=0)
+    first, second, _ = result.kernels["serve"]
+    assert len(timed) == 1 and first.keras_milliseconds == second.keras_milliseconds
+    assert first.path != second.path
+
+
+def test_kernels_are_tried_for_so_many_seconds(tmp_path, two_dense):
+    result = tfcomp.export(
+        two_dense, tmp_path / "m", optimize="latency", search_seconds=0, verbose=0
+    )
+    kernels = result.kernels["serve"]
+    assert [row.path for row in kernels] == ["(whole model)"] and kernels[0].kernel == "Keras"
+    late = [each.path for each in kernels.left_out if "0 seconds were used up" in each.reason]
+    assert sorted(late) == sorted(layer.path for layer in two_dense.layers[:2])
+    x = images(two_dense, 3)
+    loaded = tf.saved_model.load(tmp_path / "m")
+    np.testing.assert_allclose(loaded.serve(x), two_dense(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -485,6 +550,7 @@ def test_the_table_is_stored_with_the_folder(tmp_path):
         ({"optimize": "latency", "batch_sizes": ()}, "`batch_sizes`"),
         ({"optimize": "latency", "batch_sizes": (0,)}, "`batch_sizes`.*>= 1"),
         ({"optimize": "latency", "batch_sizes": ("1",)}, "`batch_sizes`"),
+        ({"optimize": "latency", "search_seconds": -1}, "`search_seconds`.*>= 0"),
         ({"optimize": "latency", "format": "torch"}, "`optimize`.*'size' with format='torch'"),
         (
             {"optimize": "latency", "input_signature": [tf.TensorSpec((3, 4))]},

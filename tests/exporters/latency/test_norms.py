@@ -297,7 +297,7 @@ def test_blocks_nested_and_shared_layers(tmp_path):
     ]
     assert folded[1].startswith("inner/")
     stored = json.loads((tmp_path / "m" / "assets.extra" / "kernels.json").read_text())["serve"]
-    assert [row["path"] for row in stored if row["kernel"] == "norm folded"] == folded
+    assert [row["path"] for row in stored["kernels"] if row["kernel"] == "norm folded"] == folded
     # Batches of sizes that were not named read the same kernels, and nothing else is left.
     definition = tf.saved_model.load(str(tmp_path / "m")).serve.concrete_functions[0].graph
     definition = definition.as_graph_def()

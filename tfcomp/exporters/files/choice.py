@@ -9,11 +9,10 @@ from tfcomp.exporters.compared import draws, tried
 from tfcomp.exporters.engines import RUNTIMES
 from tfcomp.exporters.files.holes import batch_of
 from tfcomp.exporters.files.makers import LiteRTFile, ONNXFile, OpenVINOFile
-from tfcomp.exporters.latency.plan import COLUMNS, KERAS, WHOLE, Kernel
+from tfcomp.exporters.latency.table import KERAS, WHOLE, Kernel, Kernels
 from tfcomp.exporters.latency.trial import seconds_of
 from tfcomp.exporters.verify_file import prepared
 from tfcomp.model.progress import Progress
-from tfcomp.model.result import Result
 
 MAKERS = {"litert": LiteRTFile, "onnx": ONNXFile, "openvino": OpenVINOFile}
 
@@ -21,7 +20,7 @@ MAKERS = {"litert": LiteRTFile, "onnx": ONNXFile, "openvino": OpenVINOFile}
 WORTH = 1.03
 
 
-def write_for_latency(model, path, format, specs, batch_sizes, verbose=0, check=None):
+def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0, check=None):
     """Writes the file that takes least time on this machine.
 
     Args:
@@ -31,12 +30,13 @@ def write_for_latency(model, path, format, specs, batch_sizes, verbose=0, check=
         specs: List of structures of specs, one for each argument.
         batch_sizes: The sizes that kernels are timed on, where the specs leave them free. A kernel
             has to take less time than Keras's layers on each of them.
+        budget: A `Budget`.
         verbose: 0 or 1, for a progress bar.
         check: Optional function that is given the path of the file without kernels, before any are
             put in.
 
     Returns:
-        `Result` of `Kernel` rows, and whether the file has kernels that Keras's has not.
+        `Kernels`, and whether the file has kernels that Keras's has not.
     """
     fixed = batch_of(specs)
     sizes = [fixed] if fixed is not None else sorted(set(batch_sizes))
@@ -49,6 +49,8 @@ def write_for_latency(model, path, format, specs, batch_sizes, verbose=0, check=
         bar = Progress(len(maker.items) + 1, verbose, "kernel")
         timed = []
         for item in maker.items:
+            if budget.is_used_up:
+                break
             timed.append(_time_parts(maker, item, format, sizes))
             bar.step()
         chosen = [(place, _best(seconds) - 1) for place, seconds in enumerate(timed)]
@@ -60,8 +62,9 @@ def write_for_latency(model, path, format, specs, batch_sizes, verbose=0, check=
             maker.write(path, chosen)
         bar.step()
     rows = _rows(maker, dict(chosen), timed, whole, sizes)
-    title = f"Kernels of {model.name!r} in {format}"
-    return Result(model, rows, maker.left, title=title, columns=COLUMNS), bool(chosen)
+    late = [budget.left_out(item.path) for item in maker.items[len(timed) :]]
+    kernels = Kernels(model, rows, [*maker.left, *late], budget.used, f" in {format}")
+    return kernels, bool(chosen)
 
 
 def _time_parts(maker, item, format, sizes):
@@ -98,15 +101,19 @@ def _rows(maker, chosen, timed, whole, sizes):
     rows = []
     for number, size in enumerate(sizes):
         for place, (item, seconds) in enumerate(zip(maker.items, timed)):
-            option = chosen.get(place, -1) + 1
-            name = [KERAS, *maker.options(item)][option]
-            rows.append(_row(item.path, size, name, seconds[number], option))
-        rows.append(
-            _row(WHOLE, size, "kernels" if chosen else KERAS, whole[number], int(bool(chosen)))
-        )
+            names = [KERAS, *maker.options(item)]
+            rows.append(_row(item.path, size, names, seconds[number], chosen.get(place, -1) + 1))
+        names = [KERAS, "kernels"]
+        rows.append(_row(WHOLE, size, names, whole[number], int(bool(chosen))))
     return rows
 
 
-def _row(path, size, name, seconds, option):
+def _row(path, size, names, seconds, option):
     # Of warm and cold caches, which were added up.
-    return Kernel(path, size, name, 500 * float(seconds[option]), 500 * float(seconds[0]))
+    times = 500 * seconds.astype(float)
+    others = {
+        name: f"{'slower' if taken >= times[option] else 'faster at this size'}: {taken:.3f} ms"
+        for name, taken in zip(names[1:], times[1:])
+        if name != names[option]
+    }
+    return Kernel(path, size, names[option], float(times[option]), float(times[0]), others)

@@ -129,4 +129,4 @@ def unit_of(numbers, flow):
     """A `Unit` of the calls with some numbers, for which no kernel is named."""
     first = flow[numbers[0]]
     layers = [flow[number].layer for number in numbers]
-    return Unit(list(numbers), layers, first.shape[1:], first.dtype, [])
+    return Unit(list(numbers), layers, first.shape[1:], first.dtype, [], {})

@@ -8,8 +8,8 @@ eight bits, block by block, which changes nothing.
 import keras
 import numpy as np
 
-from tfcomp.exporters.kernels.grids import integers
 from tfcomp.exporters.files.holes import NAME, Hole, unit_of
+from tfcomp.exporters.kernels.grids import integers
 from tfcomp.exporters.latency.binary import finished, takes_signs
 from tfcomp.exporters.latency.product import product_of
 from tfcomp.exporters.latency.units import has_kernel

@@ -77,7 +77,7 @@ def _unit(kind):
     return np.float32(1 if kind == "steps" else 2.0**_RANGE)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def multiply(kind, bits):
     """The compiled function that multiplies by codes of a kind, the same for all of its shapes.
 

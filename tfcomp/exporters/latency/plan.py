@@ -1,7 +1,5 @@
 """Chooses the kernels of a model by timing them."""
 
-from typing import NamedTuple
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,52 +7,18 @@ import tensorflow as tf
 from tfcomp.exporters.latency.batches import BUCKETS, Way, bucket_of, dispatched, in_parts, part_of
 from tfcomp.exporters.latency.flow import layer_flow
 from tfcomp.exporters.latency.replay import replaying
+from tfcomp.exporters.latency.table import KERAS, WHOLE, Kernel, Kernels
 from tfcomp.exporters.latency.trial import Trial
 from tfcomp.exporters.latency.units import find_units
 from tfcomp.exporters.trace import Substitution
 from tfcomp.exporters.verify import drawn_inputs
 from tfcomp.layers.base.decoded import decoded_kernels
 from tfcomp.model.progress import Progress
-from tfcomp.model.result import LeftOut, Result
+from tfcomp.model.result import LeftOut
 from tfcomp.model.timing import interleaved, ratios
 
-KERAS = "Keras"
 # A plan has to be this much faster than Keras's layers to be worth other rounding.
 _WORTH = 1.03
-
-
-class Kernel(NamedTuple):
-    """One row of a `Latencies`.
-
-    Attributes:
-        path: Paths of the layers, or `"(whole model)"`.
-        batch: Batch size.
-        kernel: Name of the kernel that was chosen.
-        milliseconds: Of a call with it, warm and cold caches averaged.
-        keras_milliseconds: The same of Keras's layers.
-    """
-
-    path: str
-    batch: int
-    kernel: str
-    milliseconds: float
-    keras_milliseconds: float
-
-    @property
-    def faster(self):
-        """How many times faster than Keras's layers."""
-        return self.keras_milliseconds / self.milliseconds
-
-
-COLUMNS = {
-    "layers": "{0.path}",
-    "batch": "{0.batch}",
-    "kernel": "{0.kernel}",
-    "ms": "{0.milliseconds:.3f}",
-    "Keras ms": "{0.keras_milliseconds:.3f}",
-    "times faster": "{0.faster:.2f}",
-}
-WHOLE = "(whole model)"
 
 
 class Plan:
@@ -64,15 +28,13 @@ class Plan:
         flow: What `layer_flow` returned.
         chosen: Dict from the index of a bucket to its list of pairs of `Unit` and `Candidate`.
         parts: Dict from the same to the samples of a part, or `None`.
-        result: `Result` of `Kernel` rows.
+        result: `Kernels`.
     """
 
     def __init__(self, traced, specs, final, flow, left):
         self.traced, self.specs, self.final, self.flow = traced, specs, final, flow
         self.chosen, self.parts = {}, {}
-        self.result = Result(
-            final.model, [], left, title=f"Kernels of {final.model.name!r}", columns=COLUMNS
-        )
+        self.result = Kernels(final.model, [], left)
 
     @property
     def candidates(self):
@@ -157,7 +119,7 @@ def _whole(plan, chosen, values, read=None):
     return tf.function(forward, autograph=False)
 
 
-def make_plan(endpoint, final, batch_sizes, changed=(), verbose=0):
+def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     """Times all kernels of a model and chooses.
 
     Args:
@@ -165,13 +127,14 @@ def make_plan(endpoint, final, batch_sizes, changed=(), verbose=0):
         final: The model's `FinalWeights`.
         batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers,
             and what is never slower.
+        budget: A `Budget`.
         changed: Ids of variables that calls of endpoints change.
         verbose: 0 or 1, for a progress bar.
 
     Returns:
         A `Plan`.
     """
-    specs = endpoint.specs
+    specs, begin = endpoint.specs, budget.used
     _check(endpoint)
     flow = layer_flow(endpoint.traced, specs, final.scope, changed)
     units, left = find_units(flow, final)
@@ -179,13 +142,29 @@ def make_plan(endpoint, final, batch_sizes, changed=(), verbose=0):
         left.append(LeftOut(endpoint.name, "layers within a `tf.function` are left to Keras"))
     plan = Plan(endpoint.traced, specs, final, flow, left)
     values = {id(v): tf.constant(final.value(v)) for v in final.model.variables}
-    trials = [Trial(unit, final.scope, values) for unit in units]
+    alike = {}
+    trials = [Trial(unit, final.scope, values, alike) for unit in units]
     sizes = {bucket_of(size): size for size in sorted(batch_sizes, reverse=True)}
     bar = Progress(len(sizes), verbose, "batch size")
     for index, size in sorted(sizes.items()):
-        _choose(plan, index, size, trials, values)
+        tried = _tried(plan, size, trials, budget)
+        _choose(plan, index, size, tried, values)
         bar.step()
+    plan.result.seconds = budget.used - begin
     return plan
+
+
+def _tried(plan, size, trials, budget):
+    """The trials that have been made of a batch size, those of the slowest layers first."""
+    done = set()
+    for trial in sorted(trials, key=lambda trial: -trial.keras_seconds(size)):
+        if budget.is_used_up:
+            plan.result.left_out.append(budget.left_out(f"{trial.unit.path}", size))
+            continue
+        for batch in {size, part_of(size)}:
+            trial.seconds(batch)
+        done.add(trial)
+    return [trial for trial in trials if trial in done]
 
 
 def _check(endpoint):
@@ -250,26 +229,34 @@ def _choose(plan, index, size, trials, values):
     place = int(np.argmax(faster))
     part, chosen = [(None, []), *ways][place if faster[place] >= _WORTH else 0]
     plan.chosen[index], plan.parts[index] = chosen, part
-    rows, used = [], {id(unit): candidate for unit, candidate in chosen}
+    used = {id(unit): candidate for unit, candidate in chosen}
     for trial in trials:
-        known, _ = trial.seconds(size if part is None else part)
-        times = (1 if part is None else size / part) * 500
-        candidate = used.get(id(trial.unit))
-        at = 0 if candidate is None else 1 + trial.unit.candidates.index(candidate)
-        plain, _ = trial.seconds(size)
-        rows.append(
-            Kernel(
-                trial.unit.path,
-                size,
-                candidate.name if candidate else KERAS,
-                float(known[at]) * times,
-                float(plain[0]) * 500,
-            )
-        )
+        plan.result.rows.append(_row(trial, size, part, used.get(id(trial.unit))))
     place = 0 if not chosen else place
     name = "kernels" if chosen else KERAS
-    rows.append(Kernel(WHOLE, size, name, 1e3 * seconds[place], 1e3 * seconds[0]))
-    plan.result.rows += rows
+    plan.result.rows.append(Kernel(WHOLE, size, name, 1e3 * seconds[place], 1e3 * seconds[0], {}))
+
+
+def _row(trial, size, part, candidate):
+    """The row of a unit: its kernel, and why it is not another."""
+
+    def milliseconds(at, batch):
+        # Of warm and cold caches, which were added up.
+        return float(trial.seconds(batch)[0][at]) * 500 * size / batch
+
+    candidates = trial.unit.candidates
+    at = 0 if candidate is None else 1 + candidates.index(candidate)
+    chosen, others = milliseconds(at, size if part is None else part), dict(trial.unit.refused)
+    for number, other in enumerate(candidates, 1):
+        batch = part_of(size) if other.is_static else size
+        reason = trial.seconds(batch)[1].get(other.name)
+        if number == at:
+            continue
+        found = milliseconds(number, batch)
+        beside = "slower" if found >= chosen else "faster alone, and not in the whole model"
+        others[other.name] = reason or f"{beside}: {found:.3f} ms"
+    name = candidate.name if candidate else KERAS
+    return Kernel(trial.unit.path, size, name, chosen, milliseconds(0, size), others)
 
 
 def _compared(plan, ways, size, values):

@@ -1,14 +1,18 @@
 """Tries the kernels of a unit: whether they compute the same, and how fast."""
 
+import time
+
 import numpy as np
 import tensorflow as tf
 
+from tfcomp.exporters.latency.batches import part_of
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.timing import cold, interleaved
 
 # Largest difference of outputs, as a share of the largest output: sums in another order.
 _SAME = 2e-5
-_ROUNDS = 7
+# Rounds with warm and with cold caches, and where there is nothing to choose between.
+_ROUNDS, _ONE_ROUND = (7, 3), (1, 1)
 
 
 class Trial:
@@ -18,13 +22,23 @@ class Trial:
         unit: A `Unit`.
         scope: Callable that opens the scope to call the model in.
         values: Dict from `id(variable)` to its final value, a tensor.
+        alike: Dict that the trials of a model share: units of the same layers and shapes, which
+            differ in their values alone, are timed once.
     """
 
-    def __init__(self, unit, scope, values):
-        self.unit = unit
+    def __init__(self, unit, scope, values, alike):
+        self.unit, self._alike = unit, alike
         self._keras = unit.by_keras(scope, values)
         self._tensors = [[tf.constant(a) for a in c.arrays] for c in unit.candidates]
-        self._known = {}
+        self._known, self._plain = {}, {}
+
+    def keras_seconds(self, batch):
+        """Seconds of one call of Keras's layers."""
+        call = self._by_keras(batch)
+        call()
+        begin = time.perf_counter()
+        call()
+        return time.perf_counter() - begin
 
     def seconds(self, batch):
         """Seconds of each kernel for one batch, warm and cold added up; infinite if it cannot.
@@ -37,12 +51,13 @@ class Trial:
         return self._known[batch]
 
     def _measure(self, batch):
-        inputs = self.unit.draw(batch)
-        plain = self._traced(self._keras, inputs)
+        inputs, plain = self.unit.draw(batch), self._by_keras(batch)
         expected = plain()
         calls, places, refused = [plain], [0], {}
         for number, candidate in enumerate(self.unit.candidates):
             try:
+                if candidate.is_static and batch != part_of(batch):
+                    raise Unsuited(f"batches of {batch} are computed in parts")
                 call = self._traced(_computing(candidate, self._tensors[number]), inputs)
                 _check(call(), expected)
             except Unsuited as reason:
@@ -51,8 +66,21 @@ class Trial:
             calls.append(call)
             places.append(number + 1)
         seconds = np.full(1 + len(self.unit.candidates), np.inf)
-        seconds[places] = seconds_of(calls)
+        seconds[places] = self._timed(calls, batch, tuple(places))
         return seconds, refused
+
+    def _timed(self, calls, batch, places):
+        key = self.unit.likeness, batch, places
+        if key not in self._alike:
+            able = [self.unit.candidates[place - 1] for place in places[1:]]
+            forced = len(able) <= 1 and all(candidate.is_never_slower for candidate in able)
+            self._alike[key] = seconds_of(calls, *(_ONE_ROUND if forced else _ROUNDS))
+        return self._alike[key]
+
+    def _by_keras(self, batch):
+        if batch not in self._plain:
+            self._plain[batch] = self._traced(self._keras, self.unit.draw(batch))
+        return self._plain[batch]
 
     def _traced(self, function, inputs):
         spec = tf.TensorSpec(inputs.shape, inputs.dtype)
@@ -61,9 +89,10 @@ class Trial:
         return lambda: traced(inputs).numpy()
 
 
-def seconds_of(calls):
+def seconds_of(calls, warm_rounds=_ROUNDS[0], cold_rounds=_ROUNDS[1]):
     """Median seconds of calls in turns, with warm and with cold caches, added up."""
-    return np.median(interleaved(calls, _ROUNDS), axis=0) + np.median(cold(calls, 3), axis=0)
+    warm = np.median(interleaved(calls, warm_rounds), axis=0)
+    return warm + np.median(cold(calls, cold_rounds), axis=0)
 
 
 def _computing(candidate, tensors):

@@ -43,6 +43,14 @@ class Unit(NamedTuple):
         first, last = self.layers[0], self.layers[-1]
         return first.path if first is last else f"{first.path} ... {last.path}"
 
+    @property
+    def likeness(self):
+        """What units have in common that take the same time: all but names and values."""
+        layers = [_settings(layer) for layer in self.layers]
+        arrays = [[(a.shape, a.dtype) for a in c.arrays] for c in self.candidates]
+        names = [candidate.name for candidate in self.candidates]
+        return repr((layers, self.shape, self.dtype, names, arrays))
+
     def draw(self, batch, seed=0):
         """Inputs to try kernels on."""
         random = np.random.default_rng(seed)
@@ -103,6 +111,14 @@ def find_units(flow, final):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in others.items())
             left.append(LeftOut(flow[number].layer.path, reasons))
     return with_norms(units, left, flow, final, _unit)
+
+
+def _settings(layer):
+    try:
+        return type(layer), {**layer.get_config(), "name": None}
+    except NotImplementedError:
+        # What there is to know of such a layer is the layer itself.
+        return id(layer)
 
 
 def has_kernel(layer):
