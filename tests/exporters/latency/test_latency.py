@@ -12,6 +12,7 @@ import tfcomp
 
 tf = pytest.importorskip("tensorflow")
 
+import few_bits  # noqa: E402
 from file_kernels import settled  # noqa: E402
 
 from tfcomp.exporters.latency import plan as plans  # noqa: E402
@@ -456,6 +457,39 @@ def test_an_export_in_a_fresh_process(tmp_path, binary_net, always_kernels, batc
     for name, x in data.items():
         expected = binary_net.predict({"image": x}, verbose=0)["y"]
         np.testing.assert_array_equal(found[name], expected)
+
+
+LOADED_ALONE = """
+import sys
+import numpy as np, tensorflow as tf
+served = tf.saved_model.load(sys.argv[1])
+data = np.load(sys.argv[2])
+np.savez(sys.argv[3], **{name: served.serve(data[name]).numpy() for name in data})
+assert "tfcomp" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_few_bits_and_sums_of_signs_in_a_fresh_process(tmp_path, always_kernels):
+    model = few_bits.network()
+    result = tfcomp.export(
+        model, tmp_path / "m", optimize="latency", batch_sizes=(1, 3, 8), verbose=0
+    )
+    table = [row for row in result.kernels["serve"] if row.batch == 1]
+    chosen = {row.path.split("/")[-1]: row.kernel for row in table}
+    assert chosen["horq_conv"] == "xnor, 2 terms"
+    names = ("ternary", "powers", "dorefa", "horq")
+    assert tuple(chosen[name] for name in names) == few_bits.KERNELS
+    eight = {row.path: row for row in result.kernels["serve"] if row.batch == 8}
+    assert "too many samples" in eight[model.get_layer("powers").path].why
+    data = {f"n{n}": images(model, n, n) for n in (1, 2, 3, 5, 8, 11)}
+    np.savez(tmp_path / "x.npz", **data)
+    arguments = [tmp_path / "m", tmp_path / "x.npz", tmp_path / "y.npz"]
+    subprocess.run([sys.executable, "-c", LOADED_ALONE, *map(str, arguments)], check=True)
+    found = np.load(tmp_path / "y.npz")
+    for name, x in data.items():
+        expected = model.predict(x, verbose=0)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
