@@ -328,14 +328,14 @@ def test_residual_signs_of_other_weights_or_scales_are_left():
 
 
 LOW_BIT = {
-    "trained_ternary": (lambda: T.QuantizedDense(64, kernel_quantizer="trained_ternary"), "scales"),
+    "trained ternary": (lambda: T.TrainedTernaryDense(64), "2 bits, two scales"),
     "dorefa": (lambda: T.DoReFaDense(64, weight_bits=4, activation_bits=3), "4 bits"),
     "dorefa, 2 bits": (lambda: T.DoReFaDense(64, weight_bits=2), "2 bits"),
     "ternary of signs": (
         lambda: T.QuantizedDense(64, kernel_quantizer="ternary", input_quantizer="binary"),
         "2 bits",
     ),
-    "binary weights": (lambda: T.BinaryDense(64, input_quantizer=None, scale=True), "1 bits"),
+    "binary weights": (lambda: T.BinaryDense(64, input_quantizer=None, scale=True), "1 bit"),
     "convolution": (
         lambda: T.DoReFaConv2D(64, 3, weight_bits=3, pad_value=1, activation="relu"),
         "4 bits",
@@ -349,7 +349,7 @@ def test_layers_of_few_bits(name):
     layer = make()
     shape = (3, 3, 32) if name == "convolution" else (128,)
     model = keras.Sequential([keras.Input(shape), layer])
-    if name == "trained_ternary":
+    if name == "trained ternary":
         for scale, value in zip(layer.kernel_trained_scales.trainable_variables, (0.37, 0.9)):
             scale.assign(value)
     found = [rest for chosen, *rest in computed(model, batch=2) if kernel in chosen]
@@ -375,6 +375,15 @@ def test_few_bits():
     ((name, outputs, expected),) = computed(model, batch=2)
     assert name == "4 bits"
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [T.BinaryDepthwiseConv2D, T.BinarySeparableConv2D])
+def test_depthwise_signs_are_left_to_keras(kind):
+    sizes = (4, 3) if kind is T.BinarySeparableConv2D else (3,)
+    units, left, _, _ = units_of(keras.Sequential([keras.Input((8, 8, 4)), kind(*sizes)]))
+    assert not units
+    (reason,) = left
+    assert "too few products" in reason.reason
 
 
 def test_what_no_kernel_computes_says_why():

@@ -122,13 +122,14 @@ class Fields(_Matrix):
     is_static = True
     # Above, decoding takes longer than it saves.
     _samples = 3
-    _kinds = {"steps": "{} bits", "powers": "{} bits, powers of two", "bits": "{} bits, two scales"}
+    _kinds = {"steps": "", "powers": ", powers of two", "bits": ", two scales"}
 
     def lay_out(self, matrix):
         found = fields.fields(matrix)
         if found is None:
             raise Unsuited("its values are no grid of up to 4 bits, powers of two, or two scales")
-        self.name = self._kinds[found.kind].format(found.bits)
+        unit = "bit" if found.bits == 1 else "bits"
+        self.name = f"{found.bits} {unit}{self._kinds[found.kind]}"
         self._run = fields.multiply(found.kind, found.bits)
         return [found.words, found.factors, found.offset]
 

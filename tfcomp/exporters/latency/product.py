@@ -13,6 +13,12 @@ from tfcomp.layers.base.padding import pad_widths
 from tfcomp.model.choice import Unsuited, why_not_plain
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+_CHANNEL_BY_CHANNEL = (
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
 
 
 class Product(NamedTuple):
@@ -75,6 +81,8 @@ def product_of(seen, final):
     """
     layer, shape = seen.layer, seen.shape
     dense = isinstance(layer, keras.layers.Dense)
+    if isinstance(layer, _CHANNEL_BY_CHANNEL):
+        raise Unsuited("a depthwise convolution sums up too few products to gain by other kernels")
     if not dense and not isinstance(layer, _CONVOLUTIONS):
         raise Unsuited("its layer multiplies by no kernel of Dense or Conv")
     reason = why_not_plain(layer)
