@@ -79,21 +79,16 @@ def find_units(flow, final):
         List of `Unit`, and list of `LeftOut`, the layers with a kernel, and batch normalizations,
         that no unit holds.
     """
-    products, signs, refused, units, left = {}, {}, {}, [], []
+    products, signs, units, left = {}, {}, [], []
     for number, seen in flow.items():
-        layer, refused[number] = seen.layer, {}
         try:
-            if is_one_call(layer):
+            if is_one_call(seen.layer):
                 units.append(_unit([number], flow, recurrent_candidates(seen, final)))
-            elif takes_signs(layer) or has_kernel(layer):
+            elif takes_signs(seen.layer) or has_kernel(seen.layer):
                 products[number] = product_of(seen, final)
-            if takes_signs(layer) and number in products:
-                signs[number] = products[number], sign_product(products[number])
         except Unsuited as reason:
-            if number in products:
-                refused[number][BinaryChain.name] = str(reason)
-            else:
-                left.append(LeftOut(layer.path, str(reason)))
+            left.append(LeftOut(seen.layer.path, str(reason)))
+    refused = _add_signs(signs, products)
     known = {id(seen.layer) for seen in flow.values()}
     left += [
         LeftOut(site.layer.path, "its layer is recurrent, and called with masks or states")
@@ -102,15 +97,27 @@ def find_units(flow, final):
     ]
     for links, numbers in chains(flow, signs):
         units.append(_unit(numbers, flow, [BinaryChain(links)]))
-    for number in products.keys() - signs.keys():
+    for number in [number for number in products if number not in signs]:
         found, others = candidates(products[number])
-        others = {**refused[number], **others}
+        others = {**refused.get(number, {}), **others}
         if found:
             units.append(_unit([number], flow, found, others))
         else:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in others.items())
             left.append(LeftOut(flow[number].layer.path, reasons))
     return with_norms(units, left, flow, final, _unit)
+
+
+def _add_signs(signs, products):
+    """Adds those of some products that are of signs alone; returns why others are not, by number."""
+    refused = {}
+    for number, product in products.items():
+        if takes_signs(product.layer):
+            try:
+                signs[number] = product, sign_product(product)
+            except Unsuited as reason:
+                refused[number] = {BinaryChain.name: str(reason)}
+    return refused
 
 
 def _settings(layer):
