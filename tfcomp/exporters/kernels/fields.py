@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcomp.exporters.kernels.codes import codes_of
+from tfcomp.exporters.kernels.compiled import compiled
 from tfcomp.exporters.kernels.gathered import summed
 
 LANES = 256
@@ -96,7 +97,7 @@ def multiply(kind, bits):
             outputs += factor[:, None] * tf.reduce_sum(summed(number, each), 1)
         return outputs
 
-    return tf.function(product, jit_compile=True, autograph=False)
+    return compiled(product)
 
 
 def _terms(inputs, words, bits, decode):

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfcomp.exporters.kernels import words, xnor
-from tfcomp.exporters.latency.candidate import Candidate, compiled
+from tfcomp.exporters.kernels.compiled import compiled
+from tfcomp.exporters.latency.candidate import Candidate
 from tfcomp.exporters.latency.signs import Between, between
 from tfcomp.model.choice import Unsuited
 

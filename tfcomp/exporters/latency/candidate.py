@@ -2,8 +2,6 @@
 
 import re
 
-import tensorflow as tf
-
 
 class Candidate:
     """A way to compute one layer, or several in a row.
@@ -38,11 +36,3 @@ class Candidate:
             tensors: List of tensors, one for each of `arrays`.
         """
         raise NotImplementedError
-
-
-def compiled(function):
-    """A `tf.function` that XLA compiles, without AutoGraph.
-
-    Make one for all calls: it is traced and compiled once for each of the shapes it is called with.
-    """
-    return tf.function(function, jit_compile=True, autograph=False)

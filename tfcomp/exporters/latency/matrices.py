@@ -1,10 +1,13 @@
 """Layers as products of a matrix that is pruned, or has few values, as kernels."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 from tfcomp.exporters.kernels import fields, gathered, shared_inputs
-from tfcomp.exporters.latency.candidate import Candidate, compiled
+from tfcomp.exporters.kernels.compiled import compiled
+from tfcomp.exporters.latency.candidate import Candidate
 from tfcomp.exporters.latency.product import columns
 from tfcomp.exporters.latency.residual import ResidualSigns
 from tfcomp.model.choice import Unsuited
@@ -15,7 +18,10 @@ _SPARSE = 0.7
 _SMALL = 1 << 12
 # Compiled once for all layers of the same shapes.
 _OF_ONE, _OF_COLUMNS = compiled(gathered.product_of_one), compiled(gathered.product_of_columns)
-_OF_BLOCKS = compiled(shared_inputs.product_of_arrays)
+_OF_BLOCKS = {
+    has_order: compiled(functools.partial(shared_inputs.product_of_arrays, has_order=has_order))
+    for has_order in (False, True)
+}
 
 
 class _Matrix(Candidate):
@@ -76,7 +82,7 @@ class CompiledSharedInputs(SharedInputs):
         self.name = f"{plain.name}, compiled"
 
     def multiply(self, rows, tensors):
-        return _OF_BLOCKS(rows, tensors, self._has_order)
+        return _OF_BLOCKS[self._has_order](rows, tensors)
 
 
 def _check_sparse(matrix):

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from tfcomp.exporters.kernels import words, xnor
-from tfcomp.exporters.latency.candidate import Candidate, compiled
+from tfcomp.exporters.kernels.compiled import compiled
+from tfcomp.exporters.latency.candidate import Candidate
 from tfcomp.model.choice import Unsuited
 
 

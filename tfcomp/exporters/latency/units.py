@@ -109,7 +109,7 @@ def find_units(flow, final):
 
 
 def _add_signs(signs, products):
-    """Adds those of some products that are of signs alone; returns why others are not, by number."""
+    """Adds the products of signs to a dict by number; returns another of why others are none."""
     refused = {}
     for number, product in products.items():
         if takes_signs(product.layer):
