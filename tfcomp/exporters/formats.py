@@ -41,7 +41,7 @@ def export(
     data=None,
     optimize="size",
     batch_sizes=(1,),
-    search_seconds=120.0,
+    search_seconds=300.0,
     **kwargs,
 ):
     """Exports the forward pass of a model, its weights in the smallest form that is still exact.

@@ -482,7 +482,12 @@ assert "tfcomp" not in sys.modules
 def test_few_bits_and_sums_of_signs_in_a_fresh_process(tmp_path, always_kernels):
     model = few_bits.network()
     result = tfcomp.export(
-        model, tmp_path / "m", optimize="latency", batch_sizes=(1, 3, 8), verbose=0
+        model,
+        tmp_path / "m",
+        optimize="latency",
+        batch_sizes=(1, 3, 8),
+        search_seconds=1e4,
+        verbose=0,
     )
     table = [row for row in result.kernels["serve"] if row.batch == 1]
     chosen = {row.path.split("/")[-1]: row.kernel for row in table}

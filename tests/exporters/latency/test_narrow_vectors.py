@@ -34,7 +34,7 @@ for name, model in (("binary", binary()), ("few bits", network())):
     served = []
     for optimize in ("size", "latency"):
         path = sys.argv[1] + "/" + name + optimize
-        result = tfcomp.export(model, path, optimize=optimize, verbose=0)
+        result = tfcomp.export(model, path, optimize=optimize, search_seconds=1e4, verbose=0)
         served.append(tf.saved_model.load(path).serve)
     calls = [lambda f=f: f(x).numpy() for f in served]
     off = float(np.abs(calls[1]() - model.predict(x, verbose=0)).max())
