@@ -35,14 +35,13 @@ for name, model in (("binary", binary()), ("few bits", network())):
     for optimize in ("size", "latency"):
         path = sys.argv[1] + "/" + name + optimize
         result = tfcomp.export(model, path, optimize=optimize, search_seconds=1e4, verbose=0)
-        served.append(tf.saved_model.load(path).serve)
-    calls = [lambda f=f: f(x).numpy() for f in served]
+        served.append(tf.saved_model.load(path))
+    calls = [lambda f=f: f.serve(x).numpy() for f in served]
     off = float(np.abs(calls[1]() - model.predict(x, verbose=0)).max())
     seconds = interleaved(calls, 15, clock=time.process_time)
     found[name] = {{
         "off": off,
         "faster": float(ratios(seconds, 0)[1]),
-        "kernels": [row.kernel for row in result.kernels["serve"]],
         "why": [row.why for row in result.kernels["serve"]],
     }}
 json.dump(found, open(sys.argv[1] + "/found.json", "w"))
@@ -55,6 +54,7 @@ def test_the_same_and_not_slower(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=os.environ | NARROW)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["binary"]["off"] == 0 and found["few bits"]["off"] < 1e-3
-    assert found["binary"]["kernels"][0] == "xnor, 2 layers"
     for name, each in found.items():
         assert each["faster"] > 0.8, (name, each)
+        # Nor has a kernel been refused because it computes something else.
+        assert not any("differ" in why for why in each["why"]), (name, each)

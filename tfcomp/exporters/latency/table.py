@@ -35,7 +35,15 @@ class Kernel(NamedTuple):
     @property
     def why(self):
         """Why it is no other kernel, as one line."""
-        return "; ".join(f"{name}: {reason}" for name, reason in self.others.items())
+        return joined(self.others)
+
+
+def joined(reasons):
+    """A dict of reasons by name as one line, each reason once."""
+    names = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(own)}: {reason}" for reason, own in names.items())
 
 
 _COLUMNS = {

@@ -12,6 +12,7 @@ from tfcomp.exporters.latency.folding import with_norms
 from tfcomp.exporters.latency.matrices import candidates
 from tfcomp.exporters.latency.product import product_of
 from tfcomp.exporters.latency.recurrent import recurrent_candidates
+from tfcomp.exporters.latency.table import joined
 from tfcomp.exporters.trace import Substitution
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.result import LeftOut
@@ -103,8 +104,7 @@ def find_units(flow, final):
         if found:
             units.append(_unit([number], flow, found, others))
         else:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in others.items())
-            left.append(LeftOut(flow[number].layer.path, reasons))
+            left.append(LeftOut(flow[number].layer.path, joined(others)))
     return with_norms(units, left, flow, final, _unit)
 
 
