@@ -225,7 +225,7 @@ def file_kernels():
             f"{ours['times']:.1f}",
             f"{ours['difference']:.1e}",
         ]
-        for row in results("file_kernels")
+        for row in results("file_kernels")["rows"]
         for name, ours in row["ours"].items()
     ]
     heads = ["network", "batch", "fastest in floats", "file", "ms", "times faster", "difference"]
