@@ -214,6 +214,58 @@ def bnn_formats():
 
 
 @figures
+def inference():
+    rows = []
+    for row in results("inference")["rows"]:
+        models, name = row["models"], row["fastest"]
+        kernels = [f"{k} ({n})" if n > 1 else k for k, n in row["kernels"].items()]
+        rows.append(
+            [
+                row["network"],
+                f"{row['batch']}",
+                "; ".join(kernels),
+                f"{name}, {models[name]['milliseconds']:.3g}",
+                f"{models['Keras']['milliseconds']:.3g}",
+                f"{models['tfcomp']['milliseconds']:.3g}",
+                f"{row['ratio']:.1f}",
+                f"{row['cold ratio']:.1f}",
+                f"{row['wanted']:g}" if row["wanted"] else "",
+            ]
+        )
+    heads = ["network", "batch", "kernels", "fastest in floats, ms", "Keras, ms", "tfcomp, ms"]
+    heads += ["times faster", "with cold caches", "aimed at"]
+    missed = [
+        f"{row['network']} at batch {row['batch']} ({row['ratio']:.2f} of {row['wanted']:g})"
+        for row in results("inference")["rows"]
+        if row["wanted"] and row["ratio"] < row["wanted"]
+    ]
+    said = f"Below what was aimed at: {'; '.join(missed)}.\n" if missed else ""
+    return table(heads, rows, "lrllrrrrr") + (f"\n{said}" if said else "")
+
+
+@figures
+def growth():
+    found = results("growth")["rows"]
+    kinds = [row for row in found if row["of"] == "kinds"]
+    (pruned,) = [row for row in found if row["of"] == "sparsity"]
+    names = list(kinds[0]["milliseconds"])
+    rows = [
+        [f"{row['width']}", f"{row['batch']}", row["fastest"]]
+        + [f"{row['milliseconds'][name]:.3g}" for name in names]
+        for row in sorted(kinds, key=lambda row: (row["width"], row["batch"]))
+    ]
+    heads = ["width", "batch", "fastest in floats", *names]
+    first = table(heads, rows, "rrl" + "r" * len(names))
+    ms = {name: f"{value:.3g}" for name, value in pruned["milliseconds"].items()}
+    shares = list(dict.fromkeys(name.split(", ")[1] for name in ms if ", " in name))
+    rows = [
+        [size, *(ms[f"{size}, {share}"] for share in shares)]
+        for size in dict.fromkeys(name.split(", ")[0] for name in ms if ", " in name)
+    ]
+    return first + "\n" + table([f"width {pruned['width']}, batch 1", *shares], rows)
+
+
+@figures
 def file_kernels():
     rows = [
         [
