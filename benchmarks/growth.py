@@ -82,11 +82,12 @@ def row_of(kinds, width, batch, folder, arguments):
 
     # The kinds compute other numbers than the floats: differences mean nothing here.
     floats = inference.Files(lambda: made(FLOAT, width), folder, f"growth {width}").floats(batch)
-    sizes, sides = EXPORTED_FOR if width == WIDTH else (1,), dict(floats)
+    sides = dict(floats)
     for kind in kinds:
         files = inference.Files(
             functools.partial(made, kind, width), folder, f"growth {width} {kind}"
         )
+        sizes = EXPORTED_FOR if width == WIDTH and kind in KINDS else (1,)
         sides[kind] = files.path("tfcomp", optimize="latency", batch_sizes=sizes)
     if arguments.write_only:
         return None
