@@ -7,13 +7,12 @@ they are samples. Every output has as many weights as the one with the most, fil
 import numpy as np
 import tensorflow as tf
 
-LANES = 64
+LANES = 32
 # Weights of an output whose products are written out; several sums run beside each other, since
 # each addition waits for the one before.
-_UNROLLED = 32
-_SUMS = 4
-# More of them at once do not fit into registers where lanes are outputs.
-_UNROLLED_LANES = 8
+_UNROLLED, _SUMS = 32, 4
+# The same where lanes are outputs: what is more at once does not fit into registers.
+_UNROLLED_LANES, _SUMS_LANES = 16, 2
 
 
 def padded_rows(matrix, multiple=_UNROLLED):
@@ -87,7 +86,7 @@ def product_of_one(inputs, kept, values):
         tf.gather(inputs[0], tf.cast(kept[:, :, number], tf.int32)) * values[:, :, number]
         for number in range(kept.shape[2])
     )
-    return tf.reshape(tf.reduce_sum(summed(terms), 1), [1, -1])
+    return tf.reshape(tf.reduce_sum(summed(terms, _SUMS_LANES), 1), [1, -1])
 
 
 def product_of_columns(columns, kept, values):

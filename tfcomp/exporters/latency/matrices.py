@@ -37,8 +37,10 @@ class _Matrix(Candidate):
 
     def compute(self, inputs, tensors):
         rows, outer = columns(inputs, self.product)
-        outputs = tf.reshape(self.multiply(rows, tensors), [*outer, self.product.matrix.shape[1]])
-        outputs.set_shape([inputs.shape[0], *outer[1:], self.product.matrix.shape[1]])
+        outputs, channels = self.multiply(rows, tensors), self.product.matrix.shape[1]
+        if outer[1:]:
+            outputs = tf.reshape(outputs, [*outer, channels])
+        outputs.set_shape([inputs.shape[0], *outer[1:], channels])
         return self.product.finish(outputs)
 
 
