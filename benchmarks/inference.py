@@ -112,6 +112,8 @@ NETWORKS = {
     "ternary dense": (lambda: low_bit_dense(3), {1: 2.7}),
     "4-bit dense": (lambda: low_bit_dense(15), {1: 2.7}),
 }
+# A LiteRT file in which the zeros of a pruned network are left out.
+SPARSE = "sparse litert"
 ENDINGS = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 
 
@@ -157,7 +159,9 @@ class Files:
         # Keras's export computes signs of weights at every call; this does not.
         found = {"TensorFlow": self.path("TensorFlow")}
         for format, ending in ENDINGS.items():
-            found[format] = self.path(format, ending, format=format)
+            # Without the encoding of zeros that a file of a pruned network would have.
+            dense = {"optimizations": []} if format == "litert" else {}
+            found[format] = self.path(format, ending, format=format, **dense)
         name = f"openvino fixed {batch}"
         arguments = {"format": "openvino", "input_signature": self.fixed(batch)}
         found["openvino fixed"] = self.path(name, ".xml", **arguments)
@@ -188,22 +192,25 @@ def timed(sides, shape, rounds, threads):
     }
 
 
-def fastest(models, ours, of="milliseconds"):
-    """The name of the fastest side but ours, and how many times its time ours is."""
-    name = min((name for name in models if name != ours), key=lambda name: models[name][of])
-    return name, models[name][of] / models[ours][of]
+def fastest(models, of="milliseconds"):
+    """The name of the fastest side in floats, and how many times our time its time is."""
+    floats = [name for name in models if name not in ("tfcomp", SPARSE)]
+    name = min(floats, key=lambda name: models[name][of])
+    return name, models[name][of] / models["tfcomp"][of]
 
 
-def row_of(files, batch, batches, arguments):
+def row_of(files, batch, batches, is_pruned, arguments):
     """What is measured of one network and batch size."""
     sides = {"tfcomp": files.path("tfcomp", optimize="latency", batch_sizes=tuple(batches))}
     sides |= {"Keras": files.path("Keras", export=keras.Model.export), **files.floats(batch)}
+    if is_pruned:
+        sides[SPARSE] = files.path(SPARSE, ".tflite", format="litert")
     if arguments.write_only:
         return None
     shape = (batch, *files.model.input_shape[1:])
     models = timed(sides, shape, arguments.rounds, arguments.threads)
-    name, ratio = fastest(models, "tfcomp")
-    cold_name, cold_ratio = fastest(models, "tfcomp", "cold")
+    name, ratio = fastest(models)
+    cold_name, cold_ratio = fastest(models, "cold")
     return {
         "kernels": kernels_of(sides["tfcomp"], batch),
         "fastest": name,
@@ -250,7 +257,7 @@ def main():
                 wanted = arguments.batch is None or batch in arguments.batch
                 if not wanted or (rows.has(**key) and not arguments.again):
                     continue
-                row = row_of(files, batch, batches, arguments)
+                row = row_of(files, batch, batches, "%" in name, arguments)
                 if row is not None:
                     rows.drop(**key)
                     rows.add(**key, wanted=batches[batch], **row)
