@@ -97,7 +97,7 @@ def low_bit_dense(levels, width=4096):
     return model
 
 
-# Of each network: how it is made, and batch sizes with the ratio that is aimed at.
+# Of each network: how it is made, and batch sizes with the ratio that is aimed at on one thread.
 NETWORKS = {
     "binary VGG": (binary_vgg, {1: 7, 32: 6.5}),
     "two binary convolutions": (two_binary_convolutions, {1: 5.5}),
@@ -247,7 +247,10 @@ def main():
     arguments = parser.parse_args()
     on_cores(arguments.threads)
     order = list(NETWORKS)
-    rows = Rows(arguments.json, lambda row: (order.index(row["network"]), row["batch"]))
+    rows = Rows(
+        arguments.json,
+        lambda row: (row["threads"], order.index(row["network"]), row["batch"]),
+    )
     with tempfile.TemporaryDirectory() as passing:
         for name in arguments.only:
             make, batches = NETWORKS[name]
@@ -260,7 +263,8 @@ def main():
                 row = row_of(files, batch, batches, "%" in name, arguments)
                 if row is not None:
                     rows.drop(**key)
-                    rows.add(**key, wanted=batches[batch], **row)
+                    wanted = batches[batch] if arguments.threads == 1 else None
+                    rows.add(**key, wanted=wanted, **row)
 
 
 if __name__ == "__main__":
