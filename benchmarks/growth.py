@@ -150,7 +150,7 @@ def plot(arguments):
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "growth", "font.size": 9})
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 8), layout="constrained")
     for axis, (title, (label, drawn)) in zip(axes.flat, lines(Rows(arguments.json).rows).items()):
@@ -159,8 +159,11 @@ def plot(arguments):
         axis.set(title=title.strip(), xlabel=label, ylabel="milliseconds", yscale="log")
         if label != "sparsity, %":
             axis.set_xscale("log", base=2)
-            ticks = sorted({value for x, _ in drawn.values() for value in x})
-            axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        ticks = sorted({value for x, _ in drawn.values() for value in x})
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(ticker.NullLocator())
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(arguments.plot, metadata={"Date": None, "Description": digest(arguments.json)})
