@@ -223,7 +223,6 @@ def inference():
             [
                 row["network"],
                 f"{row['batch']}",
-                f"{row['threads']}",
                 "; ".join(kernels),
                 f"{name}, {models[name]['milliseconds']:.3g}",
                 f"{models['Keras']['milliseconds']:.3g}",
@@ -233,21 +232,21 @@ def inference():
                 f"{row['wanted']:g}" if row["wanted"] else "",
             ]
         )
-    heads = ["network", "batch", "threads", "kernels", "fastest in floats, ms", "Keras, ms"]
-    heads += ["tfcomp, ms", "times faster", "with cold caches", "aimed at"]
+    heads = ["network", "batch", "kernels", "fastest in floats, ms", "Keras, ms", "tfcomp, ms"]
+    heads += ["times faster", "with cold caches", "aimed at"]
     missed = [
         f"{row['network']} at batch {row['batch']} ({row['ratio']:.2f} of {row['wanted']:g})"
         for row in results("inference")["rows"]
         if row["wanted"] and row["ratio"] < row["wanted"]
     ]
     sparse = [
-        f"{row['network']} at batch {row['batch']} on {row['threads']} thread in "
+        f"{row['network']} at batch {row['batch']} in "
         f"{row['models']['sparse litert']['milliseconds']:.3g} ms"
         for row in results("inference")["rows"]
         if "sparse litert" in row["models"]
         and row["models"]["sparse litert"]["milliseconds"] < row["models"]["tfcomp"]["milliseconds"]
     ]
-    said = table(heads, rows, "lrrllrrrrr")
+    said = table(heads, rows, "lrllrrrrr")
     if missed:
         said += f"\nBelow what was aimed at: {'; '.join(missed)}.\n"
     if sparse:
