@@ -112,7 +112,8 @@ def lines(rows):
     """What is drawn: dict from titles to the axis, and dict from labels to pairs of x and ms."""
     kinds = [row for row in rows if row["of"] == "kinds"]
     (pruned,) = [row for row in rows if row["of"] == "sparsity"]
-    single, wide = ([r for r in kinds if r[key] == value] for key, value in AT.items())
+    single = [row for row in kinds if row["batch"] == 1]
+    wide = [row for row in kinds if row["width"] == WIDTH]
 
     def over(found, key):
         found = sorted(found, key=lambda row: row[key])
@@ -138,10 +139,6 @@ def lines(rows):
         f"width {WIDTH}, batch of 1": ("sparsity, %", sparsities),
         f"width {WIDTH} ": ("bits", bits),
     }
-
-
-# Rows of the first figure and of the second.
-AT = {"batch": 1, "width": WIDTH}
 
 
 def plot(arguments):
