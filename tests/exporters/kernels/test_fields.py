@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 tf = pytest.importorskip("tensorflow")
 
-from tfcomp.exporters.kernels.fields import fields, in_order, multiply  # noqa: E402
+from tfcomp.exporters.kernels.fields import fields, multiply  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 VALUES = {
@@ -24,8 +24,7 @@ VALUES = {
 
 
 def multiplied(found, x, outputs):
-    run = multiply(found.kind, found.bits)
-    return in_order(run(tf.constant(x), *found[2:]), outputs).numpy()
+    return multiply(found.kind, found.bits, outputs)(tf.constant(x), *found[2:]).numpy()
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

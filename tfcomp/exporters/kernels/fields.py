@@ -79,23 +79,22 @@ def _unit(kind):
 
 
 @functools.cache
-def multiply(kind, bits):
-    """The compiled function that multiplies by codes of a kind, the same for all of its shapes.
+def multiply(kind, bits, outputs):
+    """The compiled function that multiplies by codes of a kind, one for all matrices.
 
     Returns:
         Function of inputs, a float32 tensor of static shape `(samples, inputs)`, and the arrays of
-        `Fields` as tensors. It returns a tensor of shape `(blocks, samples, lanes)`, for
-        `in_order`: XLA would compute one output at a time if it had to put each where it belongs.
+        `Fields` as tensors. It returns a tensor of shape `(samples, outputs)`.
     """
     decode = _DECODED[kind]
 
     def product(inputs, words, factors, offset):
-        outputs = offset[:, None] * tf.reduce_sum(inputs, 1)[None, :, None]
+        found = offset[:, None] * tf.reduce_sum(inputs, 1)[None, :, None]
         terms = _terms(inputs, words, bits, decode)
         each = _SUMS // factors.shape[0]
         for factor, number in zip(tf.unstack(factors), zip(*terms)):
-            outputs += factor[:, None] * tf.reduce_sum(summed(number, each), 1)
-        return outputs
+            found += factor[:, None] * tf.reduce_sum(summed(number, each), 1)
+        return _in_order(found, outputs)
 
     return compiled(product)
 
@@ -115,8 +114,8 @@ def _terms(inputs, words, bits, decode):
             yield [number * (each * np.float32(unit)) for number, unit in found]
 
 
-def in_order(blocks, outputs):
-    """What the compiled function returned, as a tensor of shape `(samples, outputs)`."""
+def _in_order(blocks, outputs):
+    """Sums by blocks as a tensor of shape `(samples, outputs)`."""
     count, samples, lanes = blocks.shape
     return tf.reshape(tf.transpose(blocks, (1, 0, 2)), [samples, count * lanes])[:, :outputs]
 

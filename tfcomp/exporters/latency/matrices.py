@@ -17,11 +17,16 @@ _SPARSE = 0.7
 # Nor are there savings in few products.
 _SMALL = 1 << 12
 # Compiled once for all layers of the same shapes.
-_OF_ONE, _OF_COLUMNS = compiled(gathered.product_of_one), compiled(gathered.product_of_columns)
+_OF_COLUMNS = compiled(gathered.product_of_columns)
 _OF_BLOCKS = {
     has_order: compiled(functools.partial(shared_inputs.product_of_arrays, has_order=has_order))
     for has_order in (False, True)
 }
+
+
+@functools.cache
+def _of_one(outputs):
+    return compiled(lambda *args: gathered.product_of_one(*args)[:, :outputs])
 
 
 class _Matrix(Candidate):
@@ -48,8 +53,10 @@ class _Matrix(Candidate):
 
     def compute(self, inputs, tensors):
         rows, outer = columns(self.product.take(inputs), self.product)
-        outputs = tf.reshape(self.multiply(rows, tensors), [*outer, self.product.matrix.shape[1]])
-        outputs.set_shape([inputs.shape[0], *outer[1:], self.product.matrix.shape[1]])
+        outputs, channels = self.multiply(rows, tensors), self.product.matrix.shape[1]
+        if outer[1:]:
+            outputs = tf.reshape(outputs, [*outer, channels])
+        outputs.set_shape([inputs.shape[0], *outer[1:], channels])
         return self.product.finish(outputs)
 
 
@@ -103,8 +110,7 @@ class GatheredByOutputs(_Matrix):
     def multiply(self, rows, tensors):
         if rows.shape[0] != 1:
             raise Unsuited("it has more than one sample")
-        found = _OF_ONE(rows, *tensors)
-        return tf.reshape(found, [1, -1])[:, : self.product.matrix.shape[1]]
+        return _of_one(self.product.matrix.shape[1])(rows, *tensors)
 
 
 class GatheredBySamples(_Matrix):
@@ -136,13 +142,13 @@ class Fields(_Matrix):
             raise Unsuited("its values are no grid of up to 4 bits, powers of two, or two scales")
         unit = "bit" if found.bits == 1 else "bits"
         self.name = f"{found.bits} {unit}{self._kinds[found.kind]}"
-        self._run = fields.multiply(found.kind, found.bits)
+        self._run = fields.multiply(found.kind, found.bits, matrix.shape[1])
         return [found.words, found.factors, found.offset]
 
     def multiply(self, rows, tensors):
         if rows.shape[0] is None or rows.shape[0] > self._samples:
             raise Unsuited("it has too many samples")
-        return fields.in_order(self._run(rows, *tensors), self.product.matrix.shape[1])
+        return self._run(rows, *tensors)
 
 
 KINDS = (SharedInputs, GatheredByOutputs, GatheredBySamples, Fields)
