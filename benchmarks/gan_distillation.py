@@ -44,6 +44,8 @@ from tfcomp.methods.gan_assisted.score import accuracy
 
 layers = keras.layers
 BATCH, SHARE, TEMPERATURE = 32, 0.8, 4.0
+# Of dense students, on labels and taught.
+RATES = 3e-3, 1e-2
 
 
 def spread(values):
@@ -78,9 +80,9 @@ def convolutional(shape, width):
     )
 
 
-def dense(shape, units, outputs):
+def dense(shape, units, outputs, rate):
     hidden = [layers.Flatten(), layers.Dense(units, activation="relu"), layers.Dense(outputs)]
-    return compiled(keras.Sequential([keras.Input(shape), *hidden]), 3e-3)
+    return compiled(keras.Sequential([keras.Input(shape), *hidden]), rate)
 
 
 def images(name, size, data):
@@ -105,6 +107,17 @@ def shifted(x, rng):
     return np.stack([np.roll(i, rng.integers(-1, 2, 2), (0, 1)) for i in x])
 
 
+class Answering:
+    """A Keras model as a teacher that is asked once for each input, not in every step."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def predict(self, rows):
+        x = rows.reshape(-1, *self._model.input_shape[1:])
+        return self._model.predict(x, batch_size=256, verbose=0)
+
+
 @functools.cache
 def taught(name, size, data, epochs, pictures):
     """Data, teacher and GAN of a row."""
@@ -112,7 +125,7 @@ def taught(name, size, data, epochs, pictures):
     steps = -(-size // BATCH)
     keras.utils.set_random_seed(0)
     teacher = convolutional(train[0].shape[1:], 16)
-    teacher.fit(*train, epochs=-(-1000 // steps), batch_size=BATCH, verbose=0)
+    teacher.fit(*train, epochs=max(20, -(-1000 // steps)), batch_size=BATCH, verbose=0)
     keras.utils.set_random_seed(0)
     gan = image_gan(train[0].shape[1:], 10, latent=32, width=16, rate=1e-3)
     callbacks = [] if pictures is None else [SampleImages(pictures, frequency=epochs)]
@@ -127,9 +140,10 @@ def pupil(make, seed, teacher, train, test, epochs, source=None, share=SHARE, **
     if teacher is None:
         student.fit(*train, epochs=epochs, batch_size=BATCH, verbose=0, **arguments)
     else:
+        who = Answering(teacher) if isinstance(teacher, keras.Model) else teacher
         settings = {"temperature": TEMPERATURE, "student_loss_weight": 0.0, "seed": seed}
         settings |= {"source": source, "share": share, "batch_size": BATCH, "verbose": 0}
-        tfcomp.distill(teacher, student, train, epochs, **settings, **arguments)
+        tfcomp.distill(who, student, train, epochs, **settings, **arguments)
     return 100 * accuracy(student, test)
 
 
@@ -147,13 +161,11 @@ def image_row(name, size, given):
         "GAN alone": (teacher, gan, 1.0),
     }
     rounds = -(-given.steps // -(-size // BATCH))
-    make = functools.partial(dense, x.shape[1:], 32, 10)
-    found = {
-        way: spread(
-            [pupil(make, seed, who, train, test, rounds, source, share) for seed in given.seeds]
-        )
-        for way, (who, source, share) in ways.items()
-    }
+    found = {}
+    for way, (who, source, share) in ways.items():
+        make = functools.partial(dense, x.shape[1:], 32, 10, RATES[who is not None])
+        runs = [pupil(make, seed, who, train, test, rounds, source, share) for seed in given.seeds]
+        found[way] = spread(runs)
     labels = np.arange(500) % 10
     agree = float(
         np.mean(teacher.predict(gan.sample(500, 1, labels), verbose=0).argmax(-1) == labels)
@@ -203,7 +215,7 @@ def score_row(given):
     teacher.fit(*train, epochs=60, batch_size=BATCH, verbose=0)
     keras.utils.set_random_seed(0)
     gan, trained, found = image_gan((8, 8, 1), 10, latent=32, width=16, rate=1e-3), 0, []
-    make = functools.partial(dense, (8, 8, 1), 32, 10)
+    make = functools.partial(dense, (8, 8, 1), 32, 10, RATES[1])
     for epochs in (2, 10, 60):
         gan.fit(*train, initial_epoch=trained, epochs=epochs, batch_size=BATCH, verbose=0)
         trained = epochs
@@ -252,8 +264,8 @@ def main():
     parser.add_argument("--data", help="MNIST, as keras.datasets has it")
     parser.add_argument("--only", nargs="+", help="names of rows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--steps", type=int, default=400, help="of a student")
-    parser.add_argument("--gan-steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=2000, help="of a student")
+    parser.add_argument("--gan-steps", type=int, default=3000)
     parser.add_argument("--pictures", help="folder for pictures of the generated images")
     parser.add_argument("--json", default="gan_distillation.json")
     given = parser.parse_args()

@@ -16,20 +16,21 @@ from tfcomp.surgery.channels.tensors import flat, is_symbolic
 from tfcomp.surgery.channels.trace import FREE_SIZES, arguments_of, symbols
 
 # Operations that may give numbers of which none is negative, whatever they get: they are tried.
-_MAKERS = frozenset(
-    """Absolute Clip Exp Exp2 Fabs HardSigmoid Maximum ReLU Relu Relu6 Sigmoid Softmax Softplus
-    Sparsemax SparsePlus SparseSigmoid Square Squareplus Threshold""".split()
-)
+_MAKERS = """Absolute Clip Exp Exp2 Fabs HardSigmoid Maximum ReLU Relu Relu6 Sigmoid Softmax
+    Softplus Sparsemax SparsePlus SparseSigmoid Square Squareplus Threshold"""
 # Those that give none where they get none.
-_KEEPERS = frozenset(
-    """AdaptiveAveragePool AdaptiveMaxPool Amax Amin ArraySplit AveragePool BroadcastTo Cast Cbrt
-    Ceil Concatenate ConvertToTensor Copy CropImages Cumsum DepthToSpace ExpandDims Flip Floor
-    GetItem Hsplit Hstack Log1p Max MaxPool Mean Median Min Moveaxis Pad PadImages Prod Ravel Relu
+_KEEPERS = """AdaptiveAveragePool AdaptiveMaxPool Amax Amin ArraySplit AveragePool BroadcastTo Cast
+    Cbrt Ceil Concatenate ConvertToTensor Copy CropImages Cumsum DepthToSpace ExpandDims Flip Floor
+    GetItem Hsplit Hstack Log1p Max MaxPool Mean Median Min Moveaxis Pad PadImages Prod Ravel
     Repeat Reshape Roll Rot90 Round SaturateCast Slice Sort SpaceToDepth Split Sqrt Squeeze Stack
-    StopGradient Sum Swapaxes Take Tile Transpose Unstack Vsplit Vstack""".split()
-)
+    StopGradient Sum Swapaxes Take Tile Transpose Unstack Vsplit Vstack"""
 # Those that give none where all their numbers are none, and not only those of the model.
-_ARITHMETIC = frozenset("Add Average Divide DivideNoNan Multiply Minimum TrueDivide".split())
+_ARITHMETIC = "Add Average Divide DivideNoNan Multiply Minimum TrueDivide"
+_RULES = {
+    name: rule
+    for rule, names in (("makes", _MAKERS), ("keeps", _KEEPERS), ("computes", _ARITHMETIC))
+    for name in names.split()
+}
 _TRIED = np.concatenate([-np.logspace(3, -3, 25), [0], np.logspace(-3, 3, 25)])
 # Layers of which the activation comes last.
 _WITH_ACTIVATION = (
@@ -73,10 +74,10 @@ def warn_blind(model, x=None, among=None):
     for layer, source in blind_layers(model, x):
         if among is None or id(layer) in among:
             warnings.warn(
-                f"Layer {layer.name!r} takes the signs of its inputs, and these come from {source}, "
-                f"so none is negative: {_what_it_sees(layer)}. Let it follow a BatchNormalization, "
-                "with nothing between them that makes numbers positive, such as a ReLU; or give it "
-                "`input_quantizer=None` for real inputs.",
+                f"Layer {layer.name!r} takes the signs of its inputs, and these come from "
+                f"{source}, so none is negative: {_what_it_sees(layer)}. Let it follow a "
+                "BatchNormalization, with nothing between them that makes numbers positive, such "
+                "as a ReLU; or give it `input_quantizer=None` for real inputs.",
                 stacklevel=3,
             )
 
@@ -209,33 +210,40 @@ class _Tracer:
 
     def _source_after(self, op, args, kwargs):
         name, leaves = type(op).__name__, flat((args, kwargs))
-        if not keras_private.home(op).startswith(("ops.", "activations.")):
+        rule = _RULES.get(name)
+        if rule is None or not keras_private.home(op).startswith(("ops.", "activations.")):
             return None
         sources = [self.source(x) for x in leaves if is_symbolic(x)]
-        if name in _KEEPERS and sources and None not in sources:
-            return sources[0] if _is_not_negative(kwargs.get("constant_values") or 0) else None
-        if name in _ARITHMETIC and all(self.source(x) or _is_not_negative(x) for x in leaves):
-            return next(filter(None, sources), None)
-        if name == "Maximum" and any(sources):
-            return next(filter(None, sources))
-        if name in _MAKERS and len(sources) == 1 and _makes(op, args, kwargs):
-            where = self._within[-1].name if self._within else "the model's own code"
-            return f"{name.lower()} in {where!r}"
+        known = [source for source in sources if source is not None]
+        kept = len(known) == len(sources)
+        if known and rule == "keeps" and kept and (kwargs.get("constant_values") or 0) >= 0:
+            return known[0]
+        if known and rule == "computes" and kept and all(map(self._is_positive, leaves)):
+            return known[0]
+        if known and name == "Maximum":
+            return known[0]
+        if rule == "makes" and len(sources) == 1 and _makes(op, args, kwargs):
+            where = repr(self._within[-1].name) if self._within else "the model's own code"
+            return f"{name.lower()} in {where}"
         return None
+
+    def _is_positive(self, x):
+        """Whether a number of an operation is one, or a tensor has none that is negative."""
+        if is_symbolic(x):
+            return self.source(x) is not None
+        if keras.ops.is_tensor(x) and not (self._within and not self._within[-1].variables):
+            # It may have been computed of a variable, which training changes.
+            return False
+        try:
+            return bool(np.min(keras.ops.convert_to_numpy(x)) >= 0)
+        except Exception:
+            # A name or another thing that is no number.
+            return False
 
 
 def _spec(layer, args, kwargs):
     with answering():
         return layer.compute_output_spec(*args, **kwargs)
-
-
-def _is_not_negative(x):
-    if is_symbolic(x) or isinstance(x, (keras.Variable, str)):
-        return False
-    try:
-        return bool(np.min(keras.ops.convert_to_numpy(x)) >= 0)
-    except Exception:
-        return False
 
 
 def _makes(op, args, kwargs):
