@@ -188,19 +188,21 @@ def table_row(given):
         normal = layers.Normalization()
         normal.adapt(x)
 
-        def make(normal=normal):
+        def make(rate, normal=normal):
             hidden = [layers.Dense(16, activation="relu"), layers.Dense(2)]
-            return compiled(keras.Sequential([keras.Input((30,)), normal, *hidden]), 3e-3)
+            return compiled(keras.Sequential([keras.Input((30,)), normal, *hidden]), rate)
 
         tree = DecisionTreeClassifier(max_leaf_nodes=16, random_state=seed)
         rounds = -(-given.steps // -(-len(x) // BATCH))
         row = {
             "forest": 100 * accuracy(forest, test),
-            "network: labels": pupil(make, seed, None, train, test, rounds),
+            "network: labels": pupil(lambda: make(RATES[0]), seed, None, train, test, rounds),
             "tree: labels": 100 * tree.fit(*train).score(*test),
         }
         for way, source in sources.items():
-            row[f"network: {way}"] = pupil(make, seed, forest, train, test, rounds, source)
+            row[f"network: {way}"] = pupil(
+                lambda: make(RATES[1]), seed, forest, train, test, rounds, source
+            )
             fresh, answers = mixture(forest, x, source, samples=None if source is None else 2000)
             row[f"tree: {way}"] = 100 * tree.fit(fresh, answers.argmax(-1)).score(*test)
         for way, value in row.items():
@@ -229,31 +231,55 @@ def score_row(given):
     return found
 
 
+def binarizable(shape, width, rate):
+    """Batch normalization, and no ReLU, before each layer that is to take signs."""
+    plain = {"padding": "same", "use_bias": False}
+    inner = [
+        layers.Conv2D(width, 3, name="first", **plain),
+        layers.BatchNormalization(momentum=0.9),
+        layers.Conv2D(width, 3, name="second", **plain),
+        layers.MaxPooling2D(2),
+        layers.BatchNormalization(momentum=0.9),
+        layers.Conv2D(2 * width, 3, name="third", **plain),
+        layers.BatchNormalization(momentum=0.9),
+        layers.Flatten(),
+        layers.Dense(10, name="logits"),
+    ]
+    return compiled(keras.Sequential([keras.Input(shape), *inner]), rate)
+
+
 def students_row(given):
     train, test = images("digits", 500, None)
-    shape = train[0].shape[1:]
+    shape, rounds = train[0].shape[1:], given.students_epochs
+    steps = rounds * -(-len(train[0]) // BATCH)
+    # With weights that flip until the end, statistics of batch normalization fit no network.
+    falling = keras.optimizers.schedules.CosineDecay(1e-2, steps)
     keras.utils.set_random_seed(0)
-    teacher = convolutional(shape, 16)
-    teacher.fit(*train, epochs=60, batch_size=BATCH, verbose=0)
-    convolution = {"second": tfcomp.layers.BinaryConv2D, "third": tfcomp.layers.BinaryConv2D}
-    rounds = 20
+    teacher, float_one = convolutional(shape, 16), binarizable(shape, 16, falling)
+    for model in teacher, float_one:
+        model.fit(*train, epochs=60, batch_size=BATCH, verbose=0)
+    rules = dict.fromkeys(("second", "third"), tfcomp.layers.BinaryConv2D)
 
     def sparse():
-        schedule = tfcomp.schedules.PolynomialDecay(0.5, 0.95, 0, 8 * 16, frequency=16)
+        schedule = tfcomp.schedules.PolynomialDecay(0.5, 0.95, 0, steps // 2, frequency=16)
         return {"callbacks": [tfcomp.callbacks.GradualPruning(schedule)]}
 
-    kinds = {
-        "binary": (lambda: tfcomp.swap_layers(convolutional(shape, 16), convolution), dict),
-        "95 % sparse": (lambda: convolutional(shape, 16), sparse),
-        "a quarter of the channels": (lambda: narrow(teacher), dict),
-    }
-
-    def narrow(teacher):
+    def narrow():
         return tfcomp.prune_channels(teacher, 0.75, verbose=0).model
 
+    kinds = {
+        "binary": (
+            float_one,
+            lambda: tfcomp.swap_layers(binarizable(shape, 16, falling), rules),
+            dict,
+        ),
+        "95 % sparse": (teacher, lambda: tfcomp.swap_layers(teacher, {...: None}), sparse),
+        "a quarter of the channels": (teacher, narrow, dict),
+    }
     found = {"teacher": 100 * accuracy(teacher, test)}
-    for kind, (make, extra) in kinds.items():
-        for way, who in (("labels", None), ("taught", teacher)):
+    found["binary: teacher"] = 100 * accuracy(float_one, test)
+    for kind, (its, make, extra) in kinds.items():
+        for way, who in (("labels", None), ("taught", its)):
             runs = [pupil(make, s, who, train, test, rounds, **extra()) for s in given.seeds]
             found[f"{kind}: {way}"] = spread(runs)
     return found
@@ -266,6 +292,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--steps", type=int, default=2000, help="of a student")
     parser.add_argument("--gan-steps", type=int, default=3000)
+    parser.add_argument("--students-epochs", type=int, default=60, help="of the row `students`")
     parser.add_argument("--pictures", help="folder for pictures of the generated images")
     parser.add_argument("--json", default="gan_distillation.json")
     given = parser.parse_args()
