@@ -15,7 +15,19 @@ Rows, each written as soon as it is there, so that a run which was broken off go
   and taught.
 
 Every figure is the mean over the seeds of the students, with the half-width of its 95 % interval by
-Student's t. Settings are those that were first thought of.
+Student's t.
+
+Settings were chosen on 4,000 training images of MNIST that no row trains or is tested on, by
+students of 500 others:
+
+* Learning rates of dense students: of 3e-3 and 1e-2 the better one, for labels and for teachers. A
+  student that is taught with 3e-3 needs thousands of steps to get as far as labels in 400.
+* Temperature: 4, 8 and 20 are alike, 1 and 2 lose by one point or two with fresh images.
+* Share of fresh images: 0.5 and the paper's 0.8 are alike.
+* Steps of the GAN: 1,000 lose a point against 3,000, and 8,000 gain less than half of one.
+* A teacher of 5,000 images needs 20 epochs; after seven it says less.
+* The binary student wants a learning rate that falls to zero; without, its test accuracy is less
+  than a half.
 """
 
 import argparse

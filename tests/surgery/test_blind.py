@@ -53,9 +53,21 @@ def test_what_lies_between_may_keep_the_sign(between):
     assert found(model) == {"b": "relu in 'positive'"}
 
 
+class Scale(layers.Layer):
+    """Of ones and zeros before it is trained."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+        self.shift = self.add_weight(shape=shape[-1:], initializer="zeros")
+
+    def call(self, x):
+        return x * self.scale + self.shift
+
+
 @pytest.mark.parametrize(
     "between",
     [
+        Scale(),
         layers.BatchNormalization(),
         layers.LayerNormalization(),
         layers.Rescaling(1.0, -0.5),

@@ -144,7 +144,7 @@ class _Tracer:
         arrays = flat(x)
         tensors = flat(symbolic)
         for tensor, array in zip(tensors, arrays) if len(tensors) == len(arrays) else ():
-            if np.min(keras.ops.convert_to_numpy(array), initial=0) >= 0:
+            if _has_none_negative(array):
                 self._mark(tensor, "the model's inputs")
 
     def _mark(self, outputs, source):
@@ -231,14 +231,19 @@ class _Tracer:
         """Whether a number of an operation is one, or a tensor has none that is negative."""
         if is_symbolic(x):
             return self.source(x) is not None
-        if keras.ops.is_tensor(x) and not (self._within and not self._within[-1].variables):
-            # It may have been computed of a variable, which training changes.
+        constant = self._within and not self._within[-1].variables
+        if isinstance(x, keras.Variable) or (keras.ops.is_tensor(x) and not constant):
+            # What is a variable, or may have been computed of one, changes in training.
             return False
-        try:
-            return bool(np.min(keras.ops.convert_to_numpy(x)) >= 0)
-        except Exception:
-            # A name or another thing that is no number.
-            return False
+        return _has_none_negative(x)
+
+
+def _has_none_negative(x):
+    try:
+        return bool(np.min(keras.ops.convert_to_numpy(x), initial=0) >= 0)
+    except Exception:
+        # A name or another thing that is no number.
+        return False
 
 
 def _spec(layer, args, kwargs):
