@@ -4,12 +4,14 @@
 
 Every round of every thread predicts with the model that all threads of its process share, saves it,
 exports it, and loads what lies at the path, whoever wrote it last: all of them have the same
-weights. Counts what went wrong: another prediction, a changed weight, an error, a file left behind.
-Exits with 1 if anything did.
+weights. In one round of ten it exports to LiteRT, ONNX and OpenVINO, too, as far as what writes and
+runs their files is installed. Counts what went wrong: another prediction, a changed weight, an
+error, a file left behind. Exits with 1 if anything did.
 """
 
 import argparse
 import collections
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,8 +24,13 @@ import numpy as np
 from record import write
 
 import tfcomp
+from tfcomp.exporters.engines import RUNTIMES
 
 THREADS, PROCESSES = 4, 2
+# What a format needs, and the files that it writes.
+PACKAGES = {"litert": [], "onnx": ["onnxruntime", "tf2onnx"], "openvino": ["openvino"]}
+SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
+FORMATS = [form for form, needed in PACKAGES.items() if all(map(importlib.util.find_spec, needed))]
 
 
 def _model():
@@ -70,21 +77,13 @@ class Rounds:
         self._compare("an archive", np.array(tfcomp.load(f"{path}.tfc")(self.x)))
         tfcomp.export(self.model, path, verbose=0)
         self._compare("a SavedModel", _loaded(path)(self.x).numpy(), 1e-5)
-        if number % 10 == 0:
-            tfcomp.export(self.model, f"{path}.tflite", format="litert", verbose=0)
+        if number // THREADS % 10 == 0:
             tfcomp.summary(self.model, print_table=False)
-            self._compare("LiteRT", self._interpreted(f"{path}.tflite"), 1e-5)
-
-    def _interpreted(self, path):
-        import tensorflow as tf
-
-        interpreter = tf.lite.Interpreter(path)
-        put, get = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-        interpreter.resize_tensor_input(put["index"], self.x.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(put["index"], self.x)
-        interpreter.invoke()
-        return interpreter.get_tensor(get["index"])
+            for form in FORMATS:
+                file = path + SUFFIXES[form]
+                tfcomp.export(self.model, file, format=form, verbose=0)
+                (outputs,) = RUNTIMES[form](file, 1).prepare([self.x])()
+                self._compare(form, outputs, 1e-5)
 
     def _thread(self, first):
         for number in range(first, self.rounds, THREADS):
@@ -117,13 +116,14 @@ def _all(rounds, json):
         workers = [subprocess.Popen(command) for _ in range(PROCESSES)]
         failed = [worker.wait() for worker in workers]
         left = sorted(os.listdir(folder))
-    expected = ["modèle", "modèle.tfc", "modèle.tflite"]
+    files = [SUFFIXES[form] for form in FORMATS] + [".bin"] * ("openvino" in FORMATS)
+    expected = sorted(["modèle", "modèle.tfc", *(f"modèle{suffix}" for suffix in files)])
     seconds, lost = time.perf_counter() - began, any(failed) or left != expected
     print(
         f"{PROCESSES} processes of {THREADS} threads, {rounds} rounds each, {seconds:.0f} s: "
         f"{'failed' if lost else 'nothing lost'}; left: {', '.join(left)}"
     )
-    counts = {"processes": PROCESSES, "threads": THREADS, "rounds": rounds}
+    counts = {"processes": PROCESSES, "threads": THREADS, "rounds": rounds, "formats": FORMATS}
     write(json, {**counts, "seconds": seconds, "left": left, "lost": lost})
     return int(lost)
 

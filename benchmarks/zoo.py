@@ -25,11 +25,11 @@ others of 14 values; only those of `keras.applications`:
     archive     every weight comes back bit for bit
 
 A cell is `ok`, `refused` where an error names the layer that stands in the way, or what is wrong.
-A call that writes or counts and takes more than 60 seconds, or 4 GB beyond what the process held
-before, is wrong, too. Seconds are those of the processor, threads together. The exit status is 1 if
-something is wrong. The file keeps rows as they come, and what it holds already is not done again
-unless it is wrong, or `--again`. `--only` takes parts of names; `--quick` five networks that differ
-most.
+A call that writes and takes more than 60 seconds, a summary that takes more than 5, or 4 GB beyond
+what the process held before, is wrong, too. Seconds are those of the processor, threads together,
+but of a summary those of the clock. The exit status is 1 if something is wrong. The file keeps rows
+as they come, and what it holds already is not done again unless it is wrong, or `--again`. `--only`
+takes parts of names; `--quick` five networks that differ most.
 """
 
 import argparse

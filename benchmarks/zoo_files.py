@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ import tfcomp
 
 SPARSITY, LEVELS = 0.8, 7
 MOST_SECONDS, MOST_GB = 60, 4
+SUMMARY_SECONDS = 5
 TOLERANCE = 1e-5
 
 # A process that has nothing but TensorFlow.
@@ -80,8 +82,14 @@ def macs_by_hand(model):
     return total
 
 
+def by_the_clock(function, *args, **kwargs):
+    """What a function that computes on all cores returns, and seconds."""
+    begin = time.perf_counter()
+    return function(*args, **kwargs), round(time.perf_counter() - begin, 2)
+
+
 def macs(model, batch, name):
-    summed, seconds, peak = measured(tfcomp.summary, model, print_table=False)
+    (summed, seconds), _, peak = measured(by_the_clock, tfcomp.summary, model, print_table=False)
     found, by_hand = sum(summed.macs.values()), macs_by_hand(model)
     published = PUBLISHED[name][1]
     numbers = {"macs": found, "seconds": seconds, "gb": peak, "published": published}
@@ -91,18 +99,18 @@ def macs(model, batch, name):
         return {"result": f"{found:,} MACs, by hand {by_hand:,}", **numbers}
     if published is not None and abs(found / published / 1e6 - 1) > 0.05:
         return {"result": f"{found / 1e6:,.0f} M MACs, published {published:,} M", **numbers}
-    return _within_limits(numbers)
+    return _within_limits(numbers, SUMMARY_SECONDS)
 
 
-def _within_limits(numbers):
-    over = [f"{key} {numbers[key]:.1f}" for key in numbers if _is_over(key, numbers[key])]
+def _within_limits(numbers, seconds=MOST_SECONDS):
+    limits = {"seconds": seconds, "gb": MOST_GB}
+    over = [f"{key} {numbers[key]:.1f}" for key in numbers if _is_over(key, numbers[key], limits)]
     return {"result": f"over the limit: {', '.join(over)}" if over else "ok", **numbers}
 
 
-def _is_over(key, number):
+def _is_over(key, number, limits):
     if key.startswith("keras_") or number is None:
         return False
-    limits = {"seconds": MOST_SECONDS, "gb": MOST_GB}
     return number > limits.get(key.split("_")[-1], float("inf"))
 
 

@@ -40,11 +40,9 @@ def randomize(model, rng):
             variable.assign(rng.uniform(0.6, 1.4, variable.shape))
         elif variable.name in ("beta", "moving_mean", "bias", "alpha"):
             variable.assign(rng.normal(0, 0.2, variable.shape))
-    norms = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+        elif len(variable.shape) == 1 and "float" in variable.dtype and _is_constant(variable):
+            # Scales by another name.
+            variable.assign(rng.uniform(0.6, 1.4, variable.shape))
     kinds = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
     if not any(isinstance(layer, kinds) for layer in model._flatten_layers()):
         for variable in model.variables:
@@ -52,6 +50,17 @@ def randomize(model, rng):
                 # Else biases alone decide which channels rectifiers let through.
                 size = np.prod(variable.shape[:-1])
                 variable.assign(rng.normal(0, (2 / size) ** 0.5, variable.shape))
+    settle(model, rng)
+
+
+def _is_constant(variable):
+    return np.ptp(numpy(variable)) == 0
+
+
+def settle(model, rng):
+    """Statistics of batch normalization become those of some random data."""
+    kind = keras.layers.BatchNormalization
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -89,6 +98,36 @@ def zero(dyes, removed, readers_alone):
 
 def error(a, b):
     return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def exchanges_seen(model, x, rng, draws=20):
+    """How many of so many exchanges of two channels that differ change the outputs by > 1e-5.
+
+    Each is made in one variable. Statistics are settled anew, since channels that were cut may have
+    been what kept others alive.
+    """
+    settle(model, rng)
+    right, seen = outputs(model, x), 0
+    variables = [v for v in model.variables if len(v.shape) and v.shape[-1] > 3]
+    variables = [v for v in variables if not _is_constant(v)]
+    for index in rng.integers(0, len(variables), draws):
+        value = numpy(variables[index])
+        wrong = value.copy()
+        pair = _that_differ(value, rng)
+        wrong[..., pair] = value[..., pair[::-1]]
+        variables[index].assign(wrong)
+        seen += error(outputs(model, x), right) > 1e-5
+        variables[index].assign(value)
+    return int(seen)
+
+
+def _that_differ(value, rng):
+    """Two channels, by a tenth of what all values differ by at least."""
+    while True:
+        pair = rng.permutation(value.shape[-1])[:2]
+        one, other = value[..., pair[0]], value[..., pair[1]]
+        if np.abs(one - other).max() > np.ptp(value) / 10:
+            return pair
 
 
 def plan(model, dyes, ratio, rng, inexact=False):
