@@ -4,13 +4,12 @@
 
 Every network is exported by `tfcomp.export(optimize="latency")` to the formats whose engines have
 kernels for it, and, in floats, to a SavedModel, LiteRT, ONNX and OpenVINO, to that also for a fixed
-batch size, as our file of it is. Files that a folder has already are not written again. All sides
-take turns in one run of `tfcomp.benchmark`; the ratio is the time of the fastest side in floats by
-ours. `--json` adds to what the file has of other networks.
+batch size, as our file of it is. Files that a folder has already are not written again, nor are
+rows that the JSON has timed again. All sides take turns in one run of `tfcomp.benchmark`; the ratio
+is the time of the fastest side in floats by ours.
 """
 
 import argparse
-import json
 import os
 import tempfile
 
@@ -18,13 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
-from inference import NETWORKS, on_cores
-from record import write
+from inference import ENDINGS, NETWORKS, Files, on_cores, timed
+from record import Rows
 
 import tfcomp
-
-ENDINGS = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 
 
 def low_bit_signs():
@@ -38,68 +34,45 @@ def low_bit_signs():
 
 # Of each network: how it is made, formats with kernels for it, batch sizes.
 CASES = {
-    "binary VGG": (NETWORKS["binary VGG"], ["openvino"], [1, 32]),
-    "two binary convolutions": (NETWORKS["two binary convolutions"], ["openvino"], [1]),
-    "binary dense": (NETWORKS["binary dense"], ["openvino", "onnx"], [1, 8]),
-    "4-bit dense": (NETWORKS["4-bit dense"], ["litert", "onnx"], [1, 8]),
+    "binary VGG": (NETWORKS["binary VGG"][0], ["openvino"], [1, 32]),
+    "two binary convolutions": (NETWORKS["two binary convolutions"][0], ["openvino"], [1]),
+    "binary dense": (NETWORKS["binary dense"][0], ["openvino", "onnx"], [1, 8]),
+    "4-bit dense": (NETWORKS["4-bit dense"][0], ["litert", "onnx"], [1, 8]),
     "4-bit dense, signs": (low_bit_signs, ["onnx"], [1, 8]),
 }
 
 
-def fixed(model, batch):
-    return [keras.InputSpec(shape=(batch, *model.input_shape[1:]), dtype="float32", name="x")]
-
-
-def sides(model, formats, batch, folder):
-    """Dict from names to paths; ours begin with "tfcomp"."""
+def ours(files, formats, batch):
+    """Dict from names to paths of files with kernels for a batch size."""
     found = {}
-
-    def side(name, ending, **arguments):
-        found[name] = os.path.join(folder, name.replace(" ", "_") + ending)
-        if not os.path.exists(found[name]):
-            tfcomp.export(model, found[name], verbose=0, **arguments)
-
-    # The first is what differences are from.
-    side("TensorFlow", "")
     for format in formats:
         arguments = {"format": format, "optimize": "latency", "batch_sizes": batch}
-        side(f"tfcomp {format} {batch}", ENDINGS[format], **arguments)
+        name = f"tfcomp {format} {batch}"
+        found[format] = files.path(name, ENDINGS[format], **arguments)
         if format == "openvino":
-            signature = fixed(model, batch)
-            side(f"tfcomp openvino fixed {batch}", ".xml", input_signature=signature, **arguments)
-    for format, ending in ENDINGS.items():
-        side(format, ending, format=format)
-    signature = fixed(model, batch)
-    side(f"openvino fixed {batch}", ".xml", format="openvino", input_signature=signature)
-    return found
+            arguments["input_signature"] = files.fixed(batch)
+            name = f"tfcomp openvino fixed {batch}"
+            found["openvino fixed"] = files.path(name, ".xml", **arguments)
+    return {f"tfcomp {name}": path for name, path in found.items() if path}
 
 
-def measured(name, folder, rounds, write_only):
-    """Yields what was measured, batch size by batch size."""
-    make, formats, batches = CASES[name]
-    keras.utils.set_random_seed(0)
-    model = make()
-    for batch in batches:
-        paths = sides(model, formats, batch, folder)
-        if write_only:
-            continue
-        x = np.random.default_rng(batch).standard_normal((batch, *model.input_shape[1:]))
-        result = tfcomp.benchmark(paths, x.astype("float32"), rounds=rounds, threads=1, verbose=0)
-        print(f"{name}, batch {batch}\n{result}", flush=True)
-        floats = [row for row in result if not row.path.startswith("tfcomp")]
-        fastest = min(floats, key=lambda row: row.milliseconds)
-        ratios = {
-            row.path.removeprefix("tfcomp ").removesuffix(f" {batch}"): {
-                "times": fastest.milliseconds / row.milliseconds,
-                "milliseconds": row.milliseconds,
-                "bytes": row.bytes,
-                "difference": row.difference,
-            }
-            for row in result
-            if row.path.startswith("tfcomp")
-        }
-        one = {"network": name, "batch": batch, "fastest": fastest.path.removesuffix(f" {batch}")}
-        yield {**one, "milliseconds": fastest.milliseconds, "bytes": fastest.bytes, "ours": ratios}
+def row_of(files, formats, batch, arguments):
+    """What is measured of one network and batch size."""
+    # Differences are from TensorFlow's outputs, which are the first.
+    floats = files.floats(batch)
+    sides = floats | ours(files, formats, batch)
+    if arguments.write_only:
+        return None
+    models = timed(sides, (batch, *files.model.input_shape[1:]), arguments.rounds, 1)
+    name = min(floats, key=lambda name: models[name]["milliseconds"])
+    milliseconds = models[name]["milliseconds"]
+    found = {
+        side.removeprefix("tfcomp "): {"times": milliseconds / model["milliseconds"], **model}
+        for side, model in models.items()
+        if side not in floats
+    }
+    fastest = {"fastest": name, "milliseconds": milliseconds, "bytes": models[name]["bytes"]}
+    return fastest | {"ours": found}
 
 
 def main():
@@ -107,25 +80,25 @@ def main():
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--folder", help="where files are kept; by default they are not")
     parser.add_argument("--write-only", action="store_true", help="times nothing")
+    parser.add_argument("--again", action="store_true", help="also what the JSON has")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     on_cores(1)
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    results = []
-    if arguments.json and os.path.exists(arguments.json):
-        with open(arguments.json, encoding="utf-8") as file:
-            results = json.load(file)["results"]
-        results = [row for row in results if row["network"] not in arguments.only]
+    order = list(CASES)
+    rows = Rows(arguments.json, lambda row: (order.index(row["network"]), row["batch"]))
     with tempfile.TemporaryDirectory() as passing:
         for name in arguments.only:
-            folder = os.path.join(arguments.folder or passing, name.replace(" ", "_"))
-            os.makedirs(folder, exist_ok=True)
-            for row in measured(name, folder, arguments.rounds, arguments.write_only):
-                results.append(row)
-                results.sort(key=lambda row: (list(CASES).index(row["network"]), row["batch"]))
-                write(arguments.json, results)
+            make, formats, batches = CASES[name]
+            files = Files(make, arguments.folder or passing, name)
+            for batch in batches:
+                key = {"network": name, "batch": batch}
+                if rows.has(**key) and not arguments.again:
+                    continue
+                row = row_of(files, formats, batch, arguments)
+                if row is not None:
+                    rows.drop(**key)
+                    rows.add(**key, **row)
 
 
 if __name__ == "__main__":

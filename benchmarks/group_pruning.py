@@ -16,7 +16,6 @@ random weights in the same patterns, of the size at which a layer is more than i
 """
 
 import argparse
-import json
 import os
 import pathlib
 import statistics
@@ -28,7 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import lenets
 import numpy as np
-from record import write
+from record import Rows
 
 import tfcomp
 
@@ -128,23 +127,6 @@ def trained(make, way, size, seed, epochs, data):
 
 def fit(model, data, epochs, *callbacks):
     model.fit(*data, batch_size=lenets.BATCH, epochs=epochs, verbose=0, callbacks=list(callbacks))
-
-
-class Rows:
-    """Rows of results, each written as soon as it is there."""
-
-    def __init__(self, path):
-        self.path, self.rows = pathlib.Path(path), []
-        if self.path.exists():
-            self.rows = json.loads(self.path.read_text(encoding="utf-8"))["results"]["rows"]
-
-    def has(self, **key):
-        return any(key.items() <= row.items() for row in self.rows)
-
-    def add(self, **row):
-        self.rows.append(row)
-        write(self.path, {"rows": self.rows})
-        print(row, flush=True)
 
 
 def train(arguments):

@@ -64,6 +64,36 @@ def write(path, results, **other_versions):
     os.replace(file.name, path)
 
 
+class Rows:
+    """Rows of results, each written as soon as it is there; those that a file has are kept.
+
+    Args:
+        path: The file. `None` writes none.
+        order: Optional callable, the key by which rows are sorted.
+    """
+
+    def __init__(self, path, order=None):
+        self.path, self.order, self.rows = None if path is None else pathlib.Path(path), order, []
+        if self.path and self.path.exists():
+            self.rows = json.loads(self.path.read_text(encoding="utf-8"))["results"]["rows"]
+
+    def has(self, **key):
+        """Whether there is a row with these values."""
+        return any(key.items() <= row.items() for row in self.rows)
+
+    def drop(self, **key):
+        """Leaves out the rows with these values."""
+        self.rows = [row for row in self.rows if not key.items() <= row.items()]
+
+    def add(self, **row):
+        """Adds a row, and writes all of them."""
+        self.rows.append(row)
+        if self.order:
+            self.rows.sort(key=self.order)
+        write(self.path, {"rows": self.rows})
+        print(row, flush=True)
+
+
 def text_of(record):
     """The text of a record's file."""
     return json.dumps(record, indent=1, ensure_ascii=False) + "\n"

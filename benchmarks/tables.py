@@ -214,6 +214,71 @@ def bnn_formats():
 
 
 @figures
+def inference():
+    rows = []
+    for row in results("inference")["rows"]:
+        models, name = row["models"], row["fastest"]
+        kernels = [f"{k} ({n})" if n > 1 else k for k, n in row["kernels"].items()]
+        rows.append(
+            [
+                row["network"],
+                f"{row['batch']}",
+                "; ".join(kernels),
+                f"{name}, {models[name]['milliseconds']:.3g}",
+                f"{models['Keras']['milliseconds']:.3g}",
+                f"{models['tfcomp']['milliseconds']:.3g}",
+                f"{row['ratio']:.1f}",
+                f"{row['cold ratio']:.1f}",
+                f"{row['wanted']:g}" if row.get("wanted") else "",
+            ]
+        )
+    heads = ["network", "batch", "kernels", "fastest in floats, ms", "Keras, ms", "tfcomp, ms"]
+    heads += ["times faster", "with cold caches", "aimed at"]
+    missed = [
+        f"{row['network']} at batch {row['batch']}{cold and ', cold'} "
+        f"({row[cold + 'ratio']:.2f} of {row[wanted]:g})"
+        for row in results("inference")["rows"]
+        for wanted, cold in (("wanted", ""), ("wanted cold", "cold "))
+        if row.get(wanted) and row[cold + "ratio"] < row[wanted]
+    ]
+    sparse = [
+        f"{row['network']} at batch {row['batch']} in "
+        f"{row['models']['sparse litert']['milliseconds']:.3g} ms"
+        for row in results("inference")["rows"]
+        if "sparse litert" in row["models"]
+        and row["models"]["sparse litert"]["milliseconds"] < row["models"]["tfcomp"]["milliseconds"]
+    ]
+    said = table(heads, rows, "lrllrrrrr")
+    if missed:
+        said += f"\nBelow what was aimed at: {'; '.join(missed)}.\n"
+    if sparse:
+        said += f"\nA LiteRT file that leaves out the zeros computes {'; '.join(sparse)}.\n"
+    return said
+
+
+@figures
+def growth():
+    found = results("growth")["rows"]
+    kinds = [row for row in found if row["of"] == "kinds"]
+    (pruned,) = [row for row in found if row["of"] == "sparsity"]
+    names = list(kinds[0]["milliseconds"])
+    rows = [
+        [f"{row['width']}", f"{row['batch']}", row["fastest"]]
+        + [f"{row['milliseconds'][name]:.3g}" for name in names]
+        for row in sorted(kinds, key=lambda row: (row["width"], row["batch"]))
+    ]
+    heads = ["width", "batch", "fastest in floats", *names]
+    first = table(heads, rows, "rrl" + "r" * len(names))
+    ms = {name: f"{value:.3g}" for name, value in pruned["milliseconds"].items()}
+    shares = list(dict.fromkeys(name.split(", ")[1] for name in ms if ", " in name))
+    rows = [
+        [size, *(ms[f"{size}, {share}"] for share in shares)]
+        for size in dict.fromkeys(name.split(", ")[0] for name in ms if ", " in name)
+    ]
+    return first + "\n" + table([f"width {pruned['width']}, batch 1", *shares], rows)
+
+
+@figures
 def file_kernels():
     rows = [
         [
@@ -225,7 +290,7 @@ def file_kernels():
             f"{ours['times']:.1f}",
             f"{ours['difference']:.1e}",
         ]
-        for row in results("file_kernels")
+        for row in results("file_kernels")["rows"]
         for name, ours in row["ours"].items()
     ]
     heads = ["network", "batch", "fastest in floats", "file", "ms", "times faster", "difference"]

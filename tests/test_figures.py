@@ -12,6 +12,7 @@ from test_documentation import MARKDOWN, ROOT, text_of
 
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))
+import growth  # noqa: E402
 import record  # noqa: E402
 import tables  # noqa: E402
 
@@ -86,6 +87,12 @@ def test_a_stale_figure_is_noticed(tmp_path, monkeypatch):
         (tmp_path / path.name).write_text(other, encoding="utf-8")
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     assert tables.rendered(text) != text
+
+
+def test_the_plot_is_of_the_results():
+    """After new results: `python benchmarks/growth.py --plot`, as its first lines say."""
+    drawn = (ROOT / "docs" / "pictures" / "growth.svg").read_text(encoding="utf-8")
+    assert growth.digest(tables.RESULTS / "growth.json") in drawn
 
 
 def test_blocks_and_their_functions_belong_together():
@@ -163,7 +170,9 @@ def test_benchmarks_write_in_one_way():
         source = path.read_text(encoding="utf-8")
         if "ArgumentParser" not in source or path.name in ("tables.py", "lenets.py"):
             continue
-        assert "from record import write" in source, f"{path.name} writes no results"
+        assert re.search("^from record import (write|Rows)$", source, re.M), (
+            f"{path.name} writes no results"
+        )
         assert "json.dump(" not in source, f"{path.name} writes JSON of its own"
 
 

@@ -4,13 +4,14 @@ import time
 
 import numpy as np
 
-# A turn lasts at least so many seconds and calls, so that caches and threads are warm in most.
+# A turn lasts at least so many seconds, if nothing else is asked for, and calls, so that caches and
+# threads are warm in most.
 _LEAST, _FEWEST = 1e-2, 3
 # Bytes that are written before a cold call, more than caches hold.
 _CACHES = 1 << 26
 
 
-def interleaved(calls, rounds=30, warmup=3, clock=time.perf_counter):
+def interleaved(calls, rounds=30, warmup=3, clock=time.perf_counter, least=_LEAST):
     """Times calls in turns, so that what disturbs the machine disturbs all of them.
 
     A turn is several calls, one right after the other, of which the median counts: the first ones
@@ -21,11 +22,12 @@ def interleaved(calls, rounds=30, warmup=3, clock=time.perf_counter):
         rounds: How often each is measured. Every round begins with another one.
         warmup: Calls of each beforehand that do not count.
         clock: Callable that returns seconds; `time.process_time` counts this process alone.
+        least: Seconds of a turn.
 
     Returns:
         Array of shape `(rounds, len(calls))`, seconds for one call.
     """
-    repeats = [_repeats(call, warmup, clock) for call in calls]
+    repeats = [_repeats(call, warmup, clock, least) for call in calls]
     seconds = np.empty((rounds, len(calls)))
     for number in range(rounds):
         for place in range(len(calls)):
@@ -60,10 +62,10 @@ def _timed(call, clock):
     return clock() - begin
 
 
-def _repeats(call, warmup, clock):
+def _repeats(call, warmup, clock, least):
     for _ in range(warmup):
         call()
-    return max(_FEWEST, int(np.ceil(_LEAST / max(_timed(call, clock), 1e-6))))
+    return max(_FEWEST, int(np.ceil(least / max(_timed(call, clock), 1e-6))))
 
 
 def ratios(seconds, baseline):

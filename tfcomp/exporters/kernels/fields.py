@@ -121,8 +121,7 @@ def product(inputs, found, scale, zero):
 
     Args:
         inputs: As `sums` takes them.
-        found: What `sums` returned. What follows is not compiled: XLA would compute one output at a
-            time if it had to put each where it belongs.
+        found: What `sums` returned.
         scale: Tensor as in `Fields`.
         zero: Tensor as in `Fields`.
 

@@ -7,13 +7,12 @@ they are samples. Every output has as many weights as the one with the most, fil
 import numpy as np
 import tensorflow as tf
 
-LANES = 64
+LANES = 32
 # Weights of an output whose products are written out; several sums run beside each other, since
 # each addition waits for the one before.
-_UNROLLED = 32
-_SUMS = 4
-# More of them at once do not fit into registers where lanes are outputs.
-_UNROLLED_LANES = 8
+_UNROLLED, _SUMS = 32, 4
+# The same where lanes are outputs: what is more at once does not fit into registers.
+_UNROLLED_LANES, _SUMS_LANES = 16, 2
 
 
 def padded_rows(matrix, multiple=_UNROLLED):
@@ -41,13 +40,14 @@ def by_outputs(matrix):
     """Lays out a matrix for one sample.
 
     Returns:
-        Array of inputs, int16 if they are few enough, and array of values, both of shape
+        Array of inputs, uint16 if they are few enough, and array of values, both of shape
         `(blocks, parts, unrolled, lanes)`.
     """
     rest = -matrix.shape[1] % LANES
     kept, values = padded_rows(np.pad(matrix, ((0, 0), (0, rest))), _UNROLLED_LANES)
-    if matrix.shape[0] <= np.iinfo(np.int16).max:
-        kept = kept.astype(np.int16)
+    # Without a sign: XLA has nothing to do about negative numbers then.
+    if matrix.shape[0] <= np.iinfo(np.uint16).max:
+        kept = kept.astype(np.uint16)
     blocks = kept.shape[0] // LANES
     laid = [a.reshape(blocks, LANES, -1).transpose(0, 2, 1) for a in (kept, values)]
     return [np.ascontiguousarray(a.reshape(blocks, -1, _UNROLLED_LANES, LANES)) for a in laid]
@@ -80,14 +80,13 @@ def product_of_one(inputs, kept, values):
         values: Tensor as from `by_outputs`.
 
     Returns:
-        Tensor of shape `(blocks, lanes)`, all outputs and zeros beyond. To be made flat outside:
-        XLA would compute one output at a time if it had to put each where it belongs.
+        Tensor of shape `(1, outputs)`, all outputs and zeros beyond.
     """
     terms = (
         tf.gather(inputs[0], tf.cast(kept[:, :, number], tf.int32)) * values[:, :, number]
         for number in range(kept.shape[2])
     )
-    return tf.reduce_sum(summed(terms), 1)
+    return tf.reshape(tf.reduce_sum(summed(terms, _SUMS_LANES), 1), [1, -1])
 
 
 def product_of_columns(columns, kept, values):

@@ -37,8 +37,10 @@ class _Matrix(Candidate):
 
     def compute(self, inputs, tensors):
         rows, outer = columns(inputs, self.product)
-        outputs = tf.reshape(self.multiply(rows, tensors), [*outer, self.product.matrix.shape[1]])
-        outputs.set_shape([inputs.shape[0], *outer[1:], self.product.matrix.shape[1]])
+        outputs, channels = self.multiply(rows, tensors), self.product.matrix.shape[1]
+        if outer[1:]:
+            outputs = tf.reshape(outputs, [*outer, channels])
+        outputs.set_shape([inputs.shape[0], *outer[1:], channels])
         return self.product.finish(outputs)
 
 
@@ -92,8 +94,9 @@ class GatheredByOutputs(_Matrix):
     def multiply(self, rows, tensors):
         if rows.shape[0] != 1:
             raise Unsuited("it has more than one sample")
-        found = compiled(gathered.product_of_one)(rows, *tensors)
-        return tf.reshape(found, [1, -1])[:, : self.product.matrix.shape[1]]
+        outputs = self.product.matrix.shape[1]
+        one = compiled(lambda *args: gathered.product_of_one(*args)[:, :outputs])
+        return one(rows, *tensors)
 
 
 class GatheredBySamples(_Matrix):
@@ -128,9 +131,12 @@ class Fields(_Matrix):
     def multiply(self, rows, tensors):
         if rows.shape[0] is None or rows.shape[0] > self._samples:
             raise Unsuited("it has too many samples")
-        words, scale, zero = tensors
-        found = compiled(lambda x, words: fields.sums(x, words, self._bits))(rows, words)
-        return fields.product(rows, found, scale, zero)
+
+        def decoded(inputs, words, scale, zero):
+            found = fields.sums(inputs, words, self._bits)
+            return fields.product(inputs, found, scale, zero)
+
+        return compiled(decoded)(rows, *tensors)
 
 
 KINDS = (SharedInputs, GatheredByOutputs, GatheredBySamples, Fields)

@@ -107,10 +107,10 @@ def columns(inputs, product):
         channels.
     """
     window = product.window
-    batch, channels = tf.shape(inputs)[0], inputs.shape[-1]
+    batch, channels = inputs.shape[0] or tf.shape(inputs)[0], inputs.shape[-1]
     if not window.size:
         outer = [batch, *inputs.shape[1:-1]]
-        return tf.reshape(inputs, [-1, channels]), outer
+        return (tf.reshape(inputs, [-1, channels]) if outer[1:] else inputs), outer
     if any(map(any, window.pads)):
         widths = [[0, 0], *map(list, window.pads), [0, 0]]
         inputs = tf.pad(inputs, widths, constant_values=float(window.pad_value))

@@ -14,6 +14,9 @@ from tfcomp.model.result import Result
 from tfcomp.model.timing import cold, interleaved, ratios
 from tfcomp.validation import check_integer, check_verbose, invalid
 
+# Seconds of a turn: what the engine before leaves, to caches and clocks, is over in most calls.
+_TURN = 3e-2
+
 
 class Latency(NamedTuple):
     """One row of a `Benchmark`.
@@ -139,7 +142,7 @@ def benchmark(models, inputs=None, batch_size=1, rounds=30, threads=None, seed=0
         calls.append(one.prepare(inputs))
         outputs.append(calls[-1]())
         firsts.append(time.perf_counter() - begin)
-    seconds = interleaved(calls, rounds)
+    seconds = interleaved(calls, rounds, least=_TURN)
     faster = ratios(seconds, 0)
     far = 1e3 * np.median(cold(calls, min(rounds, 9)), axis=0)
     low, middle, high = 1e3 * np.quantile(seconds, (0.25, 0.5, 0.75), axis=0)
