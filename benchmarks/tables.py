@@ -681,9 +681,11 @@ def _students(found):
     cells = []
     for kind in kinds:
         pair = [found[f"{kind}: {way}"] for way in ("labels", "taught")]
-        cells.append([kind, *map(_around, pair), _shown(_gain(*reversed(pair)))])
-    yield f"Convolutional students on 500 digits; their teacher has {found['teacher']:.2f}:\n"
-    yield table(["student", "labels", "taught", "gain"], cells)
+        teacher = found.get(f"{kind}: teacher", found["teacher"])
+        gain = _shown(_gain(*reversed(pair)))
+        cells.append([kind, f"{teacher:.2f}", *map(_around, pair), gain])
+    yield "Convolutional students on 500 digits:\n"
+    yield table(["student", "teacher", "labels", "taught", "gain"], cells, "lrrrl")
 
 
 @figures

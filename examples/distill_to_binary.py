@@ -22,12 +22,12 @@ import tfcomp
 layers = keras.layers
 
 
-def network():
-    """The float network, compiled."""
+def network(epochs):
+    """The float network, compiled: normalization, and no ReLU, before layers that take signs."""
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
-            layers.Conv2D(32, 3, padding="same", activation="relu", name="first"),
+            layers.Conv2D(32, 3, padding="same", name="first"),
             layers.BatchNormalization(momentum=0.9),
             layers.Conv2D(32, 3, padding="same", name="second"),
             layers.MaxPooling2D(2),
@@ -40,7 +40,9 @@ def network():
         name="float",
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+    # With signs that flip until the end, statistics of batch normalization fit no network.
+    rate = keras.optimizers.schedules.CosineDecay(1e-2, 32 * epochs)
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     return model
 
 
@@ -62,20 +64,20 @@ def main():
         print(f"{name:24} {100 * accuracy:6.2f} %")
 
     keras.utils.set_random_seed(options.seed)
-    teacher = network()
+    teacher = network(options.epochs)
     teacher.fit(x, y, batch_size=32, epochs=options.epochs, verbose=0)
     report("float teacher", teacher)
 
     rules = dict.fromkeys(("second", "third"), tfcomp.layers.BinaryConv2D)
     keras.utils.set_random_seed(options.seed)
-    alone = tfcomp.swap_layers(network(), rules)
+    alone = tfcomp.swap_layers(network(options.epochs), rules)
     alone.fit(x, y, batch_size=32, epochs=options.epochs, verbose=0)
     report("binary, on labels", alone)
 
     keras.utils.set_random_seed(options.seed)
     done = tfcomp.distill(
         teacher,
-        tfcomp.swap_layers(network(), rules),
+        tfcomp.swap_layers(network(options.epochs), rules),
         (x, y),
         options.epochs,
         temperature=tfcomp.schedules.PiecewiseLinear([0, 32 * options.epochs], [6, 2]),

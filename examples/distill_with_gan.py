@@ -72,6 +72,8 @@ def main():
             network(x),
             (x, y),
             epochs,
+            # A forest gives probabilities of zero, of which there are no logits to soften.
+            temperature=1.0,
             student_loss_weight=0.0,
             source=source,
             seed=options.seed,
@@ -81,7 +83,13 @@ def main():
         report(name, done.model, tree.fit(rows, answers.argmax(-1)))
 
     found = compression_score(
-        gan, forest, lambda: network(x), (x, y), (others, wanted), epochs=epochs // 2
+        gan,
+        forest,
+        lambda: network(x),
+        (x, y),
+        (others, wanted),
+        epochs=epochs // 2,
+        temperature=1.0,
     )
     print(f"compression score of the GAN: {found.score:.3f}")
 

@@ -138,6 +138,25 @@ def structured():
     return {"tfcomp": tfcomp, "model": model, "x_train": x, "x": x, "y": y}
 
 
+def normalized(*shape):
+    """The same with batch normalization, and no ReLU, before a layer that may take signs."""
+    model = keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Conv2D(4, 3, name="conv1"),
+            layers.BatchNormalization(),
+            layers.Conv2D(8, 3, name="conv2"),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(8, activation="relu", name="dense"),
+            layers.Dense(3, name="logits"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    return model
+
+
 def distillation():
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.tree import DecisionTreeClassifier
@@ -149,7 +168,7 @@ def distillation():
     names = {"keras": keras, "tfcomp": tfcomp, "DecisionTreeClassifier": DecisionTreeClassifier}
     return {
         **names,
-        "teacher": classifier(8, 8, 1),
+        "teacher": normalized(8, 8, 1),
         "student": classifier(8, 8, 1),
         "x": x,
         "y": y,

@@ -44,6 +44,7 @@ def with_examples():
 
 
 @pytest.mark.tensorflow
+@pytest.mark.filterwarnings("error:Layer .* takes the signs of its inputs")
 @pytest.mark.parametrize("page", list(with_examples()))
 def test_examples_run(page, tmp_path, monkeypatch, capsys):
     assert page in pages.PAGES, f"{page} has examples: say in tests/pages.py what they read"

@@ -6,6 +6,7 @@ import keras
 
 from tfcomp import keras_private, targets
 from tfcomp.surgery import again, check, places, state
+from tfcomp.surgery.blind import warn_blind
 from tfcomp.surgery.carry import carry_weights, convert
 from tfcomp.surgery.recompile import compile_like, forget_compiled
 from tfcomp.validation import check_verbose, invalid
@@ -26,6 +27,10 @@ def swap_layers(model, rules, verbose=0, verify=True):
     when the model is saved, by Keras or by `tfcomp.save`, and replaced again when it is loaded.
 
     If the model is compiled, the new one is compiled the same way, with a fresh optimizer.
+
+    A new layer that takes the signs of what comes out of a ReLU, a sigmoid or the like, through
+    pooling, reshaping or sums if need be, learns nothing of it, since all signs are +1. A warning
+    names such layers.
 
     Args:
         model: A `keras.Model` of any kind.
@@ -72,6 +77,7 @@ def swap_layers(model, rules, verbose=0, verify=True):
     verbose = check_verbose(verbose)
     swap = _Swap(model, rules)
     swapped = swap.copied(verify) if keras_private.is_functional(model) else swap.in_place(verify)
+    warn_blind(swapped, among=swap.new.values())
     if verbose:
         _print(swapped.name, swap.report)
     return swapped

@@ -25,6 +25,7 @@ from tfcomp.model.final_weights import FinalWeights
 from tfcomp.model.progress import EpochLog, Progress
 from tfcomp.model.result import Result
 from tfcomp.storage import describe
+from tfcomp.surgery.blind import warn_blind
 from tfcomp.validation import check_integer, invalid
 
 
@@ -177,6 +178,7 @@ def distill(
         held = Fed(student, validation_data, batch_size, "validation_data")
         held.check(amounts.needs_labels, arrays=not teaching.is_model)
         x = fed.first() if fresh is None else fresh
+        warn_blind(student, x)
         distiller = teaching.distiller(student, x, amounts, hints, distillation_loss)
         with variable_scope(student):
             distiller.compile(**arguments)

@@ -17,7 +17,7 @@ from tfcomp.surgery.channels.tensors import dye, dyes_of, flat, give_up, is_symb
 
 _BATCH = 2
 # An axis of unknown size is tried with these.
-_FREE = (32, 16, 8, 96, 224)
+FREE_SIZES = (32, 16, 8, 96, 224)
 
 
 class _Tracer:
@@ -264,7 +264,7 @@ def trace(model, free=None, variables=()):
     """
     specs = arguments_of(model)
     is_fixed = all(None not in spec.shape[1:] for spec in keras.tree.flatten(specs))
-    sizes = _FREE[:1] if is_fixed else _FREE
+    sizes = FREE_SIZES[:1] if is_fixed else FREE_SIZES
     best, errors = None, []
     for size in sizes if free is None else (free,):
         try:
