@@ -5,10 +5,11 @@
 A network of four convolutions (32, 64, 96, 96 channels) is trained once for each seed. The channels
 that convolutions 2 to 4 read are pruned to a part, by each score, with and without refitting by
 least squares on 500 images of the training set, drawn anew for each sampling. The test set is
-looked at for the table alone.
+looked at for the table alone. Seeds whose rows are all in the JSON file are not run again.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import time
@@ -84,6 +85,13 @@ def prune(model, part, score, reconstruct, images, seed):
     return done, time.process_time() - begin
 
 
+def known(path):
+    """The rows of a JSON file, if there is one."""
+    if path is None or not path.exists():
+        return []
+    return json.loads(path.read_text())["results"]["rows"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path)
@@ -93,8 +101,13 @@ def main():
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
     x, y, xt, yt = load(arguments.data)
-    rows = []
+    rows = known(arguments.json)
     for seed in range(arguments.seeds):
+        refitted = [reconstruct for _, reconstruct in WAYS]
+        wanted = 2 * sum(arguments.samplings if each else 1 for each in refitted)
+        if sum(row["seed"] == seed for row in rows) == wanted:
+            continue
+        rows = [row for row in rows if row["seed"] != seed]
         model = make(seed)
         model.fit(x, y, batch_size=128, epochs=arguments.epochs, verbose=0)
         whole = accuracy(model, xt, yt)

@@ -142,6 +142,35 @@ def zoo_methods():
 
 
 @figures
+def zoo_pruning():
+    found = results("zoo_pruning")
+    rows = []
+    for name, row in found.items():
+        ratios, stay = row["ratios"], dict(row["stay"])
+        stay.pop("it leaves the model", None)
+        left = [f"{100 * each['weights'] / row['weights']:.0f}" for each in ratios.values()]
+        rows.append(
+            [
+                name,
+                f"{row['channels']:,}",
+                "; ".join(f"{number}: {reason}" for reason, number in stay.items()),
+                " / ".join(left),
+                f"{max(max(each['readers'], each['all']) for each in ratios.values()):.0e}",
+                f"{max(each['rounding'] for each in ratios.values()):.0e}",
+                f"{row['export']:.0e}",
+                str(row["seen"]),
+                f"{row['trace_s']:.1f}",
+                f"{max(each['cut_s'] for each in ratios.values()):.1f}",
+            ]
+        )
+    heads = ["network", "channels", "stay, and why", "weights left, %", "error", "rounding"]
+    shown = table([*heads, "export", "seen", "trace, s", "cut, s"], rows, "lrlrrrrrrr")
+    bad = [name for name, row in found.items() if any("fails" in r for r in row["ratios"].values())]
+    same = f"All but {', '.join(bad)}" if bad else "All"
+    return f"{shown}\n{same} come back from a file to the last bit, and train.\n"
+
+
+@figures
 def zoo_files():
     rows = []
     for name, row in results("zoo_files").items():
@@ -728,12 +757,23 @@ def channel_pruning():
 
 @figures
 def fewer_macs():
+    ways = {}
+    for row in results("fewer_macs")["rows"]:
+        ways.setdefault(row["way"], []).append(row)
+
+    def mean(runs, key):
+        return sum(run[key] for run in runs) / len(runs)
+
     rows = [
-        [each["way"], f"{each['macs'] / 1e6:.2f}", f"{each['weights']:,}"]
-        + [f"{100 * each[key]:.2f}" for key in ("accuracy", "tuned")]
-        for each in results("fewer_macs")["rows"]
+        [way, f"{mean(runs, 'macs') / 1e6:.2f}", f"{mean(runs, 'weights'):,.0f}"]
+        + [f"{100 * mean(runs, key):.2f}" for key in ("accuracy", "tuned")]
+        for way, runs in ways.items()
     ]
-    return table(["", "M MACs", "weights", "accuracy", "fine-tuned"], rows)
+    seeds = len(next(iter(ways.values())))
+    return (
+        table(["", "M MACs", "weights", "accuracy", "fine-tuned"], rows)
+        + f"\nMeans of {seeds} seeds, {results('fewer_macs')['images']:,} training images.\n"
+    )
 
 
 @figures

@@ -32,7 +32,9 @@ for name, model in (("binary", binary()), ("few bits", network())):
     x = np.random.default_rng(2).standard_normal((1, *model.input_shape[1:])).astype("float32")
     path = sys.argv[1] + "/" + name
     result = tfcomp.export(model, path, optimize="latency", search_seconds=1e4, verbose=0)
-    outputs = tf.saved_model.load(path).serve(x).numpy()
+    # Its variables go with it.
+    loaded = tf.saved_model.load(path)
+    outputs = loaded.serve(x).numpy()
     found[name] = {{
         "off": float(np.abs(outputs - model.predict(x, verbose=0)).max()),
         "why": [row.why for row in result.kernels["serve"]],

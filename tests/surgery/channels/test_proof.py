@@ -24,7 +24,7 @@ def net(name):
 
 def check(name, ratio, tmp_path):
     model, rng = net(name), np.random.default_rng(0)
-    small, errors, effect, reasons = proof.prove(model, ratio, rng)
+    small, errors, effect, reasons, _ = proof.prove(model, ratio, rng)
     if name in TIGHT:
         reasons = [reason for reason in reasons if "keeps all its channels" not in reason]
         ratio *= 0.4
@@ -71,7 +71,7 @@ def test_a_variable_that_was_missed_is_an_error():
     (missed,) = (k for k in dyes.axes if dyes.variables[k[0]].path == "squeeze/bias")
     del dyes.axes[missed]
     with pytest.raises(ValueError, match="mixes others than it did"):
-        proof.plan(model, dyes, 0.5, rng)
+        proof.proved(model, dyes, 0.5, rng, proof.batch(model, rng))
 
 
 def sliced(x):
@@ -84,7 +84,7 @@ def test_literal_numbers_in_code_that_cannot_be_adapted():
     x = layers.Conv2D(8, 1, name="conv")(inputs)
     x = layers.Conv2D(6, 3)(layers.Lambda(sliced)(x))
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
-    small, errors, effect, _ = proof.prove(model, 0.5, np.random.default_rng(0))
+    small, errors, effect, *_ = proof.prove(model, 0.5, np.random.default_rng(0))
     assert max(errors) < 1e-5 and effect > 1e-2
     assert small.get_layer("conv").filters == 6
     first = [proof.numpy(m.get_layer("conv").kernel)[..., :4] for m in (model, small)]
@@ -95,7 +95,7 @@ def test_a_norm_is_the_same_without_channels_that_are_zero():
     inputs = keras.Input((8, 8, 3))
     x = layers.UnitNormalization()(layers.Conv2D(8, 1, name="conv")(inputs))
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.Conv2D(6, 3)(x))))
-    small, (_, error), effect, reasons = proof.prove(model, 0.5, np.random.default_rng(0))
+    small, (_, error), effect, reasons, _ = proof.prove(model, 0.5, np.random.default_rng(0))
     assert error < 1e-5 and effect > 1e-2 and not reasons
     assert small.get_layer("conv").filters == 4
 
@@ -129,7 +129,7 @@ def test_a_structure_that_differs_is_an_error():
     dyes = proof.trace(model)
     dyes.freeze(dyes.axes[dyes.made[1]], "so the test wants it")
     with pytest.raises(ValueError, match="mixes others than it did"):
-        proof.plan(model, dyes, 0.5, rng)
+        proof.proved(model, dyes, 0.5, rng, proof.batch(model, rng))
 
 
 def test_the_large_model_is_as_it_was():
@@ -161,7 +161,7 @@ def test_compact_networks(name, ratio, arguments):
     keras.utils.set_random_seed(1)
     made = getattr(tfcomp.applications, name)
     model = made(input_shape=(64, 64, 3), classes=20, classifier_activation=None, **arguments)
-    small, errors, effect, reasons = proof.prove(model, ratio, np.random.default_rng(0))
+    small, errors, effect, reasons, _ = proof.prove(model, ratio, np.random.default_rng(0))
     assert max(errors) < 1e-5 and effect > 1e-2 and not reasons
     assert small.count_params() < 1.5 * (1 - ratio) ** 2 * model.count_params()
     found = tfcomp.channels(model)
@@ -175,5 +175,5 @@ def test_networks_of_keras(name):
     keras.utils.set_random_seed(1)
     made = getattr(keras.applications, name)
     model = made(weights=None, input_shape=(96, 96, 3), classes=20, classifier_activation=None)
-    _, errors, effect, reasons = proof.prove(model, 0.5, np.random.default_rng(0))
+    _, errors, effect, reasons, _ = proof.prove(model, 0.5, np.random.default_rng(0))
     assert max(errors) < 1e-5 and effect > 1e-2 and not reasons
