@@ -26,7 +26,7 @@ def fitting(model, dyes, counter, count, unknown):
     whole, every, rounds = {}, cells(dyes), 0
     while True:
         counts = count(set(whole))
-        builder = Builder(model, dyes, first_removed(dyes, counts))
+        builder = Builder(model, dyes, first_removed(dyes, counts, every))
         try:
             small = builder.build()
         except Inexpressible as error:
@@ -74,10 +74,16 @@ def _keep(error, whole, unknown):
     whole.update(dict.fromkeys(new, reason))
 
 
-def first_removed(dyes, counts):
-    """Boolean array, whether a dye goes, where the first of each cell are kept."""
+def first_removed(dyes, counts, known=None):
+    """Boolean array, whether a dye goes, where the first of each cell are kept.
+
+    Args:
+        dyes: The `Dyes` of a model.
+        counts: Dict from signature to how many are kept.
+        known: What `cells` returns of them, where it has been called before.
+    """
     removed = np.zeros(len(dyes.parent), bool)
-    for signature, members in cells(dyes).items():
+    for signature, members in (cells(dyes) if known is None else known).items():
         removed[members[counts[signature] :]] = True
     return removed
 

@@ -226,9 +226,12 @@ class Dyes:
             labels = self.labels(key)
             for row, dyes in enumerate(np.atleast_2d(labels)):
                 group = row if labels.ndim == 2 else -1
-                for dye, count in zip(*np.unique(dyes, return_counts=True)):
-                    if dye:
-                        found[int(dye)].append((*key, group, int(count)))
+                own, counts = np.unique(dyes, return_counts=True)
+                # As many as there are counts, and not as there are channels.
+                uses = {count: (*key, group, count) for count in set(counts.tolist())}
+                for dye, count in zip(own.tolist(), counts.tolist()):
+                    found[dye].append(uses[count])
+        found.pop(0, None)
         return {dye: (tuple(use), tuple(marks.get(dye, ()))) for dye, use in found.items()}
 
     def staying_rows(self):
