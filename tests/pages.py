@@ -19,16 +19,17 @@ def arrays(*shape, samples=16, classes=3):
 
 def classifier(*shape):
     """A small convolutional network with the names that the pages speak of."""
-    model = keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Conv2D(4, 3, activation="relu", name="conv1"),
-            layers.Conv2D(8, 3, activation="relu", name="conv2"),
-            layers.Flatten(),
-            layers.Dense(8, activation="relu", name="dense"),
-            layers.Dense(3, name="logits"),
-        ]
-    )
+    convolutions = [
+        layers.Conv2D(4, 3, activation="relu", name="conv1"),
+        layers.Conv2D(8, 3, activation="relu", name="conv2"),
+    ]
+    return _classifier(shape, convolutions)
+
+
+def _classifier(shape, convolutions):
+    dense = layers.Dense(8, activation="relu", name="dense")
+    head = [layers.Flatten(), dense, layers.Dense(3, name="logits")]
+    model = keras.Sequential([keras.Input(shape), *convolutions, *head])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
     return model
@@ -140,21 +141,13 @@ def structured():
 
 def normalized(*shape):
     """The same with batch normalization, and no ReLU, before a layer that may take signs."""
-    model = keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Conv2D(4, 3, name="conv1"),
-            layers.BatchNormalization(),
-            layers.Conv2D(8, 3, name="conv2"),
-            layers.BatchNormalization(),
-            layers.Flatten(),
-            layers.Dense(8, activation="relu", name="dense"),
-            layers.Dense(3, name="logits"),
-        ]
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
-    return model
+    convolutions = [
+        layers.Conv2D(4, 3, name="conv1"),
+        layers.BatchNormalization(),
+        layers.Conv2D(8, 3, name="conv2"),
+        layers.BatchNormalization(),
+    ]
+    return _classifier(shape, convolutions)
 
 
 def distillation():

@@ -15,6 +15,20 @@ import keras
 from tfcomp.keras_private import sublayers
 from tfcomp.validation import invalid
 
+# Keras's convolutions, of whatever kind.
+CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
 # Weights of these names have two axes or more in some layers without being kernels.
 _NOT_KERNELS = re.compile(r"(^|_)(bias|gamma|beta|alpha|mean|variance|scale)$|^lora_")
 

@@ -33,20 +33,7 @@ _RULES = {
 }
 _TRIED = np.concatenate([-np.logspace(3, -3, 25), [0], np.logspace(-3, 3, 25)])
 # Layers of which the activation comes last.
-_WITH_ACTIVATION = (
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
+_WITH_ACTIVATION = (keras.layers.Dense, keras.layers.EinsumDense, *targets.CONVOLUTIONS)
 
 
 class Blind(NamedTuple):

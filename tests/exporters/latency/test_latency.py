@@ -38,7 +38,7 @@ def always_kernels(monkeypatch):
         return np.where(np.arange(len(measured)) == 0, 1e3, measured), refused
 
     monkeypatch.setattr(trial.Trial, "seconds", seconds)
-    monkeypatch.setattr(plans, "_WORTH", 0.0)
+    monkeypatch.setattr(plans, "WORTH", 0.0)
     monkeypatch.setattr(plans, "interleaved", lambda calls, _: _counted(calls))
 
 

@@ -23,7 +23,7 @@ K, T = keras.layers, tfcomp.layers
 @pytest.fixture(autouse=True)
 def whatever_it_takes(monkeypatch):
     """Plans are used however fast they are."""
-    monkeypatch.setattr(plans, "_WORTH", 0.0)
+    monkeypatch.setattr(plans, "WORTH", 0.0)
     monkeypatch.setattr(plans, "interleaved", lambda calls, _: 1.0 / (1 + _order(calls)))
 
 

@@ -9,15 +9,12 @@ from tfcomp.exporters.compared import draws, tried
 from tfcomp.exporters.engines import RUNTIMES
 from tfcomp.exporters.files.holes import batch_of
 from tfcomp.exporters.files.makers import LiteRTFile, ONNXFile, OpenVINOFile
-from tfcomp.exporters.latency.table import KERAS, WHOLE, Kernel, Kernels
+from tfcomp.exporters.latency.table import KERAS, WHOLE, WORTH, Kernel, Kernels
 from tfcomp.exporters.latency.trial import seconds_of
 from tfcomp.exporters.verify_file import prepared
 from tfcomp.model.progress import Progress
 
 MAKERS = {"litert": LiteRTFile, "onnx": ONNXFile, "openvino": OpenVINOFile}
-
-# How many times faster a kernel has to be to be worth anything.
-WORTH = 1.03
 
 
 def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0, check=None):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfcomp.exporters.latency.batches import BUCKETS, Way, bucket_of, dispatched, in_parts, part_of
 from tfcomp.exporters.latency.flow import layer_flow
 from tfcomp.exporters.latency.replay import replaying
-from tfcomp.exporters.latency.table import KERAS, WHOLE, Kernel, Kernels
+from tfcomp.exporters.latency.table import KERAS, WHOLE, WORTH, Kernel, Kernels
 from tfcomp.exporters.latency.trial import Trial
 from tfcomp.exporters.latency.units import find_units
 from tfcomp.exporters.trace import Substitution
@@ -16,9 +16,6 @@ from tfcomp.layers.base.decoded import decoded_kernels
 from tfcomp.model.progress import Progress
 from tfcomp.model.result import LeftOut
 from tfcomp.model.timing import interleaved, ratios
-
-# A plan has to be this much faster than Keras's layers to be worth other rounding.
-_WORTH = 1.03
 
 
 class Plan:
@@ -227,7 +224,7 @@ def _choose(plan, index, size, trials, values):
     ways = _ways(trials, size)
     seconds, faster = _compared(plan, ways, size, values)
     place = int(np.argmax(faster))
-    part, chosen = [(None, []), *ways][place if faster[place] >= _WORTH else 0]
+    part, chosen = [(None, []), *ways][place if faster[place] >= WORTH else 0]
     plan.chosen[index], plan.parts[index] = chosen, part
     used = {id(unit): candidate for unit, candidate in chosen}
     for trial in trials:

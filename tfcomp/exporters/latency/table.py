@@ -6,6 +6,8 @@ from tfcomp.model.result import Result
 
 KERAS = "Keras"
 WHOLE = "(whole model)"
+# Other kernels have to take so many times less than Keras's layers to be worth other rounding.
+WORTH = 1.03
 
 
 class Kernel(NamedTuple):

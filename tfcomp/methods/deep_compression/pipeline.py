@@ -3,8 +3,6 @@
 import contextlib
 from typing import NamedTuple
 
-import keras
-
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.core.entry import as_numpy
 from tfcomp.methods.deep_compression.weight_sharing import WeightSharing
@@ -15,20 +13,8 @@ from tfcomp.model.progress import EpochLog, Progress
 from tfcomp.model.result import Result
 from tfcomp.storage import describe
 from tfcomp.storage.patterns import sorted_distinct
+from tfcomp.targets import CONVOLUTIONS
 from tfcomp.validation import check_integer, check_verbose, invalid
-
-_CONVOLUTIONS = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
 
 
 class CompressedTarget(NamedTuple):
@@ -179,7 +165,7 @@ def _with_bits(found):
     for target in found:
         own = dict(target.options)
         if not {"bits", "clusters"} & set(own):
-            own["bits"] = 8 if isinstance(target.layer, _CONVOLUTIONS) else 5
+            own["bits"] = 8 if isinstance(target.layer, CONVOLUTIONS) else 5
         targets[target.path] = own
     return targets
 
