@@ -4,6 +4,8 @@ Bit `i` of word `j` is channel `64 j + i`, and 1 stands for +1, 0 for -1. Bits b
 channel are 0 in inputs and weights alike, so that they never differ.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -48,12 +50,23 @@ def pack(bits):
     if rest:
         bits = tf.pad(bits, [[0, 0]] * len(outer) + [[0, rest]])
     lanes = tf.reshape(bits, [*outer, words_of(channels), BITS])
-    return tf.transpose(sum_of_places(lanes), [len(outer), *range(len(outer))])
+    return tf.transpose(by_eights(lanes), [len(outer), *range(len(outer))])
 
 
 def sum_of_places(lanes):
     """Packs an axis of 64 bits, the last, by adding up the values of their places."""
     return tf.reduce_sum(tf.where(lanes, PLACES, tf.zeros((), tf.int64)), -1)
+
+
+def by_eights(lanes):
+    """The same in two steps, where the bits are there and cost nothing to compute again.
+
+    XLA would write the values of all places down to add them up.
+    """
+    eights = tf.reshape(lanes, [*lanes.shape[:-1], 8, 8])
+    values = tf.where(eights, PLACES.reshape(8, 8), tf.zeros((), tf.int64))
+    columns = tf.unstack(tf.reduce_sum(values, -2), axis=-1)
+    return functools.reduce(tf.bitwise.bitwise_or, columns)
 
 
 def collected(lanes):

@@ -88,6 +88,17 @@ class SignWeights(NamedTuple):
     scale: np.ndarray | None
     outputs: int
 
+    def in_whole_words(self):
+        """The same with 64 lanes, for outputs that are not packed: fewer of them to put in order."""
+        blocks, terms, lanes = self.words.shape
+        parts = self.words.reshape(-1, BITS // lanes, terms, lanes).transpose(0, 2, 1, 3)
+        return self._replace(words=np.ascontiguousarray(parts.reshape(-1, terms, BITS)))
+
+    def of_lanes(self, of_outputs):
+        """An array of a number for each output as one of shape `(blocks, lanes)`."""
+        blocks, _, lanes = self.words.shape
+        return np.pad(of_outputs, (0, blocks * lanes - self.outputs)).reshape(blocks, lanes)
+
 
 def sign_weights(kernel, groups=1):
     """Lays out a kernel of signs, each output times one magnitude.
@@ -112,12 +123,6 @@ def sign_weights(kernel, groups=1):
         words = _laid_out(signs[..., part])
         found.append(SignWeights(words, None if scale is None else scale[part], each))
     return found
-
-
-def filled(weights):
-    """The magnitudes of `SignWeights` of all lanes, of shape `(blocks, lanes)`."""
-    blocks, _, lanes = weights.words.shape
-    return np.pad(weights.scale, (0, blocks * lanes - weights.outputs)).reshape(blocks, lanes)
 
 
 def _laid_out(signs):
@@ -257,7 +262,7 @@ def in_order(blocks, outputs):
         Tensor of shape `(batch, *space, outputs)`.
     """
     count, *outer, lanes = blocks.shape
-    if count > 1:
+    if count > 1 and any(size != 1 for size in outer):
         blocks = tf.transpose(blocks, [*range(1, len(outer) + 1), 0, len(outer) + 1])
     return tf.reshape(blocks, [*outer, count * lanes])[..., :outputs]
 

@@ -125,7 +125,9 @@ class BinaryChain(Candidate):
     def __init__(self, links):
         if len(links) > 1:
             self.name = f"xnor, {len(links)} layers"
-        self.links = links
+        last = links[-1]
+        groups = [weights.in_whole_words() for weights in last.groups]
+        self.links = links = [*links[:-1], last._replace(groups=groups)]
         self._run = compiled(self._blocks)
         self.arrays = []
         self._places = []
@@ -136,8 +138,11 @@ class BinaryChain(Candidate):
         """Puts the arrays of a layer with the others; returns where they are."""
         places = {"words": [self._put(self._words(link, w, before)) for w in link.groups]}
         if link.groups[0].scale is not None:
-            places["scale"] = [self._put(xnor.filled(w)) for w in link.groups]
-        how = link.between
+            places["scale"] = [self._put(w.of_lanes(w.scale)) for w in link.groups]
+        how, bias = link.between, link.product.bias
+        if how is None and bias is not None and not _is_scaled(link.product):
+            parts = np.split(bias, len(link.groups))
+            places["bias"] = [self._put(w.of_lanes(b)) for w, b in zip(link.groups, parts)]
         if how is not None:
             places["most"] = self._put(xnor.limits(how.most, link.groups[0].words.shape[-1]))
             for name in ("before", "after"):
@@ -157,14 +162,18 @@ class BinaryChain(Candidate):
         # Behind a flattening, each position has words of its own.
         outputs = before.product.kernel.shape[-1]
         kernel = link.product.kernel.reshape(-1, outputs, weights.outputs)
-        return xnor.sign_weights(kernel)[0].words
+        (found,) = xnor.sign_weights(kernel)
+        return (found.in_whole_words() if link.between is None else found).words
 
     def compute(self, inputs, tensors):
         link = self.links[-1]
         each = link.groups[0].outputs
         found = [xnor.in_order(blocks, each) for blocks in self._run(inputs, tensors)]
         outputs = found[0] if len(found) == 1 else tf.concat(found, -1)
-        return finished(link.product, outputs, inputs)
+        if "bias" not in self._places[-1]:
+            return finished(link.product, outputs, inputs)
+        activation = link.product.layer.activation
+        return outputs if activation is None else activation(outputs)
 
     def _blocks(self, inputs, tensors):
         product = self.links[0].product
@@ -209,18 +218,23 @@ class BinaryChain(Candidate):
             added = xnor.outside(kernel, product.window, product.space)
             counted = self._counted(link, bits, own)
             sums = xnor.products(counted, product.entries, added)
+            wide = [sums.shape[0], *[1] * (len(sums.shape) - 2), sums.shape[-1]]
             if "scale" in places:
-                scale = tensors[places["scale"][group]]
-                ones = [1] * (len(sums.shape) - 2)
-                sums = sums * tf.reshape(scale, [sums.shape[0], *ones, sums.shape[-1]])
+                sums = sums * tf.reshape(tensors[places["scale"][group]], wide)
+            if "bias" in places:
+                sums = sums + tf.reshape(tensors[places["bias"][group]], wide)
             found.append(sums)
         return found
+
+
+def _is_scaled(product):
+    return getattr(product.layer, "input_scale", False)
 
 
 def finished(product, outputs, inputs):
     """What a layer makes of the sums, given the inputs that they are of the signs of."""
     layer = product.layer
-    if getattr(layer, "input_scale", False):
+    if _is_scaled(product):
         channels = [layer.filters] if hasattr(layer, "filters") else []
         outputs = outputs * layer.input_scales(inputs, *channels)
     return product.finish(outputs)

@@ -29,12 +29,14 @@ class Product(NamedTuple):
         kernel: float32 array of shape `(*window, inputs of a group, outputs)`, as at inference.
         window: A `Window`, without axes for a dense layer.
         space: Shape of the inputs between batch and channels.
+        bias: Array of shape `(outputs,)`, or `None`.
     """
 
     layer: Any
     kernel: np.ndarray
     window: Window
     space: tuple
+    bias: np.ndarray | None
 
     @property
     def matrix(self):
@@ -96,11 +98,12 @@ def product_of(seen, final):
     if stored is None:
         raise Unsuited("its kernel is computed from other weights")
     kernel = final.value(stored)
+    bias = final.value(layer.bias) if layer.use_bias else None
     if dense:
-        return Product(layer, kernel, Window(), tuple(shape[1:-1]))
+        return Product(layer, kernel, Window(), tuple(shape[1:-1]), bias)
     if layer.data_format != "channels_last":
         raise Unsuited("its data format is channels_first")
-    return Product(layer, kernel, _window(layer, shape), tuple(shape[1:-1]))
+    return Product(layer, kernel, _window(layer, shape), tuple(shape[1:-1]), bias)
 
 
 def _window(layer, shape):
