@@ -30,6 +30,8 @@ from tfcomp.validation import invalid
 
 # By how much weights and inputs are changed to see what rounding does, and how often.
 _ROUNDING, _TIMES_ROUNDED = 1e-6, 3
+# Samples that are computed together and each by itself.
+_APART = 3
 _ADVICE = (
     "Either its converter or runtime does something else than Keras, with unknown lengths of "
     "inputs for example (give them, and that of a batch, in `input_signature`), or please report it"
@@ -97,6 +99,23 @@ def prepared(engine, specs, args):
     names = [getattr(spec, "name", None) for spec in keras.tree.flatten(specs)]
     named = len(set(names)) == len(names) and set(names) == set(input_names(engine.specs))
     return engine.prepare(dict(zip(names, leaves)) if named else leaves)
+
+
+def are_apart(engine, specs, tolerance=TOLERANCE):
+    """Whether a file for any batch size computes each sample by itself, of inputs that are drawn."""
+
+    def compute(args):
+        return dict(enumerate(prepared(engine, specs, args)()))
+
+    args, together = tried(compute, draws(specs, _APART))
+    for place in range(_APART):
+        found = compute(
+            keras.tree.map_structure(lambda x: x[place : place + 1], args)  # noqa: B023
+        )
+        alone = {name: array[place : place + 1] for name, array in together.items() if array.ndim}
+        if found.keys() != alone.keys() or wrong(rows(found, alone), tolerance):
+            return False
+    return True
 
 
 def _run(engine, specs, args):
