@@ -101,19 +101,17 @@ def prepared(engine, specs, args):
     return engine.prepare(dict(zip(names, leaves)) if named else leaves)
 
 
-def are_apart(engine, specs, tolerance=TOLERANCE):
-    """Whether a file for any batch size computes each sample by itself, of inputs that are drawn."""
+def are_apart(engine, specs):
+    """Whether a file for any batch size computes each sample by itself, tried on drawn inputs."""
 
     def compute(args):
         return dict(enumerate(prepared(engine, specs, args)()))
 
     args, together = tried(compute, draws(specs, _APART))
-    for place in range(_APART):
-        found = compute(
-            keras.tree.map_structure(lambda x: x[place : place + 1], args)  # noqa: B023
-        )
-        alone = {name: array[place : place + 1] for name, array in together.items() if array.ndim}
-        if found.keys() != alone.keys() or wrong(rows(found, alone), tolerance):
+    for one in (slice(place, place + 1) for place in range(_APART)):
+        found = compute(keras.tree.map_structure(lambda x: x[one], args))  # noqa: B023
+        alone = {name: array[one] for name, array in together.items() if array.ndim}
+        if found.keys() != alone.keys() or wrong(rows(found, alone), TOLERANCE):
             return False
     return True
 

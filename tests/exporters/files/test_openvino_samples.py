@@ -75,7 +75,9 @@ def test_any_batch_size_is_computed(tmp_path, form):
     c = K.Concatenate()([K.Flatten()(a), b])
     model = keras.Model({"first": a, "second": b}, [K.Dense(4)(c), K.Conv1D(2, 3)(a)])
     path = str(tmp_path / "model.xml")
-    write_openvino(Snapshot(model), path, [dict(zip(("first", "second"), specs_of(model)))], (), form)
+    write_openvino(
+        Snapshot(model), path, [dict(zip(("first", "second"), specs_of(model)))], (), form
+    )
     engine = RUNTIMES["openvino"](path, 1)
     assert [spec[:2] for spec in engine.specs] == [("first", (None, 4, 5)), ("second", (None, 3))]
     # In turns, since shapes of the last call are still there.
@@ -110,7 +112,9 @@ def test_the_loop_around_all_layers_is_taken_before_those_around_each(tmp_path, 
 
     always(monkeypatch)
     # Kernels take less time than none, and no form less than another.
-    monkeypatch.setattr(choice, "seconds_of", lambda calls: np.array([2.0] + [1.0] * (len(calls) - 1)))
+    monkeypatch.setattr(
+        choice, "seconds_of", lambda calls: 2.0 - np.minimum(np.arange(len(calls)), 1)
+    )
     model, path = binary(K.Flatten()), tmp_path / "model.xml"
     assert exported(model, path, (1, 4)) == ["kernels, sample by sample"] * 2
     assert kinds_of(path) == {"Parameter", "TensorIterator", "Result"}
