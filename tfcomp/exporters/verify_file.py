@@ -207,7 +207,7 @@ def _compared(model, format, run, args, expected, exact=True):
     return found
 
 
-def _prepared(engine, format, model, specs, data):
+def _prepared(engine, format, model, specs, data, batch):
     """Arguments, what the model computes of them, and what runs the file on them."""
 
     def compute(args):
@@ -215,7 +215,7 @@ def _prepared(engine, format, model, specs, data):
         return _computed(_traced(call) if is_free(specs) else call, args)
 
     sizes = {shape[0] for _, shape, _ in engine.specs if shape} - {None}
-    batch = sizes.pop() if len(sizes) == 1 else None
+    batch = sizes.pop() if len(sizes) == 1 else batch
     if data is not None:
         args = _given(specs, data, batch)
         expected = compute(args)
@@ -232,7 +232,7 @@ def _check_dtypes(engine, specs):
         raise NotComparable(f"it takes {takes}, where the model takes {wanted}")
 
 
-def compare_file(model, path, format, specs, data=None, exact=True):
+def compare_file(model, path, format, specs, data=None, exact=True, batch=None):
     """Compares a file with the model that was exported to it.
 
     Args:
@@ -243,6 +243,7 @@ def compare_file(model, path, format, specs, data=None, exact=True):
         data: Optional `tfcomp.model.data.Batches`; by default a batch of two is drawn, or of as
             many as the file takes.
         exact: Whether a difference is an error. One that a user has asked for is not.
+        batch: Optional number of samples, where the file takes any.
 
     Returns:
         List of `Compared`, one for each output, and list of `LeftOut`.
@@ -254,7 +255,7 @@ def compare_file(model, path, format, specs, data=None, exact=True):
         engine = _opened(path, format)
         if not exact:
             _check_dtypes(engine, specs)
-        args, expected, run = _prepared(engine, format, model, specs, data)
+        args, expected, run = _prepared(engine, format, model, specs, data, batch)
         found = _compared(model, format, run, args, expected, exact)
     except NotComparable as reason:
         return [], [LeftOut(format, f"not compared with the model: {reason}")]

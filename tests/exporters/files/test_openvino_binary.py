@@ -179,7 +179,12 @@ def test_what_stays_as_it_was_says_why():
         ((16, 16), (7, 7), {}, "it pads 3 columns, where 2 are computed at once"),
         ((9, 1), (3, 3), {"dilation_rate": 2}, "it pads 2 columns, where 1 are computed at once"),
         ((9, 2), (3, 3), {"dilation_rate": 2}, None),
-        ((8, 16), (4, 9), {"strides": 2}, "its windows of 9 columns are padded, and not moved by one"),
+        (
+            (8, 16),
+            (4, 9),
+            {"strides": 2},
+            "its windows of 9 columns are padded, and not moved by 1",
+        ),
         ((12, 16), (1, 9), {"strides": 2, "padding": "valid"}, None),
         ((11, 11), (3, 3), {"strides": 3}, None),
     ],

@@ -147,6 +147,26 @@ def test_models_whose_samples_are_not_apart_have_loops_around_layers_alone(
         np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-6)
 
 
+def test_the_way_of_one_sample_is_compared_with_the_model(tmp_path, monkeypatch):
+    import openvino
+
+    from tfcomp.exporters.files import openvino_samples
+
+    taking_any = openvino_samples._taking_any
+
+    def halved(single):
+        alone = taking_any(single)
+        (result,) = alone.get_results()
+        half = openvino.opset13.multiply(result.input_value(0), np.float32(0.5))
+        return openvino.Model([half], alone.get_parameters())
+
+    always(monkeypatch)
+    monkeypatch.setattr(openvino_samples, "_taking_any", halved)
+    with pytest.raises(ValueError, match="does not compute what the model does"):
+        exported(binary(K.Flatten()), tmp_path / "model.xml", (1,))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("layer,apart", [(K.Softmax, True), (CentredBatch, False), (Shares, False)])
 def test_samples_that_are_apart(tmp_path, layer, apart):
     model = keras.Sequential([keras.Input((7,)), K.Dense(5), layer()])

@@ -30,7 +30,8 @@ def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0
         budget: A `Budget`.
         verbose: 0 or 1, for a progress bar.
         check: Optional function that is given the path of the file without kernels, before any are
-            put in.
+            put in: differences are then those of kernels, which are compared by themselves; and
+            that of a file with a way of its own for one sample, and the batch size 1.
 
     Returns:
         `Kernels`, and whether the file has kernels that Keras's has not.
@@ -60,7 +61,10 @@ def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0
         whole = _time_whole(paths, format, specs, sizes)
         best = _best_form(whole)
         chosen = chosen if best else []
-        maker.write(path, chosen, [None, *forms.values()][best])
+        form = [None, *forms.values()][best]
+        maker.write(path, chosen, form)
+        if check is not None and form is not None:
+            check(path, 1)
         bar.step()
     rows = []
     for number, size in enumerate(sizes):

@@ -127,7 +127,7 @@ def _check_columns(window, space):
     (top, _), (left, _) = window.pads
     size, stride = window.size[1], window.strides[1]
     if size > _WIDEST and (top or left) and max(window.strides) > 1:
-        raise Unsuited(f"its windows of {size} columns are padded, and not moved by one")
+        raise Unsuited(f"its windows of {size} columns are padded, and not moved by 1")
     columns = window.outputs(space)[1]
     for count in _AT_ONCE:
         count = min(count, columns)
