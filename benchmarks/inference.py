@@ -173,7 +173,7 @@ class Files:
 def kernels_of(folder, batch):
     """Names of the kernels that were chosen for a batch size, in order, each with its number."""
     with open(os.path.join(folder, "assets.extra", "kernels.json"), encoding="utf-8") as file:
-        rows = json.load(file)["serve"]
+        rows = json.load(file)["serve"]["kernels"]
     names = [row["kernel"] for row in rows if row["batch"] == batch][:-1]
     return {name: names.count(name) for name in dict.fromkeys(names)}
 

@@ -121,12 +121,19 @@ class Weights:
         else:
             self._places[key] = self._store(name, array), None, None
 
-    def add_product(self, key, variable, value, factor):
-        """Adds the value of a variable times an array, to be read by its key.
+    def add_product(self, key, source, name, value, factor):
+        """Adds the product of two arrays, to be read by its key.
 
-        Both are stored, and multiplied on loading, once for all keys.
+        Both are stored, and multiplied on loading, once for all keys of the same source and factor.
+
+        Args:
+            key: As of `add_array`.
+            source: Whose value it is: a variable, or the array itself.
+            name: Name of the product.
+            value: Array.
+            factor: Array that it is multiplied by.
         """
-        content = id(variable), factor.tobytes()
+        content = id(source), factor.tobytes()
         if content not in self._products:
             parts = [self._packed(part) for part in (value, factor)]
 
@@ -134,7 +141,7 @@ class Weights:
                 first, second = (decoded[id(packed)] for packed in parts)
                 return first * second
 
-            self._products[content] = self._hold(variable.path, value.shape, value.dtype, make)
+            self._products[content] = self._hold(name, value.shape, value.dtype, make)
         self._places[key] = self._products[content], None, None
 
     def add_kernel(self, layer, values):

@@ -570,8 +570,8 @@ def test_slower_kernels_say_by_how_much(tmp_path, two_dense, monkeypatch):
 
 
 def test_layers_of_the_same_shapes_are_timed_once(tmp_path, two_dense, monkeypatch):
-    timed, kept = [], trial.seconds_of
-    monkeypatch.setattr(trial, "seconds_of", lambda *args: timed.append(0) or kept(*args))
+    timed, kept = [], trial.warm_and_cold
+    monkeypatch.setattr(trial, "warm_and_cold", lambda *args: timed.append(0) or kept(*args))
     result = tfcomp.export(two_dense, tmp_path / "m", optimize="latency", verbose=0)
     first, second, _ = result.kernels["serve"]
     assert len(timed) == 1 and first.keras_milliseconds == second.keras_milliseconds

@@ -50,6 +50,20 @@ class Shared(NamedTuple):
         arrays = [array for part in self.parts for array in part]
         return arrays if self.order is None else [*arrays, self.order]
 
+    def factors(self, of_outputs):
+        """What each of `arrays` is multiplied by for the outputs to be: arrays, or `None` for none.
+
+        Args:
+            of_outputs: Array of shape `(outputs,)`.
+        """
+        sizes = [len(part.values) * part.values.shape[2] for part in self.parts]
+        of_columns = np.ones(sum(sizes), of_outputs.dtype)
+        of_columns[np.arange(len(of_outputs)) if self.order is None else self.order] = of_outputs
+        found = []
+        for part, some in zip(self.parts, np.split(of_columns, np.cumsum(sizes)[:-1])):
+            found += [None, some.reshape(len(part.values), 1, -1)]
+        return found if self.order is None else [*found, None]
+
     @property
     def products(self):
         """Number of multiplications for one sample."""

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfcomp.exporters.latency.norms import Behind, Folded, Multiplied, Norm
+from tfcomp.exporters.latency.norms import Folded, Multiplied, Norm, behind
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.result import LeftOut
 
@@ -42,7 +42,7 @@ def with_norms(units, left, flow, final, make):
         others, refused = [], {}
         if first in heads:
             others, refused = heads[first].candidates, heads[first].refused
-        candidates = [folded, *(Behind(other, norm) for other in others)]
+        candidates = [folded, *(behind(other, norm, folded) for other in others)]
         heads[first] = make([first, number], flow, candidates, refused)
     paths = {unit.layers[0].path for unit in heads.values()}
     left = [each for each in left if each.path not in paths]

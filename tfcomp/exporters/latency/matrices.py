@@ -52,12 +52,16 @@ class _Matrix(Candidate):
         raise NotImplementedError
 
     def compute(self, inputs, tensors):
+        return self.product.finish(self.multiplied(inputs, tensors))
+
+    def multiplied(self, inputs, tensors):
+        """The outputs before bias and activation."""
         rows, outer = columns(self.product.take(inputs), self.product)
         outputs, channels = self.multiply(rows, tensors), self.product.matrix.shape[1]
         if outer[1:]:
             outputs = tf.reshape(outputs, [*outer, channels])
         outputs.set_shape([inputs.shape[0], *outer[1:], channels])
-        return self.product.finish(outputs)
+        return outputs
 
 
 class SharedInputs(_Matrix):
@@ -69,7 +73,7 @@ class SharedInputs(_Matrix):
         found = shared_inputs.shared(matrix)
         if found is None:
             raise Unsuited("no groups of its outputs keep the same inputs")
-        self._has_order = found.order is not None
+        self._has_order, self.factors = found.order is not None, found.factors
         blocks = found.parts[0].values.shape[2]
         self.name = f"shared inputs, {blocks} outputs"
         return found.arrays
@@ -86,6 +90,7 @@ class CompiledSharedInputs(SharedInputs):
     def __init__(self, plain):
         # The groups are found, and laid out, once.
         self.product, self.arrays, self._has_order = plain.product, plain.arrays, plain._has_order
+        self.factors = plain.factors
         self.name = f"{plain.name}, compiled"
 
     def multiply(self, rows, tensors):

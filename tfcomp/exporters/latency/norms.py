@@ -95,6 +95,49 @@ class Behind(Candidate):
         return self._first.compute(inputs, tensors[:-2]) * tensors[-2] + tensors[-1]
 
 
+class Scaled(Candidate):
+    """A kernel whose arrays hold the factors of the batch normalization behind it.
+
+    The arrays are stored as they were, and multiplied on loading.
+
+    Args:
+        first: The `Candidate` for the layer before it, one with `factors` and `multiplied`.
+        norm: A `Norm`.
+        bias: float32 array of shape `(outputs,)`, the layer's and the norm's.
+    """
+
+    def __init__(self, first, norm, bias):
+        self._first, self.name, self.is_static = first, first.name, first.is_static
+        self._factors = [*first.factors(np.float32(norm.factor)), None]
+        arrays = [*first.arrays, bias]
+        self.arrays = [a if f is None else a * f for a, f in zip(arrays, self._factors)]
+
+    def add_to(self, weights, owner=None):
+        for number, array in enumerate(self.arrays):
+            factor, key = self._factors[number], (id(owner or self), number)
+            if factor is None:
+                weights.add_array(key, self.symbol, array)
+            else:
+                stored = self._first.arrays[number]
+                weights.add_product(key, stored, self.symbol, stored, factor)
+
+    def compute(self, inputs, tensors):
+        return tf.nn.bias_add(self._first.multiplied(inputs, tensors[:-1]), tensors[-1])
+
+
+def behind(first, norm, folded):
+    """A batch normalization behind another kernel, part of it if it can be.
+
+    Args:
+        first: The `Candidate` for the layer before it.
+        norm: A `Norm`.
+        folded: The `Folded` of both.
+    """
+    if first.factors is None:
+        return Behind(first, norm)
+    return Scaled(first, norm, folded.arrays[1])
+
+
 class Folded(Candidate):
     """A product whose kernel and bias are those of the batch normalization behind it.
 
@@ -124,9 +167,10 @@ class Folded(Candidate):
         bias = final.value(layer.bias) * norm.factor if layer.use_bias else 0
         self.arrays = [self.stored * self.factor, np.float32(bias + norm.shift)]
 
-    def add_to(self, weights):
-        weights.add_product((id(self), 0), self._variable, self.stored, self.factor)
-        weights.add_array((id(self), 1), self.symbol, self.arrays[1])
+    def add_to(self, weights, owner=None):
+        variable, key = self._variable, id(owner or self)
+        weights.add_product((key, 0), variable, variable.path, self.stored, self.factor)
+        weights.add_array((key, 1), self.symbol, self.arrays[1])
 
     def compute(self, inputs, tensors):
         kernel, bias = tensors
@@ -135,8 +179,9 @@ class Folded(Candidate):
             values[id(self._layer.bias)] = bias
         with intercepting(None), self._final.scope(), Substitution(values):
             outputs = self._layer(inputs, training=False)
-        if self._layer.use_bias:
-            return outputs
+        return outputs if self._layer.use_bias else self._moved(outputs, bias)
+
+    def _moved(self, outputs, bias):
         return tf.nn.bias_add(outputs, bias, "NC..." if self._channels_first else "N...C")
 
 

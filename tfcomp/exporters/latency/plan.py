@@ -1,5 +1,7 @@
 """Chooses the kernels of a model by timing them."""
 
+import itertools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -181,11 +183,11 @@ def _check(endpoint):
             )
 
 
-def _fastest(trials, size, part):
+def _fastest(trials, size, part, is_warm):
     """Pairs of unit and candidate, what is fastest of each, for a batch or parts of it."""
-    chosen = []
+    chosen, batch = [], size if part is None else part
     for trial in trials:
-        seconds, _ = trial.seconds(size if part is None else part)
+        seconds = trial.warm_seconds(batch) if is_warm else trial.seconds(batch)[0]
         candidates = [None, *trial.unit.candidates]
         can = np.array([part is not None or c is None or not c.is_static for c in candidates])
         # Keras's layers are no choice beside what does less.
@@ -205,23 +207,34 @@ def _never_slower(trials, size):
     ]
 
 
-def _ways(trials, size):
-    """Pairs of the samples in a part, or `None`, and the kernels to compute with."""
+def _ways(trials, size, one):
+    """Pairs of the samples in a part, or `None`, and the kernels to compute with.
+
+    Args:
+        trials: List of `Trial`.
+        size: Size of the batch.
+        one: The kernels that were chosen for one sample, if any.
+    """
     ways = []
-    for part in (None, part_of(size)):
-        chosen = _fastest(trials, size, part)
-        is_static = any(candidate.is_static for _, candidate in chosen)
-        if chosen and is_static == (part is not None):
-            ways.append((part, chosen))
     less = _never_slower(trials, size)
-    if less and (None, less) not in ways:
+    for part, is_warm in itertools.product((None, part_of(size)), (False, True)):
+        chosen = _fastest(trials, size, part, is_warm)
+        # Shapes are known where one sample is computed, and nothing has to find them out.
+        is_static = any(candidate.is_static or size == 1 for _, candidate in chosen)
+        known = [*ways, (part, less)]
+        if chosen and is_static == (part is not None) and (part, chosen) not in known:
+            ways.append((part, chosen))
+    if less:
         ways.append((None, less))
+    if one and size > 1 and (1, one) not in ways:
+        # What lies between layers is in the caches if samples are computed one after the other.
+        ways.append((1, one))
     return ways
 
 
 def _choose(plan, index, size, trials, values):
     # Each alternative as a whole model, since layers around the kernels have a say.
-    ways = _ways(trials, size)
+    ways = _ways(trials, size, plan.chosen.get(0))
     seconds, faster = _compared(plan, ways, size, values)
     place = int(np.argmax(faster))
     part, chosen = [(None, []), *ways][place if faster[place] >= WORTH else 0]

@@ -46,6 +46,17 @@ class Trial:
         Returns:
             Array with Keras's first, and a dict from the names of candidates to why they cannot.
         """
+        seconds, refused = self._measured(batch)
+        return seconds.sum(axis=0), refused
+
+    def warm_seconds(self, batch):
+        """Seconds with warm caches alone, as `seconds` has them.
+
+        The code of a kernel is warm where several layers of a model have it.
+        """
+        return self._measured(batch)[0][0]
+
+    def _measured(self, batch):
         if batch not in self._known:
             self._known[batch] = self._measure(batch)
         return self._known[batch]
@@ -65,8 +76,8 @@ class Trial:
                 continue
             calls.append(call)
             places.append(number + 1)
-        seconds = np.full(1 + len(self.unit.candidates), np.inf)
-        seconds[places] = self._timed(calls, batch, tuple(places))
+        seconds = np.full((2, 1 + len(self.unit.candidates)), np.inf)
+        seconds[:, places] = self._timed(calls, batch, tuple(places))
         return seconds, refused
 
     def _timed(self, calls, batch, places):
@@ -74,7 +85,7 @@ class Trial:
         if key not in self._alike:
             able = [self.unit.candidates[place - 1] for place in places[1:]]
             forced = len(able) <= 1 and all(candidate.is_never_slower for candidate in able)
-            self._alike[key] = seconds_of(calls, *(_ONE_ROUND if forced else _ROUNDS))
+            self._alike[key] = warm_and_cold(calls, *(_ONE_ROUND if forced else _ROUNDS))
         return self._alike[key]
 
     def _by_keras(self, batch):
@@ -89,10 +100,15 @@ class Trial:
         return lambda: traced(inputs).numpy()
 
 
-def seconds_of(calls, warm_rounds=_ROUNDS[0], cold_rounds=_ROUNDS[1]):
-    """Median seconds of calls in turns, with warm and with cold caches, added up."""
+def warm_and_cold(calls, warm_rounds=_ROUNDS[0], cold_rounds=_ROUNDS[1]):
+    """Median seconds of calls in turns: an array with a row for warm and one for cold caches."""
     warm = np.median(interleaved(calls, warm_rounds), axis=0)
-    return warm + np.median(cold(calls, cold_rounds), axis=0)
+    return np.stack([warm, np.median(cold(calls, cold_rounds), axis=0)])
+
+
+def seconds_of(calls):
+    """The same added up."""
+    return warm_and_cold(calls).sum(axis=0)
 
 
 def _computing(candidate, tensors):

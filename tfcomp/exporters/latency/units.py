@@ -10,6 +10,7 @@ from tfcomp.exporters.latency.binary import BinaryChain, chains, sign_product, t
 from tfcomp.exporters.latency.flow import is_one_call
 from tfcomp.exporters.latency.folding import with_norms
 from tfcomp.exporters.latency.matrices import candidates
+from tfcomp.exporters.latency.padding import with_paddings
 from tfcomp.exporters.latency.product import product_of
 from tfcomp.exporters.latency.recurrent import recurrent_candidates
 from tfcomp.exporters.latency.table import joined
@@ -105,7 +106,8 @@ def find_units(flow, final):
             units.append(_unit([number], flow, found, others))
         else:
             left.append(LeftOut(flow[number].layer.path, joined(others)))
-    return with_norms(units, left, flow, final, _unit)
+    units, left = with_norms(units, left, flow, final, _unit)
+    return with_paddings(units, flow, final, _unit), left
 
 
 def _add_signs(signs, products):
