@@ -56,6 +56,16 @@ def kinds_of(path):
     return {op.get_type_name() for op in openvino.Core().read_model(str(path)).get_ops()}
 
 
+def reshaped(path, x):
+    """What a file computes once its inputs have been given the shape of `x`."""
+    import openvino
+
+    core = openvino.Core()
+    read = core.read_model(str(path))
+    read.reshape(list(x.shape))
+    return core.compile_model(read, "CPU")(x)[0]
+
+
 def exported(model, path, sizes, **arguments):
     result = tfcomp.export(
         model,
@@ -105,6 +115,10 @@ def test_exports_are_exact_for_all_batch_sizes(tmp_path, monkeypatch, sizes, ker
     for size in (1, 2, 5, 1):
         x = images(model, size)
         np.testing.assert_array_equal(engine.prepare([x])()[0], model.predict(x, verbose=0))
+    for size in (1, 4):
+        # A user may fix the size when the file is read.
+        x = images(model, size)
+        np.testing.assert_array_equal(reshaped(path, x), model.predict(x, verbose=0))
 
 
 def test_the_loop_around_all_layers_is_taken_before_those_around_each(tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
 """OpenVINO models for any batch size, out of a model of one sample.
 
-`BinaryConvolution` is for fixed batch sizes. A loop around it costs little, but the more has to be
-copied in and out the wider it is there: inputs and outputs of a whole model are mostly smallest.
-What stands in a file twice, OpenVINO writes once.
+`BinaryConvolution` is for fixed batch sizes. What a loop around it costs is what is copied in and
+out: least around a whole model, since its inputs and outputs are mostly smaller than what passes
+between its layers. What stands in a model twice, OpenVINO writes once.
 """
 
 import numpy as np
