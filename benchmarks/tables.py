@@ -234,12 +234,29 @@ def bnn_formats():
             "; ".join(one["kernels"]) or "-",
             f"{one['other classes']:,}",
             f"{one['error']:.2%}",
+            f"{one['moved']:,}",
             f"{one['difference']:.1e} of {one['largest']:.1f}",
         ]
         for name, one in found["formats"].items()
     ]
-    heads = ["format", "kB", "kernels", "other classes", "error", "largest difference of a logit"]
-    return table(heads, rows, "lrlrrr")
+    heads = [
+        "format",
+        "kB",
+        "kernels",
+        "other classes",
+        "error",
+        "logits move",
+        "largest difference",
+    ]
+    exact = [
+        one for one in found["formats"].values() if "inputs quantized" not in str(one["kernels"])
+    ]
+    nearest = max(one["nearest"] for one in exact)
+    return table(heads, rows, "lrlrrrr") + (
+        f"\nOf {found['images']:,} images. The input of the first binary layer that is nearest to "
+        f"zero is {found['nearest']:.1e} in the median image, and\nat most {nearest:.1e} in those "
+        "whose logits move, unless inputs are quantized.\n"
+    )
 
 
 @figures

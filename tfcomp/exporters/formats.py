@@ -245,10 +245,9 @@ def _write_for_latency(model, path, format, specs, batch_sizes, seconds, verbose
     from tfcomp.exporters.files.choice import write_for_latency
     from tfcomp.exporters.latency.budget import Budget
 
-    def check(plain):
-        # Differences are then those of kernels, which have been compared by themselves.
+    def check(file, batch=None):
         if verify:
-            compare_file(model, plain, format, specs, data)
+            compare_file(model, file, format, specs, data, batch=batch)
 
     kernels, chosen = write_for_latency(
         model, path, format, specs, batch_sizes, Budget(seconds), verbose, check

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfcomp.exporters.compared import dtype_of, output_name
-from tfcomp.exporters.files.holes import with_holes
+from tfcomp.exporters.files.holes import single, with_holes
 from tfcomp.exporters.files.openvino_binary import Emitter
 from tfcomp.keras_private import frozen
 
@@ -68,15 +68,8 @@ def _fill(holes, results, parameters):
     return emitter
 
 
-def write_openvino(model, path, specs, holes=()):
-    """Writes `path`, an `.xml` file, and the `.bin` file beside it.
-
-    Args:
-        model: Callable that computes inference; a `Pierced` one of these holes.
-        path: Path of the `.xml` file.
-        specs: List of structures of specs, one for each argument.
-        holes: List of `tfcomp.exporters.files.openvino_binary.BinaryConvolutions`.
-    """
+def _made(model, specs, holes):
+    """The OpenVINO model, names of its outputs, and what has to be kept until it is written."""
     import openvino
 
     function, output_names = _graph(model, specs, holes)
@@ -90,12 +83,32 @@ def write_openvino(model, path, specs, holes=()):
     kept = _fill(holes, results[len(output_names) :], parameters[len(parameters) - len(holes) :])
     results = results[: len(output_names)]
     parameters = parameters[: len(parameters) - len(holes)]
+    return openvino.Model(results, parameters, model.name), output_names, kept
+
+
+def write_openvino(model, path, specs, holes=(), form=None):
+    """Writes `path`, an `.xml` file, and the `.bin` file beside it.
+
+    Args:
+        model: Callable that computes inference; a `Pierced` one of these holes.
+        path: Path of the `.xml` file.
+        specs: List of structures of specs, one for each argument.
+        holes: List of `tfcomp.exporters.files.openvino_binary.BinaryConvolutions`.
+        form: One of the functions in `tfcomp.exporters.files.openvino_samples`, which makes the
+            model out of that of one sample. By default each hole has a loop, if it needs one.
+    """
+    import openvino
+
+    made, output_names, kept = _made(model, specs if form is None else single(specs), holes)
+    if form is not None:
+        made = form(made)
+        made.set_friendly_name(model.name)
     input_names = _input_names(specs)
-    for node, name in zip(parameters, input_names):
+    for node, name in zip(made.get_parameters(), input_names):
         node.set_friendly_name(name)
         node.output(0).get_tensor().set_names({name})
-    for node, name in zip(results, output_names):
+    for node, name in zip(made.get_results(), output_names):
         if name not in input_names:
             node.output(0).get_tensor().add_names({name})
-    openvino.serialize(openvino.Model(results, parameters, model.name), path)
+    openvino.serialize(made, path)
     del kept

@@ -30,6 +30,8 @@ from tfcomp.validation import invalid
 
 # By how much weights and inputs are changed to see what rounding does, and how often.
 _ROUNDING, _TIMES_ROUNDED = 1e-6, 3
+# Samples that are computed together and each by itself.
+_APART = 3
 _ADVICE = (
     "Either its converter or runtime does something else than Keras, with unknown lengths of "
     "inputs for example (give them, and that of a batch, in `input_signature`), or please report it"
@@ -97,6 +99,21 @@ def prepared(engine, specs, args):
     names = [getattr(spec, "name", None) for spec in keras.tree.flatten(specs)]
     named = len(set(names)) == len(names) and set(names) == set(input_names(engine.specs))
     return engine.prepare(dict(zip(names, leaves)) if named else leaves)
+
+
+def are_apart(engine, specs):
+    """Whether a file for any batch size computes each sample by itself, tried on drawn inputs."""
+
+    def compute(args):
+        return dict(enumerate(prepared(engine, specs, args)()))
+
+    args, together = tried(compute, draws(specs, _APART))
+    for one in (slice(place, place + 1) for place in range(_APART)):
+        found = compute(keras.tree.map_structure(lambda x: x[one], args))  # noqa: B023
+        alone = {name: array[one] for name, array in together.items() if array.ndim}
+        if found.keys() != alone.keys() or wrong(rows(found, alone), TOLERANCE):
+            return False
+    return True
 
 
 def _run(engine, specs, args):
@@ -190,7 +207,7 @@ def _compared(model, format, run, args, expected, exact=True):
     return found
 
 
-def _prepared(engine, format, model, specs, data):
+def _prepared(engine, format, model, specs, data, batch):
     """Arguments, what the model computes of them, and what runs the file on them."""
 
     def compute(args):
@@ -198,7 +215,7 @@ def _prepared(engine, format, model, specs, data):
         return _computed(_traced(call) if is_free(specs) else call, args)
 
     sizes = {shape[0] for _, shape, _ in engine.specs if shape} - {None}
-    batch = sizes.pop() if len(sizes) == 1 else None
+    batch = sizes.pop() if len(sizes) == 1 else batch
     if data is not None:
         args = _given(specs, data, batch)
         expected = compute(args)
@@ -215,7 +232,7 @@ def _check_dtypes(engine, specs):
         raise NotComparable(f"it takes {takes}, where the model takes {wanted}")
 
 
-def compare_file(model, path, format, specs, data=None, exact=True):
+def compare_file(model, path, format, specs, data=None, exact=True, batch=None):
     """Compares a file with the model that was exported to it.
 
     Args:
@@ -226,6 +243,7 @@ def compare_file(model, path, format, specs, data=None, exact=True):
         data: Optional `tfcomp.model.data.Batches`; by default a batch of two is drawn, or of as
             many as the file takes.
         exact: Whether a difference is an error. One that a user has asked for is not.
+        batch: Optional number of samples, where the file takes any.
 
     Returns:
         List of `Compared`, one for each output, and list of `LeftOut`.
@@ -237,7 +255,7 @@ def compare_file(model, path, format, specs, data=None, exact=True):
         engine = _opened(path, format)
         if not exact:
             _check_dtypes(engine, specs)
-        args, expected, run = _prepared(engine, format, model, specs, data)
+        args, expected, run = _prepared(engine, format, model, specs, data, batch)
         found = _compared(model, format, run, args, expected, exact)
     except NotComparable as reason:
         return [], [LeftOut(format, f"not compared with the model: {reason}")]

@@ -57,6 +57,9 @@ def convolutions(draw):
     rank = draw(st.integers(1, 2))
     each = st.lists(st.integers(1, 3), min_size=rank, max_size=rank)
     size, dilation = draw(each), draw(each)
+    if rank == 2:
+        # No padding may be wider than two columns.
+        dilation[1] = min(dilation[1], 2)
     strides = draw(each) if max(dilation) == 1 else [1] * rank
     padding = draw(st.sampled_from(["valid", "same"]))
     groups = draw(st.sampled_from([1, 1, 2]))
@@ -166,6 +169,41 @@ def test_what_stays_as_it_was_says_why():
     model = keras.Sequential([keras.Input((4, 4, 4, 8)), T.BinaryConv3D(2, 2)])
     _, (left,) = pierced(model)
     assert left.reason == "BinaryConvolution has two axes of space"
+
+
+@pytest.mark.parametrize(
+    "space,size,options,reason",
+    [
+        ((16, 16), (11, 11), {}, "it pads 5 columns, where 2 are computed at once"),
+        ((16, 16), (11, 5), {}, None),
+        ((16, 16), (7, 7), {}, "it pads 3 columns, where 2 are computed at once"),
+        ((9, 1), (3, 3), {"dilation_rate": 2}, "it pads 2 columns, where 1 are computed at once"),
+        ((9, 2), (3, 3), {"dilation_rate": 2}, None),
+        (
+            (8, 16),
+            (4, 9),
+            {"strides": 2},
+            "its windows of 9 columns are padded, and not moved by 1",
+        ),
+        ((12, 16), (1, 9), {"strides": 2, "padding": "valid"}, None),
+        ((11, 11), (3, 3), {"strides": 3}, None),
+    ],
+)
+def test_windows_that_some_processor_refuses_stay_as_they_were(
+    tmp_path, space, size, options, reason
+):
+    layer = T.BinaryConv2D(8, size, **{"padding": "same", **options})
+    model = keras.Sequential([keras.Input((*space, 8)), layer])
+    path = tmp_path / "model.xml"
+    names = [] if reason else ["BinaryConvolution"]
+    assert written(model, path) == (names, [reason] if reason else [])
+    x = images(model, 2)
+    np.testing.assert_array_equal(computed(path, "openvino", x), model.predict(x, verbose=0))
+
+
+def test_rows_of_one_axis_may_be_padded_widely(tmp_path):
+    model = keras.Sequential([keras.Input((16, 8)), T.BinaryConv1D(8, 11, padding="same")])
+    same(model, tmp_path / "model.xml", ["BinaryConvolution"])
 
 
 def test_an_export_has_the_kernels_and_a_table(tmp_path, monkeypatch):

@@ -30,19 +30,21 @@ def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0
         budget: A `Budget`.
         verbose: 0 or 1, for a progress bar.
         check: Optional function that is given the path of the file without kernels, before any are
-            put in.
+            put in: differences are then those of kernels, which are compared by themselves; and
+            that of a file with a way of its own for one sample, and the batch size 1.
 
     Returns:
         `Kernels`, and whether the file has kernels that Keras's has not.
     """
     fixed = batch_of(specs)
     sizes = [fixed] if fixed is not None else sorted(set(batch_sizes))
+    ending = os.path.splitext(path)[1]
     with tempfile.TemporaryDirectory() as folder:
         maker = MAKERS[format](model, specs, folder)
-        plain = os.path.join(folder, f"whole{os.path.splitext(path)[1]}")
-        maker.write(plain, [])
+        paths = [os.path.join(folder, f"whole{ending}")]
+        maker.write(paths[0], [])
         if check is not None:
-            check(plain)
+            check(paths[0])
         bar = Progress(len(maker.items) + 1, verbose, "kernel")
         timed = []
         for item in maker.items:
@@ -52,13 +54,22 @@ def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0
             bar.step()
         chosen = [(place, _best(seconds) - 1) for place, seconds in enumerate(timed)]
         chosen = [pair for pair in chosen if pair[1] >= 0]
-        maker.write(path, chosen)
-        whole = _time_whole([plain, path], format, specs, sizes)
-        if chosen and _best(whole) == 0:
-            chosen = []
-            maker.write(path, chosen)
+        forms = maker.forms(RUNTIMES[format](paths[0], None), sizes) if chosen else {}
+        for number, form in enumerate(forms.values()):
+            paths.append(os.path.join(folder, f"whole_{number}{ending}"))
+            maker.write(paths[-1], chosen, form)
+        whole = _time_whole(paths, format, specs, sizes)
+        best = _best_form(whole)
+        chosen = chosen if best else []
+        form = [None, *forms.values()][best]
+        maker.write(path, chosen, form)
+        if check is not None and form is not None:
+            check(path, 1)
         bar.step()
-    rows = _rows(maker, dict(chosen), timed, whole, sizes)
+    rows = []
+    for number, size in enumerate(sizes):
+        rows += _rows(maker, dict(chosen), [seconds[number] for seconds in timed], size)
+        rows.append(_row(WHOLE, size, [KERAS, *forms], whole[number], best))
     late = [budget.left_out(item.path) for item in maker.items[len(timed) :]]
     kernels = Kernels(model, rows, [*maker.left, *late], budget.used, f" in {format}")
     return kernels, bool(chosen)
@@ -94,15 +105,17 @@ def _best(seconds):
     return int(np.argmax(means))
 
 
-def _rows(maker, chosen, timed, whole, sizes):
-    rows = []
-    for number, size in enumerate(sizes):
-        for place, (item, seconds) in enumerate(zip(maker.items, timed)):
-            names = [KERAS, *maker.options(item)]
-            rows.append(_row(item.path, size, names, seconds[number], chosen.get(place, -1) + 1))
-        names = [KERAS, "kernels"]
-        rows.append(_row(WHOLE, size, names, whole[number], int(bool(chosen))))
-    return rows
+def _best_form(seconds):
+    """The same of whole files: the first form with kernels unless another takes less than it."""
+    best, faster = _best(seconds), seconds[:, 0] / seconds[:, min(1, seconds.shape[1] - 1)]
+    return 1 if best > 1 and np.all(faster >= WORTH) and not _best(seconds[:, 1:]) else best
+
+
+def _rows(maker, chosen, timed, size):
+    return [
+        _row(item.path, size, [KERAS, *maker.options(item)], seconds, chosen.get(place, -1) + 1)
+        for place, (item, seconds) in enumerate(zip(maker.items, timed))
+    ]
 
 
 def _row(path, size, names, seconds, option):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import keras
 
+from tfcomp.exporters.compared import dtype_of
 from tfcomp.exporters.latency.replay import replaying
 from tfcomp.exporters.latency.units import Unit
 
@@ -81,6 +82,16 @@ def batch_of(specs):
     """The batch size that specs ask for, or `None` if any will do."""
     sizes = {next(iter(tuple(spec.shape)), None) for spec in keras.tree.flatten(specs)}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def single(specs):
+    """The same specs for one sample."""
+    return keras.tree.map_structure(
+        lambda spec: keras.InputSpec(
+            shape=(1, *spec.shape[1:]), dtype=dtype_of(spec), name=getattr(spec, "name", None)
+        ),
+        specs,
+    )
 
 
 def with_holes(specs, holes):

@@ -3,26 +3,32 @@
 Each is made of a model, its specs and a folder for what it needs in passing. It has `items`, what a
 kernel may be put in for, each with a `path`; `left`, a list of `LeftOut`; `options(item)`, names of
 kernels for one; `parts(item)`, the paths of files of it alone, without and with each of
-them, and `inputs(item, batch)` for these; and `write(path, chosen)`, which takes pairs of places
-among the items and among their options.
+them, and `inputs(item, batch)` for these; `forms(engine, sizes)`, a dict from names to ways to put
+kernels in, the likely one first, given what runs the file without any; and `write(path, chosen,
+form)`, which takes pairs of places among the items and among their options.
 """
 
 import os
 
 import keras
 
+from tfcomp.exporters.compared import is_free
 from tfcomp.exporters.engines import RUNTIMES
 from tfcomp.exporters.files import flatbuffer, litert_integers
 from tfcomp.exporters.files.holes import Pierced, batch_of, layers_of, with_holes
 from tfcomp.exporters.files.onnx_bits import bit_holes, fill
 from tfcomp.exporters.files.openvino_binary import binary_holes
+from tfcomp.exporters.files.openvino_samples import one_at_once, sample_by_sample
 from tfcomp.exporters.latency.flow import layer_flow
 from tfcomp.exporters.signature import input_specs
 from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.exporters.to_openvino import write_openvino
+from tfcomp.exporters.verify_file import are_apart
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.final_weights import FinalWeights
 from tfcomp.model.result import LeftOut
+
+_ONE_FORM = {"kernels": None}
 
 
 class _Holes:
@@ -50,18 +56,24 @@ class _Holes:
             )
         ]
         paths = []
-        for holes in ([], [item.alone()]):
+        for holes, form in (([], None), ([item.alone()], self._form_of_parts())):
             # One file for all batch sizes, as the whole one is.
             paths.append(os.path.join(self._folder, f"part_{len(holes)}{self.ending}"))
-            self._write(paths[-1], call, flow, holes, specs)
+            self._write(paths[-1], call, flow, holes, specs, form)
         return paths
 
-    def write(self, path, chosen):
-        holes = [self.items[place] for place, _ in chosen]
-        self._write(path, self.model, self.flow, holes, self.specs)
+    def _form_of_parts(self):
+        return None
 
-    def _write(self, path, call, flow, holes, specs):
-        self.save(Snapshot(self.model, Pierced(call, flow, holes)), path, specs, holes)
+    def forms(self, engine, sizes):
+        return _ONE_FORM
+
+    def write(self, path, chosen, form=None):
+        holes = [self.items[place] for place, _ in chosen]
+        self._write(path, self.model, self.flow, holes, self.specs, form)
+
+    def _write(self, path, call, flow, holes, specs, form=None):
+        self.save(Snapshot(self.model, Pierced(call, flow, holes)), path, specs, holes, form)
 
 
 class OpenVINOFile(_Holes):
@@ -69,8 +81,20 @@ class OpenVINOFile(_Holes):
 
     ending, find = ".xml", staticmethod(binary_holes)
 
-    def save(self, snapshot, path, specs, holes):
-        write_openvino(snapshot, path, specs, holes)
+    def forms(self, engine, sizes):
+        free = all(tuple(spec.shape)[:1] == (None,) for spec in keras.tree.flatten(self.specs))
+        if not free or is_free(self.specs) or not are_apart(engine, self.specs):
+            return _ONE_FORM
+        if set(sizes) == {1}:
+            return {"kernels, one sample at once": one_at_once}
+        return {"kernels, sample by sample": sample_by_sample, **_ONE_FORM}
+
+    def _form_of_parts(self):
+        # In a whole model there is one loop around all of them, or none for one sample.
+        return one_at_once if batch_of(self.specs) is None else None
+
+    def save(self, snapshot, path, specs, holes, form):
+        write_openvino(snapshot, path, specs, holes, form)
 
 
 class ONNXFile(_Holes):
@@ -78,7 +102,7 @@ class ONNXFile(_Holes):
 
     ending, find = ".onnx", staticmethod(bit_holes)
 
-    def save(self, snapshot, path, specs, holes):
+    def save(self, snapshot, path, specs, holes, form):
         specs = with_holes(specs, holes)
         snapshot.export(path, format="onnx", verbose=False, input_signature=specs)
         if holes:
@@ -142,7 +166,10 @@ class LiteRTFile:
             for number, model in enumerate(models)
         ]
 
-    def write(self, path, chosen):
+    def forms(self, engine, sizes):
+        return _ONE_FORM
+
+    def write(self, path, chosen, form=None):
         picked = [(self.items[place], self.items[place].bits[option]) for place, option in chosen]
         content = flatbuffer.write(self._changed(picked)) if picked else self._content
         with open(path, "wb") as file:

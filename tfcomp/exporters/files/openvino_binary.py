@@ -25,6 +25,10 @@ _CHANNELS = 8
 _ZERO = -np.finfo(np.float32).tiny
 # Groups of fewer channels than this are mostly filled up.
 _LEAST = 8
+# Columns of outputs that are computed at once, with AVX2 and with AVX-512: no padding may be wider.
+_AT_ONCE = (2, 4)
+# Wider windows are not padded and moved by more than one at once.
+_WIDEST = 7
 
 
 class Signs(NamedTuple):
@@ -110,10 +114,27 @@ def _product(seen, final):
         raise Unsuited(f"it pads with {window.pad_value}")
     if window.groups > 1 and product.kernel.shape[-2] < _LEAST:
         raise Unsuited(f"it has groups of {product.kernel.shape[-2]} channels")
+    if len(product.space) == 2:
+        _check_columns(window, product.space)
     found = sign_weights(product.kernel, window.groups)
     if found is None:
         raise Unsuited("its weights are not signs")
     return product, found
+
+
+def _check_columns(window, space):
+    """Raises for windows with which some processor, not always this one, loads no file."""
+    (top, _), (left, _) = window.pads
+    size, stride = window.size[1], window.strides[1]
+    if size > _WIDEST and (top or left) and max(window.strides) > 1:
+        raise Unsuited(f"its windows of {size} columns are padded, and not moved by 1")
+    columns = window.outputs(space)[1]
+    for count in _AT_ONCE:
+        count = min(count, columns)
+        last = (columns - columns % count - 1) * stride + (size - 1) * window.dilation[1] + 1
+        most = max(left, last - left - space[1])
+        if most > count:
+            raise Unsuited(f"it pads {most} columns, where {count} are computed at once")
 
 
 # ---- as numbers
