@@ -729,9 +729,11 @@ def _students(rows):
         for kind in kinds:
             pair = [found[f"{kind}: {way}"] for way in ("labels", "taught")]
             teacher, gain = f"{found['teacher']:.2f}", _shown(_gain(*reversed(pair)))
-            cells.append([data.split("/")[1], kind, teacher, *map(_around, pair), gain])
-    yield "Convolutional students on 500 images:\n"
-    yield table(["images", "student", "teacher", "labels", "taught", "gain"], cells, "llrrrl")
+            name, size = data.split("/")[1:]
+            cells.append([kind, name, f"{int(size):,}", teacher, *map(_around, pair), gain])
+    yield "Convolutional students on 500 images, of teachers that were trained on these or more:\n"
+    heads = ["student", "data", "teacher's images", "teacher", "labels", "taught", "gain"]
+    yield table(heads, cells, "llrrrrl")
 
 
 @figures

@@ -178,13 +178,14 @@ def _split(blocks):
     return [blocks[begin:end] for begin, end in sorted(parts)]
 
 
-def product(inputs, parts, order):
+def product(inputs, parts, order, gather=tf.gather):
     """Multiplies.
 
     Args:
         inputs: Float tensor of shape `(samples, inputs)`.
         parts: List of pairs of tensors, as `Blocks`.
         order: Tensor as in `Shared`, or `None`.
+        gather: Function of a tensor and of places along its first axis, as `tf.gather`.
 
     Returns:
         Tensor of shape `(samples, outputs)`.
@@ -193,21 +194,22 @@ def product(inputs, parts, order):
     samples = tf.shape(inputs)[0]
     found = []
     for kept, values in parts:
-        products = tf.matmul(tf.gather(columns, kept), values, transpose_a=True)
+        products = tf.matmul(gather(columns, kept), values, transpose_a=True)
         width = values.shape[0] * values.shape[2]
         found.append(tf.reshape(tf.transpose(products, (1, 0, 2)), [samples, width]))
     outputs = found[0] if len(found) == 1 else tf.concat(found, 1)
     return outputs if order is None else tf.gather(outputs, order, axis=1)
 
 
-def product_of_arrays(inputs, arrays, has_order):
+def product_of_arrays(inputs, arrays, has_order, gather=tf.gather):
     """The same from a list of tensors, as `Shared.arrays`.
 
     Args:
         inputs: As of `product`.
         arrays: List of tensors.
         has_order: Whether the last of them is the order.
+        gather: As of `product`.
     """
     parts = arrays[: len(arrays) - has_order]
     order = arrays[-1] if has_order else None
-    return product(inputs, list(zip(parts[::2], parts[1::2])), order)
+    return product(inputs, list(zip(parts[::2], parts[1::2])), order, gather)

@@ -89,8 +89,8 @@ class SignWeights(NamedTuple):
     outputs: int
 
     def in_whole_words(self):
-        """The same with 64 lanes, for outputs that are not packed: fewer of them to put in order."""
-        blocks, terms, lanes = self.words.shape
+        """The same with 64 lanes, for outputs that are not packed: fewer blocks to put in order."""
+        _, terms, lanes = self.words.shape
         parts = self.words.reshape(-1, BITS // lanes, terms, lanes).transpose(0, 2, 1, 3)
         return self._replace(words=np.ascontiguousarray(parts.reshape(-1, terms, BITS)))
 

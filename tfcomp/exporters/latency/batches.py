@@ -46,24 +46,23 @@ def dispatched(args, ways):
     Returns:
         Structure of tensors.
     """
-    size = tf.shape(keras.tree.flatten(args)[0])[0]
-    last, single = BUCKETS[-1][0], ways[0]
+    size, last = tf.shape(keras.tree.flatten(args)[0])[0], BUCKETS[-1][0]
 
-    def way_of(number):
-        # A batch of one is computed at once, and an empty one as a large one.
-        if number == 1 and single.part == 1:
-            return None
-        return ways[bucket_of(number) if number else -1]
+    def kind_of(number):
+        # An empty batch is computed as a large one.
+        way = ways[bucket_of(number) if number else -1]
+        return way, number == way.part
 
-    def call(way):
-        return _direct(single, args) if way is None else in_parts(args, way, size)
+    def call(kind):
+        way, is_one_part = kind
+        return at_once(args, way) if is_one_part else in_parts(args, way, size)
 
-    table = [way_of(number) for number in range(last + 1)]
+    table = [kind_of(number) for number in range(last + 1)]
     kinds = list(dict.fromkeys(table))
     if len(kinds) == 1:
         return call(kinds[0])
-    which = tf.gather(tf.constant([kinds.index(way) for way in table]), tf.minimum(size, last))
-    return tf.switch_case(which, [lambda way=way: call(way) for way in kinds])
+    which = tf.gather(tf.constant([kinds.index(kind) for kind in table]), tf.minimum(size, last))
+    return tf.switch_case(which, [lambda kind=kind: call(kind) for kind in kinds])
 
 
 def in_parts(args, way, size):
@@ -78,8 +77,9 @@ def in_parts(args, way, size):
     return keras.tree.map_structure(lambda a, b: tf.concat([a, b], 0), begun, rest)
 
 
-def _direct(way, args):
-    outputs = way.call(*_some(args, 0, 1))
+def at_once(args, way):
+    """Computes a batch that is as large as one part."""
+    outputs = way.call(*_some(args, 0, way.part))
     return keras.tree.map_structure(_any_batch, outputs)
 
 

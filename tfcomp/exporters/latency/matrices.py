@@ -18,6 +18,7 @@ _SPARSE = 0.7
 _SMALL = 1 << 12
 # Compiled once for all layers of the same shapes.
 _OF_COLUMNS = compiled(gathered.product_of_columns)
+_GATHER = compiled(tf.gather)
 _OF_BLOCKS = {
     has_order: compiled(functools.partial(shared_inputs.product_of_arrays, has_order=has_order))
     for has_order in (False, True)
@@ -82,19 +83,36 @@ class SharedInputs(_Matrix):
         return shared_inputs.product_of_arrays(rows, tensors, self._has_order)
 
 
-class CompiledSharedInputs(SharedInputs):
-    """The same, compiled by XLA."""
+class _StaticSharedInputs(SharedInputs):
+    """The same in another way; the groups are found, and laid out, once.
+
+    Args:
+        plain: The `SharedInputs`.
+    """
 
     is_static = True
 
     def __init__(self, plain):
-        # The groups are found, and laid out, once.
         self.product, self.arrays, self._has_order = plain.product, plain.arrays, plain._has_order
-        self.factors = plain.factors
-        self.name = f"{plain.name}, compiled"
+        self.factors, self.name = plain.factors, f"{plain.name}, {self.compiled}"
+
+
+class CompiledSharedInputs(_StaticSharedInputs):
+    """The same, compiled by XLA."""
+
+    compiled = "compiled"
 
     def multiply(self, rows, tensors):
         return _OF_BLOCKS[self._has_order](rows, tensors)
+
+
+class GatheredSharedInputs(_StaticSharedInputs):
+    """The same, of which only the gathering is compiled: TensorFlow copies a few bytes slowly."""
+
+    compiled = "gathering compiled"
+
+    def multiply(self, rows, tensors):
+        return shared_inputs.product_of_arrays(rows, tensors, self._has_order, _GATHER)
 
 
 def _check_sparse(matrix):
@@ -172,5 +190,6 @@ def candidates(product):
             found.append(kind(product))
         except Unsuited as reason:
             refused[kind.name] = str(reason)
-    found += [CompiledSharedInputs(one) for one in found if isinstance(one, SharedInputs)]
+    plain = [one for one in found if isinstance(one, SharedInputs)]
+    found += [kind(one) for kind in (CompiledSharedInputs, GatheredSharedInputs) for one in plain]
     return found, refused

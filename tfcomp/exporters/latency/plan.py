@@ -6,7 +6,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcomp.exporters.latency.batches import BUCKETS, Way, bucket_of, dispatched, in_parts, part_of
+from tfcomp.exporters.latency.batches import (
+    BUCKETS,
+    Way,
+    at_once,
+    bucket_of,
+    dispatched,
+    in_parts,
+    part_of,
+)
 from tfcomp.exporters.latency.flow import layer_flow
 from tfcomp.exporters.latency.replay import replaying
 from tfcomp.exporters.latency.table import KERAS, WHOLE, WORTH, Kernel, Kernels
@@ -287,8 +295,11 @@ def _compared(plan, ways, size, values):
 
 def _timed(way, specs, inputs):
     """A callable that computes the inputs by one way."""
+    size = len(_first(inputs))
 
     def forward(*args):
+        if size == way.part:
+            return at_once(list(args), way)
         return in_parts(list(args), way, tf.shape(_first(args))[0])
 
     traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
