@@ -14,6 +14,7 @@ tf = pytest.importorskip("tensorflow")
 
 import few_bits  # noqa: E402
 from file_kernels import settled  # noqa: E402
+from latency_plans import later_is_faster  # noqa: E402
 
 from tfcomp.exporters.latency import plan as plans  # noqa: E402
 from tfcomp.exporters.latency import trial  # noqa: E402
@@ -31,22 +32,14 @@ K, T = keras.layers, tfcomp.layers
 @pytest.fixture
 def always_kernels(monkeypatch):
     """Kernels are chosen wherever there are any, however fast they are."""
-    kept = trial.Trial.seconds
+    kept = trial.Trial._measured
 
-    def seconds(self, batch):
-        measured, refused = kept(self, batch)
-        return np.where(np.arange(len(measured)) == 0, 1e3, measured), refused
+    def measured(self, batch):
+        seconds, refused = kept(self, batch)
+        return np.where(np.arange(seconds.shape[1]) == 0, 1e3, seconds), refused
 
-    monkeypatch.setattr(trial.Trial, "seconds", seconds)
-    monkeypatch.setattr(plans, "WORTH", 0.0)
-    monkeypatch.setattr(plans, "interleaved", lambda calls, _: _counted(calls))
-
-
-def _counted(calls):
-    """The later, the faster."""
-    for call in calls:
-        call()
-    return np.tile(1.0 / (1 + np.arange(len(calls))), (3, 1))
+    monkeypatch.setattr(trial.Trial, "_measured", measured)
+    later_is_faster(monkeypatch)
 
 
 def images(model, batch, seed=1):
@@ -157,6 +150,10 @@ def test_layers_that_are_no_limits_keep_signs_apart(name):
         lambda: T.BinaryConv2D(10, 3, groups=2, scale=True, padding="same"),
         lambda: T.BinaryConv2D(12, 3, groups=2, strides=2, input_scale=True),
         lambda: T.BinaryConv3D(6, 2, padding="same"),
+        lambda: T.BinaryConv2D(130, 3, bias_initializer="normal", activation="relu"),
+        lambda: T.BinaryConv2D(8, 3, groups=2, scale=True, bias_initializer="normal"),
+        lambda: T.BinaryDense(70, bias_initializer="normal"),
+        lambda: T.BinaryDense(70, bias_initializer="normal", input_scale=True),
     ],
 )
 def test_single_binary_layers(layer):
@@ -517,6 +514,45 @@ def test_pruned_layers_in_parts_and_whole(tmp_path, always_kernels):
 
 
 @pytest.mark.slow
+def test_kernels_by_warm_times_alone_are_a_way_of_their_own(two_dense, monkeypatch):
+    """Cold times decide for one kernel, warm ones for another: both are compared as a whole."""
+    final = FinalWeights(two_dense)
+    units, _, _, _ = units_of(two_dense)
+    values = {id(v): tf.constant(final.value(v)) for v in two_dense.variables}
+    trials = [trial.Trial(unit, final.scope, values, {}) for unit in units]
+
+    def timed(calls, *_):
+        warm, cold = np.arange(1.0, 1 + len(calls)), np.arange(1.0, 1 + len(calls))
+        warm[1], cold[2] = 0.5, 0.1
+        return np.stack([warm, cold])
+
+    monkeypatch.setattr(trial, "warm_and_cold", timed)
+    ways = plans._ways(trials, 1, None)
+    places = [
+        {unit.candidates.index(candidate) for unit, candidate in chosen} for _, chosen in ways
+    ]
+    assert [part for part, _ in ways] == [1, 1] and places == [{1}, {0}]
+    # What was chosen for one sample is compared for larger batches, too.
+    one = ways[0][1]
+    assert plans._ways(trials, 8, one)[-1] == (1, one)
+
+
+def test_samples_one_after_the_other(tmp_path, two_dense, always_kernels):
+    """The last way, which is the fastest here, for batches of four and more."""
+    done = tfcomp.export(
+        two_dense, tmp_path / "m", optimize="latency", batch_sizes=(1, 8), verbose=0
+    )
+    loaded = tf.saved_model.load(tmp_path / "m")
+    for size in (1, 2, 4, 8, 9, 20):
+        x = images(two_dense, size)
+        np.testing.assert_allclose(loaded.serve(x), two_dense(x), rtol=1e-4, atol=1e-4)
+    kernels = {
+        batch: [row.kernel for row in done.kernels["serve"] if row.batch == batch][:-1]
+        for batch in (1, 8)
+    }
+    assert kernels[1] == kernels[8] and "Keras" not in kernels[1]
+
+
 def test_the_table_is_stored_with_the_folder(tmp_path):
     model = pruned(K.Dense(64), (128,), 16, 0.1)
     result = tfcomp.export(model, tmp_path / "m", optimize="latency", verbose=0)
@@ -556,13 +592,14 @@ def test_the_table_says_why_a_kernel_was_not_chosen(tmp_path, two_dense, monkeyp
 
 
 def test_slower_kernels_say_by_how_much(tmp_path, two_dense, monkeypatch):
-    kept = trial.Trial.seconds
+    kept = trial.Trial._measured
 
-    def seconds(self, batch):
-        measured, refused = kept(self, batch)
-        return np.where(np.isinf(measured), np.inf, 1e-3 * np.arange(1, len(measured) + 1)), refused
+    def measured(self, batch):
+        seconds, refused = kept(self, batch)
+        of_each = 5e-4 * np.arange(1, seconds.shape[1] + 1)
+        return np.where(np.isinf(seconds), np.inf, of_each), refused
 
-    monkeypatch.setattr(trial.Trial, "seconds", seconds)
+    monkeypatch.setattr(trial.Trial, "_measured", measured)
     result = tfcomp.export(two_dense, tmp_path / "m", optimize="latency", verbose=0)
     first = result.kernels["serve"][0]
     assert first.kernel == "Keras" and first.keras_milliseconds == 0.5

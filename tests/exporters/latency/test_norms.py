@@ -5,15 +5,14 @@ import json
 import keras
 import numpy as np
 import pytest
+from latency_plans import always, drawn, exported, later_is_faster, random_weights, stored, units_of
 
 import tfcomp
 
 tf = pytest.importorskip("tensorflow")
 
-from tfcomp.exporters.latency import plan as plans  # noqa: E402
 from tfcomp.exporters.latency.flow import layer_flow  # noqa: E402
-from tfcomp.exporters.latency.norms import Folded, Norm  # noqa: E402
-from tfcomp.exporters.latency.units import find_units  # noqa: E402
+from tfcomp.exporters.latency.norms import Folded, Norm, Scaled  # noqa: E402
 from tfcomp.model.final_weights import FinalWeights  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
@@ -22,47 +21,12 @@ K, T = keras.layers, tfcomp.layers
 
 @pytest.fixture(autouse=True)
 def whatever_it_takes(monkeypatch):
-    """Plans are used however fast they are."""
-    monkeypatch.setattr(plans, "WORTH", 0.0)
-    monkeypatch.setattr(plans, "interleaved", lambda calls, _: 1.0 / (1 + _order(calls)))
-
-
-def _order(calls):
-    """The later, the faster."""
-    for call in calls:
-        call()
-    return np.tile(np.arange(len(calls)), (3, 1))
-
-
-def random_weights(model, seed=0):
-    rng = np.random.default_rng(seed)
-    for variable in model.variables:
-        value = rng.normal(size=variable.shape) * 0.5
-        variable.assign(np.abs(value) + 0.1 if variable.name == "moving_variance" else value)
-    return model
-
-
-def units_of(model):
-    final = FinalWeights(model)
-    specs = [tf.TensorSpec((None, *shape.shape[1:]), shape.dtype) for shape in model.inputs]
-    flow = layer_flow(model if len(specs) == 1 else lambda *x: model(x), specs, final.scope)
-    return *find_units(flow, final), flow, final
+    later_is_faster(monkeypatch)
 
 
 def with_norm(shape, layer):
     layers = [keras.Input(shape), layer, K.BatchNormalization()]
     return random_weights(keras.Sequential(layers))
-
-
-def exported(model, folder, x, **arguments):
-    """What an export for latency computes, and its table."""
-    done = tfcomp.export(model, folder, optimize="latency", verbose=0, **arguments)
-    served = tf.saved_model.load(str(folder))
-    return served.serve(x), done
-
-
-def drawn(*shape, seed=3):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 def test_by_hand():
@@ -363,9 +327,34 @@ def test_pruned_kernels_and_their_norm():
     x = unit.draw(2)
     expected = normalized(np.asarray(conv(x)), model.layers[-1])
     for candidate in unit.candidates[1:]:
+        if "inputs" in candidate.name:
+            # What is multiplied is what is added up: nothing comes behind but the sum.
+            assert isinstance(candidate, Scaled)
+            assert candidate.arrays[-1].shape == (64,)
         if not candidate.is_static or "samples" in candidate.name or "inputs" in candidate.name:
             found = candidate.compute(x, [tf.constant(array) for array in candidate.arrays])
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_norm_of_pruned_kernels_is_multiplied_on_loading(tmp_path, monkeypatch, shuffled):
+    """Four values take two bits each, in any order of the outputs, whatever the norm is."""
+    dense = K.Dense(512, use_bias=False)
+    model = random_weights(keras.Sequential([keras.Input((512,)), dense, K.BatchNormalization()]))
+    rng = np.random.default_rng(1)
+    order = rng.permutation(512) if shuffled else np.arange(512)
+    kernel = np.zeros((512, 512), "float32")
+    for begin in range(0, 512, 64):
+        rows = rng.permutation(512)[:50]
+        part = rng.choice(np.float32([-0.3, -0.1, 0.1, 0.2]), (50, 64))
+        kernel[np.ix_(rows, order[begin : begin + 64])] = part
+    dense.kernel.assign(kernel)
+    always(monkeypatch, "shared inputs")
+    y, done = exported(model, tmp_path / "m", x := drawn(3, 512), batch_sizes=(4,))
+    np.testing.assert_allclose(y, model(x), rtol=1e-4, atol=1e-4)
+    assert {row.kernel.split(",")[0] for row in done.kernels["serve"]} >= {"shared inputs"}
+    # Nor are they stored as the 25,600 products, of which no two are alike.
+    assert stored(tmp_path / "m") < 40_000
 
 
 def test_statistics_that_are_no_numbers():
