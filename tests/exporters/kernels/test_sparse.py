@@ -90,13 +90,29 @@ def test_single_weights(inputs, outputs, share):
     matrix = rng.standard_normal((inputs, outputs)).astype("float32")
     matrix[rng.random(matrix.shape) >= share] = 0
     x = rng.standard_normal((5, inputs)).astype("float32")
-    kept, values = gathered.by_outputs(matrix)
     one = tf.function(gathered.product_of_one, jit_compile=True)
-    found = one(x[:1], kept, values)
+    found = one(x[:1], *gathered.by_outputs(matrix))
     np.testing.assert_allclose(found[:, :outputs], x[:1] @ matrix, atol=1e-5)
     few = tf.function(gathered.product_of_columns, jit_compile=True)
     columns = few(np.ascontiguousarray(x.T), *gathered.by_samples(matrix))
     np.testing.assert_allclose(np.transpose(columns), x @ matrix, atol=1e-5)
+
+
+def test_outputs_of_few_weights_are_apart():
+    """96 outputs of 9 weights and 40 of 60, mixed: 3 blocks of 16 products, and 2 of 64."""
+    rng = np.random.default_rng(5)
+    counts = rng.permutation([9] * 96 + [60] * 40)
+    matrix = np.zeros((100, 136), "float32")
+    for output, count in enumerate(counts):
+        matrix[rng.permutation(100)[:count], output] = rng.standard_normal(count)
+    few, _, many, _, places = arrays = gathered.by_outputs(matrix)
+    assert few.shape == (3, 1, 16, 32) and many.shape == (2, 4, 16, 32)
+    assert sorted(places) == list(range(136)) and set(places[counts == 9]) == set(range(96))
+    x = rng.standard_normal((1, 100)).astype("float32")
+    found = tf.function(gathered.product_of_one, jit_compile=True)(x, *arrays)
+    np.testing.assert_allclose(found, x @ matrix, atol=1e-5)
+    # Where the others are hardly more, they are together.
+    assert len(gathered.by_outputs(matrix[:, counts == 60])) == 2
 
 
 def test_padded_rows_by_hand():

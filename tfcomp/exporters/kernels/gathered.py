@@ -1,7 +1,8 @@
 """Products with a matrix of which single weights are pruned, in any pattern.
 
 The inputs of each weight are gathered. For one sample the lanes of a vector are outputs, for a few
-they are samples. Every output has as many weights as the one with the most, filled up with zeros.
+they are samples. Every output has as many weights as the one with the most, filled up with zeros; for one
+sample, where there are few of them, outputs with less can be apart.
 """
 
 import numpy as np
@@ -13,6 +14,9 @@ LANES = 32
 _UNROLLED, _SUMS = 32, 4
 # The same where lanes are outputs: what is more at once does not fit into registers.
 _UNROLLED_LANES, _SUMS_LANES = 16, 2
+# Outputs with fewer weights are apart if that saves such a share of the products; there is some to do
+# for it.
+_APART = 0.25
 
 
 def padded_rows(matrix, multiple=_UNROLLED):
@@ -40,9 +44,33 @@ def by_outputs(matrix):
     """Lays out a matrix for one sample.
 
     Returns:
-        Array of inputs, uint16 if they are few enough, and array of values, both of shape
-        `(blocks, parts, unrolled, lanes)`.
+        List of arrays: inputs, uint16 if they are few enough, and values, both of shape
+        `(blocks, parts, unrolled, lanes)`; or these of outputs with few weights, of the others, and
+        an int32 array of where each output stands among all of them.
     """
+    counts = np.count_nonzero(matrix, axis=0)
+    order = np.argsort(counts, kind="stable")
+    heights = np.array(
+        [counts[order[begin:][:LANES]].max() for begin in range(0, len(order), LANES)]
+    )
+    heights = np.maximum(-(-heights // _UNROLLED_LANES), 1)
+    # Products if so many blocks are apart.
+    apart = np.arange(len(heights))
+    products = apart * heights[apart - 1] + (len(heights) - apart) * heights[-1]
+    cut = int(np.argmin(products))
+    if products[cut] > (1 - _APART) * products[0]:
+        return _lanes(matrix)
+    parts = np.split(order, [cut * LANES])
+    return [*(array for part in parts for array in _lanes(matrix[:, part])), _inverse(order)]
+
+
+def _inverse(order):
+    places = np.empty(len(order), np.int32)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def _lanes(matrix):
     rest = -matrix.shape[1] % LANES
     kept, values = padded_rows(np.pad(matrix, ((0, 0), (0, rest))), _UNROLLED_LANES)
     # Without a sign: XLA has nothing to do about negative numbers then.
@@ -71,17 +99,21 @@ def summed(terms, sums=_SUMS):
     return totals[0]
 
 
-def product_of_one(inputs, kept, values):
+def product_of_one(inputs, *arrays):
     """Multiplies one sample, within `tf.function(jit_compile=True)`.
 
     Args:
         inputs: Tensor of shape `(1, inputs)`.
-        kept: Tensor as from `by_outputs`.
-        values: Tensor as from `by_outputs`.
+        *arrays: Tensors as from `by_outputs`.
 
     Returns:
-        Tensor of shape `(1, outputs)`, all outputs and zeros beyond.
+        Tensor of shape `(1, outputs)`, all outputs and, if they are in order, zeros beyond.
     """
+    found = [_product_of_lanes(inputs, *pair) for pair in zip(arrays[::2], arrays[1::2])]
+    return found[0] if len(found) == 1 else tf.gather(tf.concat(found, 1), arrays[-1], axis=1)
+
+
+def _product_of_lanes(inputs, kept, values):
     terms = (
         tf.gather(inputs[0], tf.cast(kept[:, :, number], tf.int32)) * values[:, :, number]
         for number in range(kept.shape[2])
