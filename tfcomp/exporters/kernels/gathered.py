@@ -1,8 +1,8 @@
 """Products with a matrix of which single weights are pruned, in any pattern.
 
 The inputs of each weight are gathered. For one sample the lanes of a vector are outputs, for a few
-they are samples. Every output has as many weights as the one with the most, filled up with zeros; for one
-sample, where there are few of them, outputs with less can be apart.
+they are samples. Every output has as many weights as the one with the most, filled up with zeros.
+For one sample, outputs with far fewer of them are apart.
 """
 
 import numpy as np
@@ -14,8 +14,7 @@ LANES = 32
 _UNROLLED, _SUMS = 32, 4
 # The same where lanes are outputs: what is more at once does not fit into registers.
 _UNROLLED_LANES, _SUMS_LANES = 16, 2
-# Outputs with fewer weights are apart if that saves such a share of the products; there is some to do
-# for it.
+# Outputs with fewer weights are apart if that saves such a share of the products.
 _APART = 0.25
 
 
