@@ -1,5 +1,7 @@
 """`tfcomp.distill`: what becomes of teacher and student, and what is refused before it begins."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -143,10 +145,64 @@ def test_a_forest_teaches():
     forest = RandomForestClassifier(10, random_state=0).fit(x, y)
     for activation in (None, "softmax"):
         student = network(8, "student", activation=activation, seed=4)
-        done = taught(forest, student, epochs=25, student_loss_weight=0.0, validation_data=(x, y))
+        done = taught(
+            forest, student, epochs=25, temperature=1.0, student_loss_weight=0.0,
+            validation_data=(x, y),
+        )  # fmt: skip
         assert done.history["val_accuracy"][-1] > 0.6
         assert done.history["distillation_loss"][-1] < done.history["distillation_loss"][0]
         assert [row.path for row in done] == ["student"]
+
+
+def certain(scale=500):
+    """A network whose softmax underflows."""
+    model = network(12, activation="softmax")
+    kernel = model.get_layer("out").kernel
+    kernel.assign(scale * kernel.value)
+    return model
+
+
+def taught_by_zeros():
+    """Dict from a name to a teacher, and to whether it gives probabilities of exactly 0."""
+    x, y = data()
+    return {
+        "forest": (RandomForestClassifier(10, random_state=0).fit(x, y), True),
+        "underflow": (certain(), True),
+        "softmax": (certain(1), False),
+        "logits": (network(12), False),
+    }
+
+
+@pytest.mark.parametrize("name", ["forest", "underflow", "softmax", "logits"])
+def test_a_temperature_that_softens_no_zeros_is_warned_of(name, monkeypatch):
+    monkeypatch.setattr(keras_private.Distiller, "fit", lambda *args, **words: None)
+    teacher, zeros = taught_by_zeros()[name]
+    falling, low = tfcomp.schedules.PiecewiseLinear([0, 9], [4, 1]), 1.0
+    cases = [({}, zeros), ({"temperature": falling}, zeros), ({"temperature": low}, False)]
+    cases += [({"distillation_loss": "mse"}, False)]
+    x, _ = data()
+    munge = tfcomp.distillation.Munge(x)
+    cases += [({"source": munge}, zeros), ({"source": munge, "given": None, "samples": 5}, zeros)]
+    for words, expected in cases:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            student = network(5, "student", seed=4)
+            given = words.pop("given", data())
+            tfcomp.distill(teacher, student, given, verbose=0, **words)
+        said = [str(each.message) for each in caught if "`temperature`" in str(each.message)]
+        assert len(said) == expected, (words, said)
+        if expected:
+            assert "exactly 0" in said[0] and "`temperature=1.0`" in said[0]
+            assert caught[0].filename == __file__
+
+
+def test_a_student_that_is_certain_has_finite_losses_and_gradients():
+    student = certain()
+    start = values(student)
+    done = taught(None, student, epochs=1, temperature=20.0, student_loss_weight=0.0)
+    assert np.isfinite(done.history["loss"]).all()
+    assert all(np.isfinite(value).all() for value in values(student))
+    assert not same(values(student), start)
 
 
 class Subclassed(keras.Model):

@@ -1,5 +1,7 @@
 """What can be wrong with a distillation is found before it begins."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -10,6 +12,9 @@ from tfcomp.surgery.recompile import fresh_arguments
 from tfcomp.surgery.swap import swapped_copy
 from tfcomp.targets import check_built
 from tfcomp.validation import check_integer, check_number, invalid
+
+# Fresh inputs that a teacher is asked about beforehand.
+_TRIED = 32
 
 
 def student_of(teacher, student, rules, callbacks):
@@ -56,8 +61,10 @@ def compiled(student, needs_labels):
     return {**arguments, "loss": keras.tree.map_structure(as_loss, loss)}
 
 
-def outputs(teacher, student, given, made, loss):
+def outputs(teacher, student, given, made, loss, hottest):
     """Whether teacher and student return probabilities, once their outputs are comparable.
+
+    Warns where a temperature is to soften probabilities of 0.
 
     Args:
         teacher: The teacher.
@@ -65,6 +72,7 @@ def outputs(teacher, student, given, made, loss):
         given: The outputs of the teacher, for some inputs.
         made: Those of the student.
         loss: The loss between them.
+        hottest: The highest temperature.
 
     Returns:
         Pair of booleans.
@@ -83,7 +91,24 @@ def outputs(teacher, student, given, made, loss):
                 "`distillation_loss`)"
             )
             raise invalid(name, model.name, expected)
-    return _are_probabilities(given), _are_probabilities(made)
+    probabilities = _are_probabilities(given), _are_probabilities(made)
+    if probabilities[0] and hottest > 1:
+        _warn_zeros(given, hottest)
+    return probabilities
+
+
+def _warn_zeros(given, hottest):
+    """Warns the caller of `tfcomp.distill`."""
+    flat = np.concatenate([np.ravel(as_array(leaf)) for leaf in keras.tree.flatten(given)])
+    zeros = np.count_nonzero(flat == 0)
+    if zeros:
+        warnings.warn(
+            f"`temperature` is {hottest:g} at its highest, and {zeros} of the {flat.size} "
+            "probabilities that the teacher was asked for first are exactly 0. There is no logit "
+            "of these that a temperature softens: they stay 0 while the others are drawn together, "
+            "and the student learns less. Use `temperature=1.0`, or a teacher that returns logits.",
+            stacklevel=5,
+        )
 
 
 def _are_probabilities(structure):
@@ -128,7 +153,7 @@ def source(given, share, samples, student, data, answer):
     check_number("share", 1 - share, 0)
     if data is None and samples is None:
         raise invalid("samples", None, "how many inputs an epoch has, where `data` is None")
-    drawn = given.sample(2, 0)
+    drawn = given.sample(_TRIED, 0)
     wanted = getattr(student, "input_shape", None)
     if wanted is not None and tuple(wanted[1:]) != drawn.shape[1:]:
         raise invalid("source", drawn.shape[1:], f"a source of inputs of shape {wanted[1:]}")

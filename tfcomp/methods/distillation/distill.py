@@ -111,7 +111,9 @@ def distill(
         data: A tuple `(x, y)` of arrays or structures of arrays, or a dataset of such batches; `x`
             alone where `student_loss_weight` is 0. `None` to use what `source` makes alone.
         epochs: How often the student sees as many inputs as `samples` says.
-        temperature: `T`, a positive number, or a `tfcomp.schedules.Schedule` of one.
+        temperature: `T`, a positive number, or a `tfcomp.schedules.Schedule` of one. 1 where the
+            teacher gives probabilities of exactly 0, as forests do: no temperature softens these,
+            and there is a warning.
         student_loss_weight: `w`, a number in [0, 1] or a schedule of one.
         hints: Names of layers whose outputs are compared, too: a list where teacher and student
             have the same names, or a dict from the teacher's to the student's. Where they differ in
@@ -177,7 +179,7 @@ def distill(
         fed.check(amounts.needs_labels, arrays=source is not None or not teaching.is_model)
         held = Fed(student, validation_data, batch_size, "validation_data")
         held.check(amounts.needs_labels, arrays=not teaching.is_model)
-        x = fed.first() if fresh is None else fresh
+        x = fresh if data is None else fed.first()
         warn_blind(student, x)
         distiller = teaching.distiller(student, x, amounts, hints, distillation_loss)
         with variable_scope(student):
@@ -233,7 +235,7 @@ class _Teaching:
             raise invalid("hints", hints, "None: the teacher is no keras.Model and has no layers")
         given = self.teacher(x, training=False) if self.is_model else self.answer(_numpy(x))
         made = student(x, training=False)
-        probabilities = checks.outputs(self.teacher, student, given, made, loss)
+        probabilities = checks.outputs(self.teacher, student, given, made, loss, amounts.hottest)
         with variable_scope(student):
             amounts.make()
             pairs, regressors = hinted(self.teacher, student, hints)

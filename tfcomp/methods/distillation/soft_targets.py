@@ -4,14 +4,17 @@ Geoffrey Hinton, Oriol Vinyals, Jeff Dean, "Distilling the Knowledge in a Neural
 arXiv:1503.02531.
 """
 
+import functools
+
 import keras
 import numpy as np
 
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.optimizers import current_step
 
-# Of a probability, for its logarithm.
-_LEAST = 1e-7
+# Of a probability, for its logarithm: a teacher's of 0 stays 0 when it is divided by a temperature.
+# The gradient of a student's, one over it, has to be a number.
+_LEAST = float(np.finfo("float32").tiny), 1e-30
 
 
 @keras.saving.register_keras_serializable("tfcomp")
@@ -37,9 +40,10 @@ class SoftTargets(keras.distillation.LogitsDistillation):
         self.temperature, self.probabilities = temperature, tuple(probabilities)
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+        both = teacher_outputs, student_outputs
         teacher, student = (
-            keras.tree.map_structure(_logarithm if are else _single, outputs)
-            for are, outputs in zip(self.probabilities, (teacher_outputs, student_outputs))
+            keras.tree.map_structure(functools.partial(_logits, least if are else None), outputs)
+            for are, least, outputs in zip(self.probabilities, _LEAST, both)
         )
         return super().compute_loss(teacher, student, **kwargs)
 
@@ -53,12 +57,9 @@ class SoftTargets(keras.distillation.LogitsDistillation):
         return cls(**{**config, "loss": loss})
 
 
-def _single(outputs):
-    return keras.ops.cast(outputs, "float32")
-
-
-def _logarithm(outputs):
-    return keras.ops.log(keras.ops.maximum(_single(outputs), _LEAST))
+def _logits(least, outputs):
+    outputs = keras.ops.cast(outputs, "float32")
+    return outputs if least is None else keras.ops.log(keras.ops.maximum(outputs, least))
 
 
 @keras.saving.register_keras_serializable("tfcomp")
