@@ -7,6 +7,7 @@ import numpy as np
 
 from tfcomp import keras_private
 from tfcomp.core.callback import ProjectionCallback
+from tfcomp.methods.distillation.outputs import SumOfLosses, by_output
 from tfcomp.methods.distillation.soft_targets import as_loss
 from tfcomp.surgery.recompile import fresh_arguments
 from tfcomp.surgery.swap import swapped_copy
@@ -58,11 +59,15 @@ def compiled(student, needs_labels):
         raise invalid("student_loss_weight", "above 0", "0 where the student has no loss")
     # Keras asks for one; of a weight of zero it makes no use.
     loss = keras.losses.MeanSquaredError() if arguments.get("loss") is None else arguments["loss"]
-    return {**arguments, "loss": keras.tree.map_structure(as_loss, loss)}
+    loss = keras.tree.map_structure(as_loss, loss)
+    single = keras_private.is_functional(student) and len(student.outputs) == 1
+    if keras.tree.is_nested(loss) or not single:
+        loss = SumOfLosses(loss, getattr(student, "output_names", None))
+    return {**arguments, "loss": loss}
 
 
 def outputs(teacher, student, given, made, loss, hottest):
-    """Whether teacher and student return probabilities, once their outputs are comparable.
+    """The loss of each output, and which are probabilities, once outputs are comparable.
 
     Warns where a temperature is to soften probabilities of 0.
 
@@ -71,39 +76,57 @@ def outputs(teacher, student, given, made, loss, hottest):
         student: The student.
         given: The outputs of the teacher, for some inputs.
         made: Those of the student.
-        loss: The loss between them.
+        loss: The loss between them, or a structure of losses, or a dict by name.
         hottest: The highest temperature.
 
     Returns:
-        Pair of booleans.
+        Structure of losses like that of the outputs; and pair of such structures of booleans, for
+        the teacher and for the student.
     """
     shapes = [keras.tree.map_structure(lambda o: tuple(o.shape), each) for each in (given, made)]
     if shapes[0] != shapes[1]:
         raise invalid("student", shapes[1], f"a model with outputs of shape {shapes[0]}")
-    if loss != "kl_divergence" and not isinstance(loss, keras.losses.KLDivergence):
-        return False, False
-    if any(leaf.shape[-1] == 1 for leaf in keras.tree.flatten(given)):
+    losses, probabilities, zeros = [], ([], []), []
+    for place, (theirs, own, each) in enumerate(_pairs(student, given, made, loss)):
+        losses.append(as_loss(each))
+        divergence = isinstance(losses[-1], keras.losses.KLDivergence)
+        if divergence:
+            _check_divergence(teacher, student, place, theirs, each)
+        for flags, output in zip(probabilities, (theirs, own)):
+            flags.append(divergence and _are_probabilities(output))
+        if probabilities[0][-1]:
+            zeros.append(np.ravel(as_array(theirs)) == 0)
+    if zeros and hottest > 1:
+        _warn_zeros(np.concatenate(zeros), hottest)
+    pack = keras.tree.pack_sequence_as
+    return pack(given, losses), tuple(pack(given, flags) for flags in probabilities)
+
+
+def _pairs(student, given, made, loss):
+    flat = [keras.tree.flatten(each) for each in (given, made)]
+    losses = loss if keras.tree.is_nested(loss) else [loss] * len(flat[0])
+    names = getattr(student, "output_names", None)
+    return zip(*flat, by_output("distillation_loss", losses, given, names))
+
+
+def _check_divergence(teacher, student, place, output, loss):
+    if output.shape[-1] == 1:
         raise invalid("distillation_loss", loss, "another, such as 'mse': there is one output")
     for name, model in ("teacher", teacher), ("student", student):
-        if _ends_in_sigmoid(model):
+        if _ends_in_sigmoid(model, place):
             expected = (
                 "logits, or probabilities that sum to one, not sigmoids (or another "
                 "`distillation_loss`)"
             )
             raise invalid(name, model.name, expected)
-    probabilities = _are_probabilities(given), _are_probabilities(made)
-    if probabilities[0] and hottest > 1:
-        _warn_zeros(given, hottest)
-    return probabilities
 
 
-def _warn_zeros(given, hottest):
+def _warn_zeros(are_zero, hottest):
     """Warns the caller of `tfcomp.distill`."""
-    flat = np.concatenate([np.ravel(as_array(leaf)) for leaf in keras.tree.flatten(given)])
-    zeros = np.count_nonzero(flat == 0)
+    zeros = np.count_nonzero(are_zero)
     if zeros:
         warnings.warn(
-            f"`temperature` is {hottest:g} at its highest, and {zeros} of the {flat.size} "
+            f"`temperature` is {hottest:g} at its highest, and {zeros} of the {are_zero.size} "
             "probabilities that the teacher was asked for first are exactly 0. There is no logit "
             "of these that a temperature softens: they stay 0 while the others are drawn together, "
             "and the student learns less. Use `temperature=1.0`, or a teacher that returns logits.",
@@ -111,9 +134,9 @@ def _warn_zeros(given, hottest):
         )
 
 
-def _are_probabilities(structure):
-    leaves = [np.asarray(as_array(leaf), "float64") for leaf in keras.tree.flatten(structure)]
-    return all((leaf >= 0).all() and (abs(leaf.sum(-1) - 1) < 1e-2).all() for leaf in leaves)
+def _are_probabilities(output):
+    found = np.asarray(as_array(output), "float64")
+    return bool((found >= 0).all() and (abs(found.sum(-1) - 1) < 1e-2).all())
 
 
 def as_array(leaf):
@@ -123,16 +146,13 @@ def as_array(leaf):
     return keras.ops.convert_to_numpy(keras.ops.cast(leaf, "float32"))
 
 
-def _ends_in_sigmoid(model):
+def _ends_in_sigmoid(model, place):
     if not (isinstance(model, keras.Model) and keras_private.is_functional(model)):
         return False
-    ends = [keras_private.producer(tensor) for tensor in keras.tree.flatten(model.outputs)]
-    return any(
-        _ends_in_sigmoid(end)
-        if isinstance(end, keras.Model)
-        else getattr(end, "activation", None) is keras.activations.sigmoid
-        for end in ends
-    )
+    end = keras_private.producer(model.outputs[place])
+    if isinstance(end, keras.Model):
+        return len(end.outputs) == 1 and _ends_in_sigmoid(end, 0)
+    return getattr(end, "activation", None) is keras.activations.sigmoid
 
 
 def source(given, share, samples, student, data, answer):

@@ -121,7 +121,9 @@ def distill(
             leads from one to the other.
         rules: What `tfcomp.swap_layers` takes, for a student made of the teacher.
         distillation_loss: Loss between the outputs, by name or as an object: `"kl_divergence"`, or
-            any other, of the outputs divided by `T`. `"mse"` for regression, for instance.
+            any other, of the outputs divided by `T`. `"mse"` for regression, for instance. Of
+            several outputs, whose losses are added: one for all, or a list or dict of them, `None`
+            for an output that is not compared.
         hint_weight: `h`, a number of 0 or more, or a schedule of one.
         source: What draws fresh inputs, for data that are few: a `ConditionalGAN`, `Munge` or
             `Augmented` of `tfcomp.distillation`, or anything with `sample(count, seed)`. The
@@ -235,7 +237,9 @@ class _Teaching:
             raise invalid("hints", hints, "None: the teacher is no keras.Model and has no layers")
         given = self.teacher(x, training=False) if self.is_model else self.answer(_numpy(x))
         made = student(x, training=False)
-        probabilities = checks.outputs(self.teacher, student, given, made, loss, amounts.hottest)
+        loss, probabilities = checks.outputs(
+            self.teacher, student, given, made, loss, amounts.hottest
+        )
         with variable_scope(student):
             amounts.make()
             pairs, regressors = hinted(self.teacher, student, hints)

@@ -76,7 +76,10 @@ class Fed:
 
     def _array(self, name):
         found = self._words.get(name)
-        return None if found is None else keras.tree.map_structure(np.asarray, found)
+        if found is None:
+            return None
+        # A list is one array to TensorFlow.
+        return keras.tree.lists_to_tuples(keras.tree.map_structure(np.asarray, found))
 
 
 class Drawing(keras.callbacks.Callback):

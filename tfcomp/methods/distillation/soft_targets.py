@@ -31,7 +31,8 @@ class SoftTargets(keras.distillation.LogitsDistillation):
     Args:
         temperature: `T`, a positive number or a variable.
         loss: A loss or its name, or a structure of them like that of the outputs.
-        probabilities: Pair of booleans, whether the teacher and the student return probabilities.
+        probabilities: Pair of booleans, whether the teacher and the student return probabilities;
+            or of structures of booleans like that of their outputs.
     """
 
     def __init__(self, temperature=3.0, loss="kl_divergence", probabilities=(False, False)):
@@ -42,7 +43,7 @@ class SoftTargets(keras.distillation.LogitsDistillation):
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
         both = teacher_outputs, student_outputs
         teacher, student = (
-            keras.tree.map_structure(functools.partial(_logits, least if are else None), outputs)
+            _logits(least, are, outputs)
             for are, least, outputs in zip(self.probabilities, _LEAST, both)
         )
         return super().compute_loss(teacher, student, **kwargs)
@@ -57,9 +58,14 @@ class SoftTargets(keras.distillation.LogitsDistillation):
         return cls(**{**config, "loss": loss})
 
 
-def _logits(least, outputs):
-    outputs = keras.ops.cast(outputs, "float32")
-    return outputs if least is None else keras.ops.log(keras.ops.maximum(outputs, least))
+def _logits(least, are, outputs):
+    def logits(are, output):
+        output = keras.ops.cast(output, "float32")
+        return keras.ops.log(keras.ops.maximum(output, least)) if are else output
+
+    if isinstance(are, bool):
+        return keras.tree.map_structure(functools.partial(logits, are), outputs)
+    return keras.tree.map_structure(logits, are, outputs)
 
 
 @keras.saving.register_keras_serializable("tfcomp")
