@@ -647,6 +647,16 @@ def Distiller():
     moved = _numpy(norm.moving_mean)
     distiller.evaluate(x, y, verbose=0)
     np.testing.assert_array_equal(_numpy(norm.moving_mean), moved)
+
+    class Twice:
+        def matched(self, y, outputs):
+            return keras.losses.MeanSquaredError(), 2 * outputs
+
+    distiller.student_loss_weight = 0.5
+    distiller.compile("sgd", Twice())
+    expected = np.mean(_numpy(distiller.student(x, training=False)) ** 2)
+    logs = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["student_loss"], expected, rtol=1e-4)
     with tempfile.TemporaryDirectory() as folder:
         distiller.save(os.path.join(folder, "all.keras"))
         again = keras.models.load_model(os.path.join(folder, "all.keras"))

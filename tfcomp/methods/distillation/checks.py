@@ -7,7 +7,7 @@ import numpy as np
 
 from tfcomp import keras_private
 from tfcomp.core.callback import ProjectionCallback
-from tfcomp.methods.distillation.outputs import SumOfLosses, by_output
+from tfcomp.methods.distillation.outputs import LossesOfOutputs, by_output
 from tfcomp.methods.distillation.soft_targets import as_loss
 from tfcomp.surgery.recompile import fresh_arguments
 from tfcomp.surgery.swap import swapped_copy
@@ -62,7 +62,7 @@ def compiled(student, needs_labels):
     loss = keras.tree.map_structure(as_loss, loss)
     single = keras_private.is_functional(student) and len(student.outputs) == 1
     if keras.tree.is_nested(loss) or not single:
-        loss = SumOfLosses(loss, getattr(student, "output_names", None))
+        loss = LossesOfOutputs(loss, getattr(student, "output_names", None))
     return {**arguments, "loss": loss}
 
 
