@@ -673,6 +673,11 @@ class Distiller(SavesSeeds, keras.distillation.Distiller):
         return super().from_config({**config, "regressors": made})
 
 
+def has_value(variable):
+    """Whether a variable has a value: on JAX, `fit` takes those of a model while it trains."""
+    return variable._value is not None
+
+
 class Weight(keras.Variable):
     """A weight of a loss that may change: Keras asks whether it is above zero and below one."""
 

@@ -32,6 +32,19 @@ def test_the_teacher_stays_bit_for_bit():
     assert [row.path for row in done] == ["teacher", "student"] and "teacher" in repr(done)
 
 
+def test_the_teacher_stays_where_training_breaks_off():
+    teacher, student = network(12, "teacher"), network(5, "student", seed=4)
+    before = values(teacher)
+
+    def broken(y, outputs):
+        raise RuntimeError("broken off")
+
+    student.compile("adam", broken)
+    with pytest.raises(RuntimeError, match="broken off"):
+        taught(teacher, student)
+    assert same(values(teacher), before) and teacher.trainable
+
+
 def test_the_loss_is_what_it_is_said_to_be():
     """One batch, no dropout: `w S + (1 - w) (D + h H)` and regularization, by numpy."""
     x, y = data()

@@ -184,6 +184,9 @@ def distill(
         x = fresh if data is None else fed.first()
         warn_blind(student, x)
         distiller = teaching.distiller(student, x, amounts, hints, distillation_loss)
+        if hasattr(arguments["loss"], "matched") and fed.labels() is not None:
+            # It raises where they are no match.
+            arguments["loss"].matched(fed.labels(), student(x, training=False))
         with variable_scope(student):
             distiller.compile(**arguments)
         train = fed.drawn(draw, source, share, samples)
