@@ -153,6 +153,38 @@ def test_a_pruned_copy_stays_pruned_under_its_own_paths(tmp_path):
     assert kernel.constraint is None
 
 
+def test_a_student_that_is_sparse_already():
+    """Twice: what the first distillation leaves is a student like that, too."""
+    teacher, student = network(12, "teacher"), network(5, "student", seed=4)
+    student.fit(*data(), verbose=0, callbacks=[tfcomp.callbacks.GradualPruning(PRUNING)])
+    kernel = student.get_layer("hidden").kernel
+    zeros = keras.ops.convert_to_numpy(kernel.value) == 0
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"argument `callbacks`.*tfcomp\.release"):
+            taught(teacher, student)
+        taught(teacher, student, callbacks=[tfcomp.callbacks.PreserveSparsity()])
+        now = keras.ops.convert_to_numpy(kernel.value)
+        assert zeros.mean() == 0.5 and ((now == 0) == zeros).all()
+    tfcomp.release(student)
+    taught(teacher, student)
+    assert (keras.ops.convert_to_numpy(kernel.value) != 0).all()
+
+
+@pytest.mark.tensorflow
+def test_a_student_is_exported_without_its_teacher(tmp_path):
+    import tensorflow as tf
+
+    teacher = network(12, "teacher")
+    rules = {layers.Dense: tfcomp.layers.BinaryDense, "out": None}
+    student = tfcomp.distill(teacher, data=data(), epochs=1, rules=rules, verbose=0).model
+    tfcomp.export(student, tmp_path / "student", verbose=0)
+    serve = tf.saved_model.load(tmp_path / "student").signatures["serving_default"]
+    (found,) = serve(tf.constant(data()[0])).values()
+    np.testing.assert_allclose(found, student.predict(data()[0], verbose=0), rtol=1e-5, atol=1e-6)
+    with open(tmp_path / "student" / "saved_model.pb", "rb") as graph:
+        assert b"teacher" not in graph.read()
+
+
 def test_a_forest_teaches():
     x, y = data()
     forest = RandomForestClassifier(10, random_state=0).fit(x, y)
@@ -202,11 +234,11 @@ def test_a_temperature_that_softens_no_zeros_is_warned_of(name, monkeypatch):
             student = network(5, "student", seed=4)
             given = words.pop("given", data())
             tfcomp.distill(teacher, student, given, verbose=0, **words)
-        said = [str(each.message) for each in caught if "`temperature`" in str(each.message)]
+        said = [each for each in caught if "`temperature`" in str(each.message)]
         assert len(said) == expected, (words, said)
-        if expected:
-            assert "exactly 0" in said[0] and "`temperature=1.0`" in said[0]
-            assert caught[0].filename == __file__
+        for each in said:
+            assert "exactly 0" in str(each.message) and "`temperature=1.0`" in str(each.message)
+            assert each.filename == __file__
 
 
 def test_a_student_that_is_certain_has_finite_losses_and_gradients():

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tfcomp import keras_private
+from tfcomp.core.attachment import entries_of
 from tfcomp.core.callback import ProjectionCallback
 from tfcomp.methods.distillation.outputs import LossesOfOutputs, by_output
 from tfcomp.methods.distillation.soft_targets import as_loss
@@ -31,12 +32,21 @@ def student_of(teacher, student, rules, callbacks):
     theirs = {id(v) for v in getattr(teacher, "variables", ())}
     if any(id(v) in theirs for v in student.variables):
         raise invalid("student", student, "a model that shares no weight with its teacher")
+    if entries_of(student) and not _compress(callbacks):
+        expected = (
+            "one that keeps the student compressed as it is, such as PreserveSparsity(), or a "
+            "student that `tfcomp.release` was called on, to be trained freely"
+        )
+        raise invalid("callbacks", callbacks, expected)
     return student
 
 
+def _compress(callbacks):
+    return any(isinstance(callback, ProjectionCallback) for callback in callbacks)
+
+
 def _copy(teacher, rules, callbacks):
-    compresses = any(isinstance(callback, ProjectionCallback) for callback in callbacks)
-    if not isinstance(teacher, keras.Model) or (rules is None and not compresses):
+    if not isinstance(teacher, keras.Model) or (rules is None and not _compress(callbacks)):
         expected = "a keras.Model, or None with `rules`, or with `callbacks` that compress a copy"
         raise invalid("student", None, expected)
     return swapped_copy(teacher, {...: None} if rules is None else rules)
