@@ -261,8 +261,9 @@ def bnn_formats():
 
 @figures
 def inference():
-    rows = []
-    for row in results("inference")["rows"]:
+    found = results("inference")["rows"]
+    measured, rows = [row for row in found if row["threads"] == 1], []
+    for row in measured:
         models, name = row["models"], row["fastest"]
         kernels = [f"{k} ({n})" if n > 1 else k for k, n in row["kernels"].items()]
         rows.append(
@@ -283,14 +284,14 @@ def inference():
     missed = [
         f"{row['network']} at batch {row['batch']}{cold and ', cold'} "
         f"({row[cold + 'ratio']:.2f} of {row[wanted]:g})"
-        for row in results("inference")["rows"]
+        for row in measured
         for wanted, cold in (("wanted", ""), ("wanted cold", "cold "))
         if row.get(wanted) and row[cold + "ratio"] < row[wanted]
     ]
     sparse = [
         f"{row['network']} at batch {row['batch']} in "
         f"{row['models']['sparse litert']['milliseconds']:.3g} ms"
-        for row in results("inference")["rows"]
+        for row in measured
         if "sparse litert" in row["models"]
         and row["models"]["sparse litert"]["milliseconds"] < row["models"]["tfcomp"]["milliseconds"]
     ]
@@ -299,7 +300,24 @@ def inference():
         said += f"\nBelow what was aimed at: {'; '.join(missed)}.\n"
     if sparse:
         said += f"\nA LiteRT file that leaves out the zeros computes {'; '.join(sparse)}.\n"
-    return said
+    return said + _two_threads([row for row in found if row["threads"] == 2], measured)
+
+
+def _two_threads(found, alone):
+    if not found:
+        return ""
+    one = {(row["network"], row["batch"]): row["models"] for row in alone}
+    rows = []
+    for row in found:
+        models, before = row["models"], one[row["network"], row["batch"]]
+        sides = [row["fastest"], "TensorFlow", "tfcomp"]
+        cells = [f"{before[side]['milliseconds']:.3g}" for side in sides]
+        cells += [f"{models[side]['milliseconds']:.3g}" for side in sides]
+        names = [row["network"], f"{row['batch']}", row["fastest"]]
+        rows.append([*names, *cells, f"{row['ratio']:.1f}"])
+    heads = ["network", "batch", "fastest in floats", "it alone, ms", "TensorFlow alone, ms"]
+    heads += ["tfcomp alone, ms", "it, ms", "TensorFlow, ms", "tfcomp, ms", "times faster"]
+    return "\nWith two threads, beside the same alone:\n\n" + table(heads, rows, "lrlrrrrrrr")
 
 
 @figures
