@@ -66,7 +66,7 @@ class Distillation(Result):
     """
 
     def __init__(self, model, history, rows):
-        super().__init__(model, rows, title=f"Student {model.name}", columns=_COLUMNS)
+        super().__init__(model, rows, title="Distillation", columns=_COLUMNS)
         self.history = history
 
 
