@@ -5,7 +5,7 @@
 The table is scikit-learn's breast cancer, of which 200 rows are learned from. A dense network
 learns on their labels; on what the forest says of them; and with 80 % of fresh rows, those of MUNGE
 and those of a conditional GAN. A single tree is grown on the same. Printed are accuracies on the
-other rows, and the GAN's compression score.
+other rows, and the GAN's compression score. It takes about two minutes.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def main():
         epochs=epochs // 2,
         temperature=1.0,
     )
-    print(f"compression score of the GAN: {found.score:.3f}")
+    print(f"compression score of the GAN: {found.score:.3f} (1: as good as real rows)")
 
 
 if __name__ == "__main__":

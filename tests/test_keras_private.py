@@ -647,10 +647,37 @@ def Distiller():
     moved = _numpy(norm.moving_mean)
     distiller.evaluate(x, y, verbose=0)
     np.testing.assert_array_equal(_numpy(norm.moving_mean), moved)
+
+    class Twice:
+        def matched(self, y, outputs):
+            return keras.losses.MeanSquaredError(), 2 * outputs
+
+    distiller.student_loss_weight = 0.5
+    distiller.compile("sgd", Twice())
+    outputs = keras.ops.convert_to_numpy(distiller.student(x, training=False))
+    expected = np.mean(outputs**2)
+    logs = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["student_loss"], expected, rtol=1e-4)
     with tempfile.TemporaryDirectory() as folder:
         distiller.save(os.path.join(folder, "all.keras"))
         again = keras.models.load_model(os.path.join(folder, "all.keras"))
     np.testing.assert_array_equal(_numpy(again.student.get_layer("norm").moving_mean), moved)
+
+
+def has_value():
+    variable = keras.Variable(np.ones(2))
+    assert keras_private.has_value(variable)
+    layer = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((3,)), layer])
+
+    def seen(y, outputs):
+        found.append(keras_private.has_value(layer.kernel))
+        return keras.ops.mean(outputs, -1)
+
+    found = []
+    model.compile("sgd", seen)
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    assert found[-1] == (keras.backend.backend() != "jax") and keras_private.has_value(layer.kernel)
 
 
 def Weight():

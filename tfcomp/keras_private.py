@@ -603,7 +603,9 @@ class Distiller(SavesSeeds, keras.distillation.Distiller):
 
     Keras runs a student a second time where layers are compared, always as in training: its
     statistics then move twice, in `evaluate`, too, and dropout differs between the two. What
-    `add_loss` and regularizers add is left out.
+    `add_loss` and regularizers add is left out. Of several outputs it can take no losses; here
+    `compile` takes what has `matched(y, outputs)`, which returns losses and labels like the
+    outputs.
 
     Args:
         teacher: The teacher.
@@ -640,6 +642,10 @@ class Distiller(SavesSeeds, keras.distillation.Distiller):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         # Before the teacher is called, whose own would be among them.
         added = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        losses = self._student_loss_for_serialization
+        if y is not None and hasattr(losses, "matched"):
+            # As attributes, lists and dicts become others, and these match no outputs.
+            vars(self)["_student_loss"], y = losses.matched(y, y_pred)
         total = super().compute_loss(x, y, y_pred, sample_weight, training)
         return sum((keras.ops.cast(loss, total.dtype) for loss in added), total)
 
@@ -665,6 +671,11 @@ class Distiller(SavesSeeds, keras.distillation.Distiller):
     def from_config(cls, config):
         made = keras.saving.deserialize_keras_object(config["regressors"])
         return super().from_config({**config, "regressors": made})
+
+
+def has_value(variable):
+    """Whether a variable has a value: on JAX, `fit` takes those of a model while it trains."""
+    return variable._value is not None
 
 
 class Weight(keras.Variable):

@@ -1,5 +1,7 @@
 """`tfcomp.distill`: what becomes of teacher and student, and what is refused before it begins."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -28,6 +30,19 @@ def test_the_teacher_stays_bit_for_bit():
     assert teacher.trainable and not teacher.layers[0].trainable
     assert done.model is student and not same(values(student), start)
     assert [row.path for row in done] == ["teacher", "student"] and "teacher" in repr(done)
+
+
+def test_the_teacher_stays_where_training_breaks_off():
+    teacher, student = network(12, "teacher"), network(5, "student", seed=4)
+    before = values(teacher)
+
+    def broken(y, outputs):
+        raise RuntimeError("broken off")
+
+    student.compile("adam", broken)
+    with pytest.raises(RuntimeError, match="broken off"):
+        taught(teacher, student)
+    assert same(values(teacher), before) and teacher.trainable
 
 
 def test_the_loss_is_what_it_is_said_to_be():
@@ -138,15 +153,101 @@ def test_a_pruned_copy_stays_pruned_under_its_own_paths(tmp_path):
     assert kernel.constraint is None
 
 
+def test_a_student_that_is_sparse_already():
+    """Twice: what the first distillation leaves is a student like that, too."""
+    teacher, student = network(12, "teacher"), network(5, "student", seed=4)
+    student.fit(*data(), verbose=0, callbacks=[tfcomp.callbacks.GradualPruning(PRUNING)])
+    kernel = student.get_layer("hidden").kernel
+    zeros = keras.ops.convert_to_numpy(kernel.value) == 0
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"argument `callbacks`.*tfcomp\.release"):
+            taught(teacher, student)
+        taught(teacher, student, callbacks=[tfcomp.callbacks.PreserveSparsity()])
+        now = keras.ops.convert_to_numpy(kernel.value)
+        assert zeros.mean() == 0.5 and ((now == 0) == zeros).all()
+    tfcomp.release(student)
+    taught(teacher, student)
+    assert (keras.ops.convert_to_numpy(kernel.value) != 0).all()
+
+
+@pytest.mark.tensorflow
+def test_a_student_is_exported_without_its_teacher(tmp_path):
+    import tensorflow as tf
+
+    rules = {layers.Dense: tfcomp.layers.BinaryDense, "out": None}
+    student = tfcomp.swap_layers(network(5, "student", seed=4), rules)
+    taught(None, student)
+    tfcomp.export(student, tmp_path / "student", verbose=0)
+    serve = tf.saved_model.load(tmp_path / "student").signatures["serving_default"]
+    (found,) = serve(tf.constant(data()[0])).values()
+    np.testing.assert_allclose(found, student.predict(data()[0], verbose=0), rtol=1e-5, atol=1e-6)
+    with open(tmp_path / "student" / "saved_model.pb", "rb") as graph:
+        assert b"teacher" not in graph.read()
+
+
 def test_a_forest_teaches():
     x, y = data()
     forest = RandomForestClassifier(10, random_state=0).fit(x, y)
     for activation in (None, "softmax"):
         student = network(8, "student", activation=activation, seed=4)
-        done = taught(forest, student, epochs=25, student_loss_weight=0.0, validation_data=(x, y))
+        done = taught(
+            forest, student, epochs=25, temperature=1.0, student_loss_weight=0.0,
+            validation_data=(x, y),
+        )  # fmt: skip
         assert done.history["val_accuracy"][-1] > 0.6
         assert done.history["distillation_loss"][-1] < done.history["distillation_loss"][0]
         assert [row.path for row in done] == ["student"]
+
+
+def certain(scale=500):
+    """A network whose softmax underflows."""
+    model = network(12, activation="softmax")
+    kernel = model.get_layer("out").kernel
+    kernel.assign(scale * kernel.value)
+    return model
+
+
+def taught_by_zeros():
+    """Dict from a name to a teacher, and to whether it gives probabilities of exactly 0."""
+    x, y = data()
+    return {
+        "forest": (RandomForestClassifier(10, random_state=0).fit(x, y), True),
+        "underflow": (certain(), True),
+        "softmax": (certain(1), False),
+        "logits": (network(12), False),
+    }
+
+
+@pytest.mark.parametrize("name", ["forest", "underflow", "softmax", "logits"])
+def test_a_temperature_that_softens_no_zeros_is_warned_of(name, monkeypatch):
+    monkeypatch.setattr(keras_private.Distiller, "fit", lambda *args, **words: None)
+    teacher, zeros = taught_by_zeros()[name]
+    falling, low = tfcomp.schedules.PiecewiseLinear([0, 9], [4, 1]), 1.0
+    cases = [({}, zeros), ({"temperature": falling}, zeros), ({"temperature": low}, False)]
+    cases += [({"distillation_loss": "mse"}, False)]
+    x, _ = data()
+    munge = tfcomp.distillation.Munge(x)
+    cases += [({"source": munge}, zeros), ({"source": munge, "given": None, "samples": 5}, zeros)]
+    for words, expected in cases:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            student = network(5, "student", seed=4)
+            given = words.pop("given", data())
+            tfcomp.distill(teacher, student, given, verbose=0, **words)
+        said = [each for each in caught if "`temperature`" in str(each.message)]
+        assert len(said) == expected, (words, said)
+        for each in said:
+            assert "exactly 0" in str(each.message) and "`temperature=1.0`" in str(each.message)
+            assert each.filename == __file__
+
+
+def test_a_student_that_is_certain_has_finite_losses_and_gradients():
+    student = certain()
+    start = values(student)
+    done = taught(None, student, epochs=1, temperature=20.0, student_loss_weight=0.0)
+    assert np.isfinite(done.history["loss"]).all()
+    assert all(np.isfinite(value).all() for value in values(student))
+    assert not same(values(student), start)
 
 
 class Subclassed(keras.Model):

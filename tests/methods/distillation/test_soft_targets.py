@@ -39,6 +39,25 @@ def test_probabilities_are_as_good_as_logits(sides):
     assert float(loss) == pytest.approx(BY_HAND, rel=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_a_probability_of_zero_stays_zero(temperature):
+    """All that is left of the divergence is that of the certain class, `log 2`."""
+    for teacher in (np.array([[1.0, 0.0]], "float32"), softmax(np.array([[0.0, -200.0]]))):
+        assert teacher[0, 1] == 0
+        loss = SoftTargets(temperature, probabilities=(True, False)).compute_loss(teacher, STUDENT)
+        assert float(loss) == pytest.approx(temperature**2 * np.log(2), rel=1e-4)
+
+
+@pytest.mark.parametrize("sides", [(True, False), (False, True), (True, True)])
+def test_small_probabilities_are_what_they_are(sides):
+    """Those of a confident network, `exp(-30)` and less, at a temperature that softens them."""
+    teacher, student = np.array([[0.0, -30.0, -60.0]]), np.array([[-45.0, 0.0, -20.0]])
+    p, q = softmax(teacher, 10).astype("float64"), softmax(student, 10).astype("float64")
+    shown = [softmax(z) if is_p else z for z, is_p in zip((teacher, student), sides)]
+    loss = SoftTargets(10.0, probabilities=sides).compute_loss(*shown)
+    assert float(loss) == pytest.approx(100 * np.sum(p * np.log(p / q)), rel=1e-4)
+
+
 def test_half_precision_is_not_computed_in():
     rng = np.random.default_rng(0)
     teacher, student = (rng.normal(size=(64, 5)).astype("float16") for _ in range(2))

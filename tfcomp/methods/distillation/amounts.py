@@ -9,6 +9,7 @@ class Amounts:
 
     Attributes:
         temperature: `T`.
+        hottest: The highest `T` that is known to come.
         student_loss_weight: Weight of the student's own loss.
         hint_weight: Weight of the loss between hints.
         followed: Dict from a name to a pair of a variable and the schedule that it follows; empty
@@ -17,6 +18,7 @@ class Amounts:
 
     def __init__(self, temperature, student_loss_weight, hint_weight):
         self.temperature = _checked("temperature", temperature, above=0)
+        self.hottest = max(_values(self.temperature))
         self.student_loss_weight = _checked("student_loss_weight", student_loss_weight, least=0)
         for value in _values(student_loss_weight):
             check_number("student_loss_weight", 1 - value, 0)

@@ -66,7 +66,7 @@ class Distillation(Result):
     """
 
     def __init__(self, model, history, rows):
-        super().__init__(model, rows, title=f"Student {model.name}", columns=_COLUMNS)
+        super().__init__(model, rows, title="Distillation", columns=_COLUMNS)
         self.history = history
 
 
@@ -111,7 +111,9 @@ def distill(
         data: A tuple `(x, y)` of arrays or structures of arrays, or a dataset of such batches; `x`
             alone where `student_loss_weight` is 0. `None` to use what `source` makes alone.
         epochs: How often the student sees as many inputs as `samples` says.
-        temperature: `T`, a positive number, or a `tfcomp.schedules.Schedule` of one.
+        temperature: `T`, a positive number, or a `tfcomp.schedules.Schedule` of one. 1 where the
+            teacher gives probabilities of exactly 0, as forests do: no temperature softens these,
+            and there is a warning.
         student_loss_weight: `w`, a number in [0, 1] or a schedule of one.
         hints: Names of layers whose outputs are compared, too: a list where teacher and student
             have the same names, or a dict from the teacher's to the student's. Where they differ in
@@ -119,7 +121,9 @@ def distill(
             leads from one to the other.
         rules: What `tfcomp.swap_layers` takes, for a student made of the teacher.
         distillation_loss: Loss between the outputs, by name or as an object: `"kl_divergence"`, or
-            any other, of the outputs divided by `T`. `"mse"` for regression, for instance.
+            any other, of the outputs divided by `T`. `"mse"` for regression, for instance. Of
+            several outputs, whose losses are added: one for all, or a list or dict of them, `None`
+            for an output that is not compared.
         hint_weight: `h`, a number of 0 or more, or a schedule of one.
         source: What draws fresh inputs, for data that are few: a `ConditionalGAN`, `Munge` or
             `Augmented` of `tfcomp.distillation`, or anything with `sample(count, seed)`. The
@@ -177,9 +181,12 @@ def distill(
         fed.check(amounts.needs_labels, arrays=source is not None or not teaching.is_model)
         held = Fed(student, validation_data, batch_size, "validation_data")
         held.check(amounts.needs_labels, arrays=not teaching.is_model)
-        x = fed.first() if fresh is None else fresh
+        x = fresh if data is None else fed.first()
         warn_blind(student, x)
         distiller = teaching.distiller(student, x, amounts, hints, distillation_loss)
+        if hasattr(arguments["loss"], "matched") and fed.labels() is not None:
+            # It raises where they are no match.
+            arguments["loss"].matched(fed.labels(), student(x, training=False))
         with variable_scope(student):
             distiller.compile(**arguments)
         train = fed.drawn(draw, source, share, samples)
@@ -233,7 +240,9 @@ class _Teaching:
             raise invalid("hints", hints, "None: the teacher is no keras.Model and has no layers")
         given = self.teacher(x, training=False) if self.is_model else self.answer(_numpy(x))
         made = student(x, training=False)
-        probabilities = checks.outputs(self.teacher, student, given, made, loss)
+        loss, probabilities = checks.outputs(
+            self.teacher, student, given, made, loss, amounts.hottest
+        )
         with variable_scope(student):
             amounts.make()
             pairs, regressors = hinted(self.teacher, student, hints)

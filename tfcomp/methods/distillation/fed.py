@@ -38,7 +38,7 @@ class Fed:
                 "arrays: batches can have no fresh inputs, and a teacher that is a keras.Model"
             )
             raise invalid(self._argument, type(self._data).__name__, expected)
-        parts = self._parts()
+        parts = len(self._parts())
         if parts > 2:
             raise invalid(
                 self._argument, "sample weights", "none: Keras's distiller has no use for them"
@@ -48,12 +48,18 @@ class Fed:
             raise invalid(self._argument, "inputs alone", expected)
 
     def _parts(self):
-        """How many parts the data have: inputs, labels, sample weights."""
+        """What the data have, or their first batch: inputs, labels, sample weights."""
         if not self._in_batches:
-            return sum(self._words.get(name) is not None for name in ("x", "y", "sample_weight"))
+            named = [self._words.get(name) for name in ("x", "y", "sample_weight")]
+            return [part for part in named if part is not None]
         batches = self._words["x"]
         batch = batches[0] if isinstance(batches, keras.utils.PyDataset) else next(iter(batches))
-        return len(batch) if isinstance(batch, (tuple, list)) else 1
+        return batch if isinstance(batch, (tuple, list)) else [batch]
+
+    def labels(self):
+        """Labels, or those of the first batch; `None` where there are none."""
+        parts = () if self._data is None else self._parts()
+        return parts[1] if len(parts) > 1 else None
 
     def first(self):
         """The inputs of the first batch."""
@@ -76,7 +82,10 @@ class Fed:
 
     def _array(self, name):
         found = self._words.get(name)
-        return None if found is None else keras.tree.map_structure(np.asarray, found)
+        if found is None:
+            return None
+        # A list is one array to TensorFlow.
+        return keras.tree.lists_to_tuples(keras.tree.map_structure(np.asarray, found))
 
 
 class Drawing(keras.callbacks.Callback):

@@ -4,14 +4,17 @@ Geoffrey Hinton, Oriol Vinyals, Jeff Dean, "Distilling the Knowledge in a Neural
 arXiv:1503.02531.
 """
 
+import functools
+
 import keras
 import numpy as np
 
 from tfcomp.core.entry import as_numpy
 from tfcomp.core.optimizers import current_step
 
-# Of a probability, for its logarithm.
-_LEAST = 1e-7
+# Of a probability, for its logarithm: a teacher's of 0 stays 0 when it is divided by a temperature.
+# The gradient of a student's, one over it, has to be a number.
+_LEAST = float(np.finfo("float32").tiny), 1e-30
 
 
 @keras.saving.register_keras_serializable("tfcomp")
@@ -28,7 +31,8 @@ class SoftTargets(keras.distillation.LogitsDistillation):
     Args:
         temperature: `T`, a positive number or a variable.
         loss: A loss or its name, or a structure of them like that of the outputs.
-        probabilities: Pair of booleans, whether the teacher and the student return probabilities.
+        probabilities: Pair of booleans, whether the teacher and the student return probabilities;
+            or of structures of booleans like that of their outputs.
     """
 
     def __init__(self, temperature=3.0, loss="kl_divergence", probabilities=(False, False)):
@@ -37,9 +41,10 @@ class SoftTargets(keras.distillation.LogitsDistillation):
         self.temperature, self.probabilities = temperature, tuple(probabilities)
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+        both = teacher_outputs, student_outputs
         teacher, student = (
-            keras.tree.map_structure(_logarithm if are else _single, outputs)
-            for are, outputs in zip(self.probabilities, (teacher_outputs, student_outputs))
+            _logits(least, are, outputs)
+            for are, least, outputs in zip(self.probabilities, _LEAST, both)
         )
         return super().compute_loss(teacher, student, **kwargs)
 
@@ -53,12 +58,14 @@ class SoftTargets(keras.distillation.LogitsDistillation):
         return cls(**{**config, "loss": loss})
 
 
-def _single(outputs):
-    return keras.ops.cast(outputs, "float32")
+def _logits(least, are, outputs):
+    def logits(are, output):
+        output = keras.ops.cast(output, "float32")
+        return keras.ops.log(keras.ops.maximum(output, least)) if are else output
 
-
-def _logarithm(outputs):
-    return keras.ops.log(keras.ops.maximum(_single(outputs), _LEAST))
+    if isinstance(are, bool):
+        return keras.tree.map_structure(functools.partial(logits, are), outputs)
+    return keras.tree.map_structure(logits, are, outputs)
 
 
 @keras.saving.register_keras_serializable("tfcomp")

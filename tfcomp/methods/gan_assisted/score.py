@@ -50,7 +50,7 @@ def compression_score(
         epochs: Epochs of each student, each of as many inputs as the real data.
         batch_size: Inputs in a batch.
         seed: Integer that the students' weights and the order of inputs follow from.
-        **arguments: Others of `tfcomp.distill`.
+        **arguments: Others of `tfcomp.distill`, such as `temperature=1.0` for a forest.
 
     Returns:
         A `CompressionScore`.
@@ -74,7 +74,7 @@ def compression_score(
     >>> from sklearn.ensemble import RandomForestClassifier
     >>> forest = RandomForestClassifier(5, random_state=0).fit(x, y)
     >>> found = tfcomp.distillation.compression_score(
-    ...     tfcomp.distillation.Munge(x), forest, make, (x, y), (x, y), epochs=2
+    ...     tfcomp.distillation.Munge(x), forest, make, (x, y), (x, y), epochs=2, temperature=1.0
     ... )
     >>> found.score == found.fresh / found.real
     True

@@ -63,7 +63,7 @@ class HashContinuation(keras.callbacks.Callback):
         self.stages, self.steps_per_stage = stages, steps_per_stage
         self.verbose = check_verbose(verbose)
         self._layers = []
-        self._value = None
+        self._beta = None
 
     def beta(self, step):
         """`β` after a number of optimizer steps."""
@@ -85,7 +85,7 @@ class HashContinuation(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         # Other callbacks may have restored a checkpoint just before.
-        self._value = None
+        self._beta = None
         self._follow()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -93,7 +93,7 @@ class HashContinuation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs["beta"] = self._value
+            logs["beta"] = self._beta
 
     def on_train_end(self, logs=None):
         # Asking for the model brings its variables up to date on JAX.
@@ -102,12 +102,12 @@ class HashContinuation(keras.callbacks.Callback):
 
     def _follow(self):
         value = float(self.beta(current_step(self.model.optimizer)))
-        if value != self._value:
+        if value != self._beta:
             self._assign(value)
             if self.verbose and self.stages is not None:
                 print(f"\nHashContinuation: beta {value:g}")
 
     def _assign(self, value):
-        self._value = value
+        self._beta = value
         for layer in self._layers:
             layer.beta.assign(value)
