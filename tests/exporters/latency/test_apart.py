@@ -34,6 +34,5 @@ def test_any_batch_size(tmp_path, monkeypatch, layer, apart):
     # The last way, samples one after the other, is the fastest here.
     kernels = done.kernels["serve"]
     assert {row.kernel for row in kernels} == {"norm folded", "kernels"}
-    reasons = [left.reason for left in kernels.left_out]
-    assert reasons == ([] if apart else [reasons[0]])
-    assert apart or "depend on each other" in reasons[0]
+    said = ["depend on each other" in left.reason for left in kernels.left_out]
+    assert said == ([] if apart else [True])
