@@ -193,3 +193,17 @@ ALL = [
     preprocessing,
     stateful,
 ]
+
+
+class CentredBatch(layers.Layer):
+    """What a sample becomes depends on the others."""
+
+    def call(self, inputs):
+        return inputs - keras.ops.max(inputs, axis=0, keepdims=True)
+
+
+class Shares(layers.Layer):
+    """Samples are apart, but their number counts."""
+
+    def call(self, inputs):
+        return inputs / keras.ops.cast(keras.ops.shape(inputs)[0], "float32")

@@ -13,6 +13,8 @@ from tfcomp.model.result import LeftOut, Result
 BATCH = 2
 # Lengths to try along the other axes that have none: some networks need large inputs.
 LENGTHS = ((5, 6, 7, 8, 9), (64, 96, 32, 32, 32), (224,) * 5)
+# Samples that are computed together, each by itself, and each beside copies of itself.
+_APART = 3
 # Exclusive bounds to try for integers: those of an embedding are not known.
 _BOUNDS = (10, 2, 1)
 _WORDS = ("", "a", "b c", "tfcomp")
@@ -208,3 +210,37 @@ def unlike(what, far, actual, expected, advice):
         f"differ: {'; '.join(texts)}. Nothing was written. {advice}; `verify=False` exports it "
         "nevertheless."
     )
+
+
+# ---- samples
+
+
+def are_apart(compute, specs):
+    """Whether samples are computed each by itself, tried on drawn inputs; not if none can be drawn.
+
+    What becomes of a sample must not depend on the others, to the last bit but for rounding. That
+    of one alone may be rounded in another way, which decides on signs and levels: it is enough that
+    one of them stays what it is.
+
+    Args:
+        compute: Function from a list of arguments, of any batch size, to a dict of outputs.
+        specs: List of structures of specs, one for each argument.
+    """
+    try:
+        args, together = tried(compute, draws(specs, _APART))
+    except NotComparable:
+        return False
+
+    if any(array.shape[:1] != (_APART,) for array in together.values()):
+        return False
+
+    def is_same(place, count):
+        some = keras.tree.map_structure(lambda x: x[[place] * count], args)
+        at = place % count
+        found = {name: array[at : at + 1] for name, array in compute(some).items()}
+        wanted = {name: array[place : place + 1] for name, array in together.items()}
+        return not wrong(rows(found, wanted), TOLERANCE)
+
+    places = range(_APART)
+    beside = all(is_same(place, _APART) for place in places)
+    return beside and any(is_same(place, 1) for place in places)

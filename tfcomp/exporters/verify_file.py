@@ -30,8 +30,6 @@ from tfcomp.validation import invalid
 
 # By how much weights and inputs are changed to see what rounding does, and how often.
 _ROUNDING, _TIMES_ROUNDED = 1e-6, 3
-# Samples that are computed together and each by itself.
-_APART = 3
 _ADVICE = (
     "Either its converter or runtime does something else than Keras, with unknown lengths of "
     "inputs for example (give them, and that of a batch, in `input_signature`), or please report it"
@@ -101,19 +99,9 @@ def prepared(engine, specs, args):
     return engine.prepare(dict(zip(names, leaves)) if named else leaves)
 
 
-def are_apart(engine, specs):
-    """Whether a file for any batch size computes each sample by itself, tried on drawn inputs."""
-
-    def compute(args):
-        return dict(enumerate(prepared(engine, specs, args)()))
-
-    args, together = tried(compute, draws(specs, _APART))
-    for one in (slice(place, place + 1) for place in range(_APART)):
-        found = compute(keras.tree.map_structure(lambda x: x[one], args))  # noqa: B023
-        alone = {name: array[one] for name, array in together.items() if array.ndim}
-        if found.keys() != alone.keys() or wrong(rows(found, alone), TOLERANCE):
-            return False
-    return True
+def computing(engine, specs):
+    """A function from a model's arguments to a dict of outputs, which a file computes."""
+    return lambda args: dict(enumerate(prepared(engine, specs, args)()))
 
 
 def _run(engine, specs, args):

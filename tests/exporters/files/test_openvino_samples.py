@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from export_models import CentredBatch, Shares
 from file_kernels import always, images, needs, settled
 
 import tfcomp
@@ -10,11 +11,12 @@ import tfcomp
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("openvino")
 
+from tfcomp.exporters.compared import are_apart  # noqa: E402
 from tfcomp.exporters.engines import RUNTIMES  # noqa: E402
 from tfcomp.exporters.files.openvino_samples import one_at_once, sample_by_sample  # noqa: E402
 from tfcomp.exporters.snapshot import Snapshot  # noqa: E402
 from tfcomp.exporters.to_openvino import write_openvino  # noqa: E402
-from tfcomp.exporters.verify_file import are_apart  # noqa: E402
+from tfcomp.exporters.verify_file import computing  # noqa: E402
 
 pytestmark = [pytest.mark.tensorflow, needs("openvino")]
 K, T = keras.layers, tfcomp.layers
@@ -33,20 +35,6 @@ def binary(*last):
         *last,
     ]
     return settled(keras.Sequential([keras.Input((8, 6, 8), name="x"), *layers]))
-
-
-class CentredBatch(K.Layer):
-    """What a sample becomes depends on the others."""
-
-    def call(self, inputs):
-        return inputs - keras.ops.max(inputs, axis=0, keepdims=True)
-
-
-class Shares(K.Layer):
-    """Samples are apart, but their number counts."""
-
-    def call(self, inputs):
-        return inputs / keras.ops.cast(keras.ops.shape(inputs)[0], "float32")
 
 
 def kinds_of(path):
@@ -186,4 +174,5 @@ def test_samples_that_are_apart(tmp_path, layer, apart):
     model = keras.Sequential([keras.Input((7,)), K.Dense(5), layer()])
     path = str(tmp_path / "model.xml")
     write_openvino(Snapshot(model), path, specs_of(model))
-    assert are_apart(RUNTIMES["openvino"](path, 1), specs_of(model)) == apart
+    compute = computing(RUNTIMES["openvino"](path, 1), specs_of(model))
+    assert are_apart(compute, specs_of(model)) == apart

@@ -11,7 +11,7 @@ from tfcomp.exporters.files.holes import batch_of
 from tfcomp.exporters.files.makers import LiteRTFile, ONNXFile, OpenVINOFile
 from tfcomp.exporters.latency.table import KERAS, WHOLE, WORTH, Kernel, Kernels
 from tfcomp.exporters.latency.trial import seconds_of
-from tfcomp.exporters.verify_file import prepared
+from tfcomp.exporters.verify_file import computing, prepared
 from tfcomp.model.progress import Progress
 
 MAKERS = {"litert": LiteRTFile, "onnx": ONNXFile, "openvino": OpenVINOFile}
@@ -89,13 +89,9 @@ def _time_whole(paths, format, specs, sizes):
     """The same of whole files."""
     engines, found = [RUNTIMES[format](path, None) for path in paths], []
     for size in sizes:
-        args, _ = tried(lambda args: _outputs(engines[0], specs, args), draws(specs, size))
+        args, _ = tried(computing(engines[0], specs), draws(specs, size))
         found.append(seconds_of([prepared(engine, specs, args) for engine in engines]))
     return np.array(found)
-
-
-def _outputs(engine, specs, args):
-    return dict(enumerate(prepared(engine, specs, args)()))
 
 
 def _best(seconds):

@@ -12,7 +12,7 @@ import os
 
 import keras
 
-from tfcomp.exporters.compared import is_free
+from tfcomp.exporters.compared import are_apart, is_free
 from tfcomp.exporters.engines import RUNTIMES
 from tfcomp.exporters.files import flatbuffer, litert_integers
 from tfcomp.exporters.files.holes import Pierced, batch_of, layers_of, with_holes
@@ -23,7 +23,7 @@ from tfcomp.exporters.latency.flow import layer_flow
 from tfcomp.exporters.signature import input_specs
 from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.exporters.to_openvino import write_openvino
-from tfcomp.exporters.verify_file import are_apart
+from tfcomp.exporters.verify_file import computing
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.final_weights import FinalWeights
 from tfcomp.model.result import LeftOut
@@ -83,7 +83,9 @@ class OpenVINOFile(_Holes):
 
     def forms(self, engine, sizes):
         free = all(tuple(spec.shape)[:1] == (None,) for spec in keras.tree.flatten(self.specs))
-        if not free or is_free(self.specs) or not are_apart(engine, self.specs):
+        if not free or is_free(self.specs):
+            return _ONE_FORM
+        if not are_apart(computing(engine, self.specs), self.specs):
             return _ONE_FORM
         if set(sizes) == {1}:
             return {"kernels, one sample at once": one_at_once}

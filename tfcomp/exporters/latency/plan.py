@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfcomp.exporters.compared import are_apart, outputs
 from tfcomp.exporters.latency.batches import (
     BUCKETS,
     Way,
@@ -35,12 +36,13 @@ class Plan:
         flow: What `layer_flow` returned.
         chosen: Dict from the index of a bucket to its list of pairs of `Unit` and `Candidate`.
         parts: Dict from the same to the samples of a part, or `None`.
+        is_apart: Whether batches may be computed in parts.
         result: `Kernels`.
     """
 
     def __init__(self, traced, specs, final, flow, left):
         self.traced, self.specs, self.final, self.flow = traced, specs, final, flow
-        self.chosen, self.parts = {}, {}
+        self.chosen, self.parts, self.is_apart = {}, {}, True
         self.result = Kernels(final.model, [], left)
 
     @property
@@ -152,6 +154,8 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     alike = {}
     trials = [Trial(unit, final.scope, values, alike) for unit in units]
     sizes = {bucket_of(size): size for size in sorted(batch_sizes, reverse=True)}
+    if trials and max(batch_sizes) > 1:
+        _try_apart(plan, endpoint, values)
     bar = Progress(len(sizes), verbose, "batch size")
     for index, size in sorted(sizes.items()):
         tried = _tried(plan, size, trials, budget)
@@ -159,6 +163,15 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
         bar.step()
     plan.result.seconds = budget.used - begin
     return plan
+
+
+def _try_apart(plan, endpoint, values):
+    """Finds out whether batches may be computed in parts."""
+    model = tf.function(_whole(plan, [], values), input_signature=plan.specs, autograph=False)
+    plan.is_apart = are_apart(lambda args: outputs(model(*args)), plan.specs)
+    if not plan.is_apart:
+        reason = "its samples depend on each other: batches are not computed in parts"
+        plan.result.left_out.append(LeftOut(endpoint.name, reason))
 
 
 def _tried(plan, size, trials, budget):
@@ -215,17 +228,19 @@ def _never_slower(trials, size):
     ]
 
 
-def _ways(trials, size, one):
+def _ways(trials, size, one, is_apart=True):
     """Pairs of the samples in a part, or `None`, and the kernels to compute with.
 
     Args:
         trials: List of `Trial`.
         size: Size of the batch.
         one: The kernels that were chosen for one sample, if any.
+        is_apart: Whether the batch may be computed in parts.
     """
     ways = []
-    less = _never_slower(trials, size)
-    for part, is_warm in itertools.product((None, part_of(size)), (False, True)):
+    less, is_apart = _never_slower(trials, size), is_apart or size == 1
+    parts = (None, part_of(size)) if is_apart else (None,)
+    for part, is_warm in itertools.product(parts, (False, True)):
         chosen = _fastest(trials, size, part, is_warm)
         # Shapes are known where one sample is computed, and nothing has to find them out.
         is_static = any(candidate.is_static or size == 1 for _, candidate in chosen)
@@ -234,7 +249,7 @@ def _ways(trials, size, one):
             ways.append((part, chosen))
     if less:
         ways.append((None, less))
-    if one and size > 1 and (1, one) not in ways:
+    if one and is_apart and size > 1 and (1, one) not in ways:
         # What lies between layers is in the caches if samples are computed one after the other.
         ways.append((1, one))
     return ways
@@ -242,7 +257,7 @@ def _ways(trials, size, one):
 
 def _choose(plan, index, size, trials, values):
     # Each alternative as a whole model, since layers around the kernels have a say.
-    ways = _ways(trials, size, plan.chosen.get(0))
+    ways = _ways(trials, size, plan.chosen.get(0), plan.is_apart)
     seconds, faster = _compared(plan, ways, size, values)
     place = int(np.argmax(faster))
     part, chosen = [(None, []), *ways][place if faster[place] >= WORTH else 0]
