@@ -12,6 +12,7 @@ from tfcomp.console import show
 from tfcomp.exporters.compact import compact
 from tfcomp.exporters.compared import Exported, size_of, unverified
 from tfcomp.exporters.decode import is_decodable
+from tfcomp.exporters.latency.batches import covering
 from tfcomp.exporters.latency.budget import Budget
 from tfcomp.exporters.latency.plan import make_plan
 from tfcomp.exporters.report import print_report
@@ -145,7 +146,7 @@ def export_saved_model(
         plain = set().union(*(use.read for use in uses.values())) - read
         before = weights.before + _bytes(v for k, v in variables.items() if k in changed | plain)
         if verify:
-            rows, left_out = compare(new, wanted, functions, data)
+            rows, left_out = compare(new, wanted, functions, data, covering(batch_sizes or ()))
         else:
             rows, left_out = [], unverified(endpoint.name for endpoint in wanted)
     if verbose:

@@ -99,8 +99,8 @@ def _tolerance(function):
     return HALF_TOLERANCE if any(t.dtype in _HALF for t in tensors) else TOLERANCE
 
 
-def _tried(endpoint, data):
-    """Arguments that the model takes, and what it computes of them."""
+def _tried(endpoint, data, size):
+    """Arguments that the model takes, for a batch of a size, and what it computes of them."""
     specs = endpoint.specs
     if data is not None:
         args = _given(specs, data)
@@ -111,12 +111,12 @@ def _tried(endpoint, data):
 
     return tried(
         lambda args: _expected(endpoint, args),
-        (_tensors(specs, args) for args in draws(specs)),
+        (_tensors(specs, args) for args in draws(specs, size)),
     )
 
 
-def _compared(endpoint, function, served, data):
-    args, expected = _tried(endpoint, data)
+def _compared(endpoint, function, served, data, size=BATCH):
+    args, expected = _tried(endpoint, data, size)
     tolerance = _tolerance(function)
     try:
         actual = outputs(served(*args))
@@ -147,7 +147,7 @@ def _compared(endpoint, function, served, data):
     raise unlike(repr(endpoint.name), far, actual, expected, _ADVICE)
 
 
-def compare(folder, wanted, functions, data=None):
+def compare(folder, wanted, functions, data=None, sizes=()):
     """Compares the endpoints of a SavedModel with the model, on a batch of two.
 
     Args:
@@ -155,10 +155,11 @@ def compare(folder, wanted, functions, data=None):
         wanted: List of `tfcomp.exporters.signature.Endpoint`.
         functions: Dict from their names to the `tf.function` that was written.
         data: Optional `tfcomp.model.data.Batches` for the first; other inputs are drawn.
+        sizes: Further sizes of batches, for functions that compute them in other ways.
 
     Returns:
-        List of `Compared`, one for each output, and list of `LeftOut`, one for each endpoint that
-        could not be compared.
+        List of `Compared`, one for each output, at the size at which it differs most, and list of
+        `LeftOut`, one for each endpoint that could not be compared.
 
     Raises:
         ValueError: If an output differs by more than rounding can explain.
@@ -169,9 +170,12 @@ def compare(folder, wanted, functions, data=None):
         function = functions[endpoint.name].get_concrete_function()
         given = data if endpoint is wanted[0] else None
         try:
-            found = _compared(endpoint, function, getattr(loaded, endpoint.name), given)
+            served = getattr(loaded, endpoint.name)
+            found = [_compared(endpoint, function, served, given)]
+            found += [_compared(endpoint, function, served, None, size) for size in sizes]
         except NotComparable as reason:
             left_out.append(LeftOut(endpoint.name, f"not compared with the model: {reason}"))
             continue
-        compared += [row._replace(path=f"{endpoint.name}/{row.path}") for row in found]
+        worst = [max(same, key=lambda row: row.difference) for same in zip(*found)]
+        compared += [row._replace(path=f"{endpoint.name}/{row.path}") for row in worst]
     return compared, left_out

@@ -4,9 +4,13 @@ import keras
 import numpy as np
 import pytest
 from export_models import CentredBatch, Shares
-from latency_plans import drawn, exported, later_is_faster, random_weights
+from latency_plans import always, drawn, exported, later_is_faster, random_weights
+
+import tfcomp
 
 tf = pytest.importorskip("tensorflow")
+
+from tfcomp.exporters.latency import batches  # noqa: E402
 
 pytestmark = pytest.mark.tensorflow
 K = keras.layers
@@ -36,3 +40,23 @@ def test_any_batch_size(tmp_path, monkeypatch, layer, apart):
     assert {row.kernel for row in kernels} == {"norm folded", "kernels"}
     said = ["depend on each other" in left.reason for left in kernels.left_out]
     assert said == ([] if apart else [True])
+
+
+@pytest.mark.parametrize("name", ["at_once", "_looped"])
+def test_every_way_to_compute_a_batch_is_compared_with_the_model(tmp_path, monkeypatch, name):
+    """Something wrong with one sample, or with what is left over of parts, is found on export."""
+    kept = getattr(batches, name)
+
+    def wrong(*args):
+        return keras.tree.map_structure(lambda y: y + 1, kept(*args))
+
+    kernel = np.zeros((96, 64), "float32")
+    kernel[:10] = drawn(10, 64)
+    model = keras.Sequential([keras.Input((96,)), K.Dense(64)])
+    model.layers[0].kernel.assign(kernel)
+    monkeypatch.setattr(batches, name, wrong)
+    sizes = {"batch_sizes": (1,) if name == "at_once" else (8,)}
+    always(monkeypatch, "shared inputs, 64 outputs, compiled")
+    with pytest.raises(ValueError, match="does not compute"):
+        tfcomp.export(model, tmp_path / "m", optimize="latency", verbose=0, **sizes)
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,13 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from tfcomp.exporters.latency.batches import Way, bucket_of, dispatched, part_of  # noqa: E402
+from tfcomp.exporters.latency.batches import (  # noqa: E402
+    Way,
+    bucket_of,
+    covering,
+    dispatched,
+    part_of,
+)
 
 pytestmark = pytest.mark.tensorflow
 
@@ -40,3 +46,9 @@ def test_every_size_comes_out_whole(parts):
 def test_buckets():
     assert [bucket_of(size) for size in (1, 2, 3, 4, 8, 9, 100)] == [0, 1, 1, 2, 2, 3, 3]
     assert [part_of(size) for size in (1, 3, 4, 8, 9, 64)] == [1, 1, 4, 8, 8, 8]
+
+
+def test_sizes_that_cover_all():
+    """One sample; a part of 8 and 4 single ones; a part of 5 and what 4 leave; 8 and one more."""
+    assert [covering([size]) for size in (1, 2, 8, 5, 64)] == [[1], [], [4, 8], [4, 5], [9]]
+    assert covering([1, 8, 32]) == [1, 4, 8, 9]

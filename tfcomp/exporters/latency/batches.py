@@ -36,6 +36,19 @@ def part_of(size):
     return 1 if size <= 3 else min(size, _PART)
 
 
+def covering(sizes):
+    """Small batch sizes at which all is computed that is there for some sizes.
+
+    As many samples as a part has, and where something is left over of parts.
+    """
+    found = set()
+    for size in sizes:
+        part, (least, most) = part_of(size), BUCKETS[bucket_of(size)]
+        found |= {n for n in range(least, (most or least) + 1) if n == part}
+        found |= set([n for n in range(least, (most or least) + 1) if n % part][:1])
+    return sorted(found)
+
+
 def dispatched(args, ways):
     """Computes a batch of any size.
 
