@@ -13,9 +13,18 @@ def later_is_faster(monkeypatch):
     monkeypatch.setattr(plan, "interleaved", lambda calls, _: 1.0 / (1 + _order(calls)))
 
 
+def first_is_fastest(monkeypatch):
+    """Plans are used however fast they are, and the first takes least time."""
+    from tfcomp.exporters.latency import plan
+
+    monkeypatch.setattr(plan, "WORTH", 0.0)
+    # Keras's layers, before all of them, take most.
+    monkeypatch.setattr(plan, "interleaved", lambda calls, _: 1.0 + (_order(calls) - 1.0) % 99)
+
+
 def always(monkeypatch, name):
     """Kernels whose names begin so are chosen wherever they can be."""
-    from tfcomp.exporters.latency import plan, trial
+    from tfcomp.exporters.latency import trial
 
     kept = trial.Trial._measured
 
@@ -25,9 +34,7 @@ def always(monkeypatch, name):
         return seconds + 1e3 * np.array([True, *others]), refused
 
     monkeypatch.setattr(trial.Trial, "_measured", measured)
-    monkeypatch.setattr(plan, "WORTH", 0.0)
-    # All but Keras's layers, the first before the others.
-    monkeypatch.setattr(plan, "interleaved", lambda calls, _: 1.0 + (_order(calls) - 1.0) % 99)
+    first_is_fastest(monkeypatch)
 
 
 def _order(calls):
