@@ -236,10 +236,17 @@ def runs_of(rows, key):
 
 
 def median_of(runs):
-    """The run with the median ratio, which holds the others."""
+    """The run with the median ratio, which holds the times of the others."""
     order = sorted(runs, key=lambda run: run["ratio"])
     median = order.pop((len(order) - 1) // 2)
-    return {**median, "runs": order}
+    return {**median, "runs": [{**run, "models": times_of(run["models"])} for run in order]}
+
+
+def times_of(models):
+    return {
+        side: {name: found[name] for name in ("milliseconds", "cold")}
+        for side, found in models.items()
+    }
 
 
 def on_cores(count):
