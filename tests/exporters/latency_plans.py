@@ -13,18 +13,9 @@ def later_is_faster(monkeypatch):
     monkeypatch.setattr(plan, "interleaved", lambda calls, _: 1.0 / (1 + _order(calls)))
 
 
-def first_is_fastest(monkeypatch):
-    """Plans are used however fast they are, and the first takes least time."""
-    from tfcomp.exporters.latency import plan
-
-    monkeypatch.setattr(plan, "WORTH", 0.0)
-    # Keras's layers, before all of them, take most.
-    monkeypatch.setattr(plan, "interleaved", lambda calls, _: 1.0 + (_order(calls) - 1.0) % 99)
-
-
 def always(monkeypatch, name):
     """Kernels whose names begin so are chosen wherever they can be."""
-    from tfcomp.exporters.latency import trial
+    from tfcomp.exporters.latency import plan, trial
 
     kept = trial.Trial._measured
 
@@ -34,7 +25,9 @@ def always(monkeypatch, name):
         return seconds + 1e3 * np.array([True, *others]), refused
 
     monkeypatch.setattr(trial.Trial, "_measured", measured)
-    first_is_fastest(monkeypatch)
+    monkeypatch.setattr(plan, "WORTH", 0.0)
+    # The first of them; Keras's layers, before it, take most.
+    monkeypatch.setattr(plan, "interleaved", lambda calls, _: 1.0 + (_order(calls) - 1.0) % 99)
 
 
 def _order(calls):

@@ -44,8 +44,9 @@ def covering(sizes):
     found = set()
     for size in sizes:
         part, (least, most) = part_of(size), BUCKETS[bucket_of(size)]
-        found |= {n for n in range(least, (most or least) + 1) if n == part}
-        found |= set([n for n in range(least, (most or least) + 1) if n % part][:1])
+        alike = range(least, (most or least) + 1)
+        found.update([part] if part in alike else [])
+        found.update([number for number in alike if number % part][:1])
     return sorted(found)
 
 

@@ -149,6 +149,9 @@ class Folded(Candidate):
         norm: A `Norm`.
         final: The model's `FinalWeights`.
 
+    Attributes:
+        layer: As given.
+
     Raises:
         Unsuited: If it cannot be.
     """
@@ -161,7 +164,7 @@ class Folded(Candidate):
         self._channels_first = getattr(layer, "data_format", None) == "channels_first"
         if norm.axis != (1 if self._channels_first else norm.rank - 1):
             raise Unsuited("it is along another axis than the channels before it")
-        self._layer, self._final = layer, final
+        self.layer, self._final = layer, final
         self.stored = final.value(self._variable)
         self.factor = np.float32(_per_output(layer, norm.factor, self.stored.shape))
         bias = final.value(layer.bias) * norm.factor if layer.use_bias else 0
@@ -175,13 +178,14 @@ class Folded(Candidate):
     def compute(self, inputs, tensors):
         kernel, bias = tensors
         values = {id(self._variable): kernel}
-        if self._layer.use_bias:
-            values[id(self._layer.bias)] = bias
+        if self.layer.use_bias:
+            values[id(self.layer.bias)] = bias
         with intercepting(None), self._final.scope(), Substitution(values):
-            outputs = self._layer(inputs, training=False)
-        return outputs if self._layer.use_bias else self._moved(outputs, bias)
+            outputs = self.layer(inputs, training=False)
+        return outputs if self.layer.use_bias else self.moved(outputs, bias)
 
-    def _moved(self, outputs, bias):
+    def moved(self, outputs, bias):
+        """Outputs with the bias added."""
         return tf.nn.bias_add(outputs, bias, "NC..." if self._channels_first else "N...C")
 
 

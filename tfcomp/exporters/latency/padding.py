@@ -3,20 +3,14 @@
 import keras
 
 from tfcomp.exporters.latency.candidate import Candidate
-from tfcomp.exporters.latency.norms import Folded, Norm
+from tfcomp.exporters.latency.norms import Folded
 from tfcomp.layers.base.padding import pad_widths
 from tfcomp.model.intercepting import intercepting
 
 _K = keras.layers
 _ZEROS = (_K.ZeroPadding1D, _K.ZeroPadding2D, _K.ZeroPadding3D)
-_CONVOLUTIONS = {
-    kind: op
-    for op, kinds in (
-        (keras.ops.conv, (_K.Conv1D, _K.Conv2D, _K.Conv3D)),
-        (keras.ops.depthwise_conv, (_K.DepthwiseConv1D, _K.DepthwiseConv2D)),
-    )
-    for kind in kinds
-}
+_DEPTHWISE = (_K.DepthwiseConv1D, _K.DepthwiseConv2D)
+_CONVOLUTIONS = (*_DEPTHWISE, _K.Conv1D, _K.Conv2D, _K.Conv3D)
 
 
 class Around(Candidate):
@@ -41,25 +35,31 @@ class Around(Candidate):
         return self._first.compute(inputs, tensors)
 
 
-class Padded(Folded):
-    """A convolution that pads by itself, with the batch normalization behind it."""
+class Padded(Around):
+    """A convolution that pads by itself, with the batch normalization behind it.
 
-    name = "norm and padding folded"
+    Args:
+        layer: The layer that pads.
+        folded: The `Folded` of both.
+    """
+
+    def __init__(self, layer, folded):
+        super().__init__(layer, folded)
+        self.name = "norm and padding folded"
 
     def compute(self, inputs, tensors):
-        layer, (kernel, bias) = self._layer, tensors
-        op = next(op for kind, op in _CONVOLUTIONS.items() if isinstance(layer, kind))
+        layer, (kernel, bias) = self._first.layer, tensors
+        op = keras.ops.depthwise_conv if isinstance(layer, _DEPTHWISE) else keras.ops.conv
         how = layer.strides, "same", layer.data_format, layer.dilation_rate
-        return self._moved(op(inputs, kernel, *how), bias)
+        return self._first.moved(op(inputs, kernel, *how), bias)
 
 
-def with_paddings(units, flow, final, make):
+def with_paddings(units, flow, make):
     """Adds layers of zeros to the units of convolutions that can pad by themselves.
 
     Args:
         units: List of `Unit`.
         flow: Dict from number to `Seen`.
-        final: The model's `FinalWeights`.
         make: As of `tfcomp.exporters.latency.folding.with_norms`.
 
     Returns:
@@ -70,9 +70,8 @@ def with_paddings(units, flow, final, make):
         unit = heads.get(seen.following)
         if unit is None or type(seen.layer) not in _ZEROS or not _is_same(seen, unit):
             continue
-        norm = Norm(flow[unit.numbers[1]], final)
-        candidates = [Padded(unit.layers[0], norm, final)]
-        candidates += [Around(seen.layer, other) for other in unit.candidates[1:]]
+        folded, *others = unit.candidates
+        candidates = [Padded(seen.layer, folded), *(Around(seen.layer, each) for each in others)]
         del heads[seen.following]
         heads[number] = make([number, *unit.numbers], flow, candidates, unit.refused)
     return [heads[number] for number in sorted(heads)]
@@ -81,7 +80,7 @@ def with_paddings(units, flow, final, make):
 def _is_same(seen, unit):
     """Whether a convolution with a norm behind it computes the same with `padding="same"`."""
     layer, pads = unit.layers[0], seen.layer.padding
-    if type(unit.candidates[0]) is not Folded or not isinstance(layer, tuple(_CONVOLUTIONS)):
+    if type(unit.candidates[0]) is not Folded or not isinstance(layer, _CONVOLUTIONS):
         return False
     if layer.padding != "valid" or layer.data_format != seen.layer.data_format:
         return False

@@ -107,7 +107,7 @@ def find_units(flow, final):
         else:
             left.append(LeftOut(flow[number].layer.path, joined(others)))
     units, left = with_norms(units, left, flow, final, _unit)
-    return with_paddings(units, flow, final, _unit), left
+    return with_paddings(units, flow, _unit), left
 
 
 def _add_signs(signs, products):
