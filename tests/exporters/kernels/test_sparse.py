@@ -99,20 +99,27 @@ def test_single_weights(inputs, outputs, share):
 
 
 def test_outputs_of_few_weights_are_apart():
-    """96 outputs of 9 weights and 40 of 60, mixed: 3 blocks of 16 products, and 2 of 64."""
+    """96 outputs of 9 weights and 40 of 60, mixed: 6 blocks of 20 products, and 3 of 60."""
     rng = np.random.default_rng(5)
     counts = rng.permutation([9] * 96 + [60] * 40)
     matrix = np.zeros((100, 136), "float32")
     for output, count in enumerate(counts):
         matrix[rng.permutation(100)[:count], output] = rng.standard_normal(count)
     few, _, many, _, places = arrays = gathered.by_outputs(matrix)
-    assert few.shape == (3, 1, 16, 32) and many.shape == (2, 4, 16, 32)
+    assert few.shape == (6, 1, 20, 16) and many.shape == (3, 3, 20, 16)
     assert sorted(places) == list(range(136)) and set(places[counts == 9]) == set(range(96))
     x = rng.standard_normal((1, 100)).astype("float32")
     found = tf.function(gathered.product_of_one, jit_compile=True)(x, *arrays)
     np.testing.assert_allclose(found, x @ matrix, atol=1e-5)
     # Where the others are hardly more, they are together.
     assert len(gathered.by_outputs(matrix[:, counts == 60])) == 2
+
+
+@pytest.mark.parametrize("most,shape", [(41, (2, 21)), (205, (9, 23)), (5, (1, 5)), (48, (2, 24))])
+def test_few_products_are_of_nothing(most, shape):
+    """41 weights are 42 products rather than 48 or 50."""
+    matrix = np.ones((most, 16), "float32")
+    assert gathered.by_outputs(matrix)[0].shape == (1, *shape, 16)
 
 
 def test_padded_rows_by_hand():

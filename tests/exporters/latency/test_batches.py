@@ -27,13 +27,17 @@ def recorded(calls, part):
     return tf.function(forward, autograph=False)
 
 
+SPECS = [{name: tf.TensorSpec([None, 3]) for name in "ab"}]
+
+
+@pytest.mark.parametrize("is_small", [True, False])
 @pytest.mark.parametrize("parts", [(None,) * 4, (1, 1, 4, 8), (1, None, None, 8), (1,) * 4])
-def test_every_size_comes_out_whole(parts):
+def test_every_size_comes_out_whole(parts, is_small):
     calls = []
     single = recorded(calls, 1)
     ways = [Way(recorded(calls, part), part, single) for part in parts]
-    specs = [{name: tf.TensorSpec([None, 3]) for name in "ab"}]
-    run = tf.function(lambda *args: dispatched(list(args), ways), input_signature=specs)
+    run = tf.function(lambda *args: dispatched(list(args), ways, is_small), input_signature=SPECS)
+    assert run.get_concrete_function().structured_outputs["sum"].shape == (None, 3)
     for size in (0, 1, 2, 3, 4, 7, 8, 9, 16, 19):
         a, b = np.arange(6.0 * size, dtype="float32").reshape(2, size, 3)
         found = run({"a": tf.constant(a), "b": tf.constant(b)})
@@ -41,6 +45,26 @@ def test_every_size_comes_out_whole(parts):
         np.testing.assert_array_equal(found["twice"], 2 * a)
     # Nothing is traced anew for a size that was not there before.
     assert len(calls) <= 2 * len(parts) + 2
+
+
+def called(is_small):
+    """Names of what computes each branch: a function that is called, or that is copied there."""
+    ways = [Way(recorded([], part), part, recorded([], 1)) for part in (1, 1, 8, 8)]
+    run = tf.function(lambda *args: dispatched(list(args), ways, is_small), input_signature=SPECS)
+    library = run.get_concrete_function().graph.as_graph_def().library.function
+    alone = {f.signature.name for f in library if f.attr["_noinline"].b}
+    branches = sorted(
+        (f.signature.name, [node.attr["f"].func.name for node in f.node_def if "f" in node.attr])
+        for f in library
+        if "indexed_case_branch" in f.signature.name
+    )
+    return [bool(alone & set(names)) for _, names in branches]
+
+
+def test_branches_that_are_not_taken_take_no_time():
+    """Nine samples and more, one, two or three, four to seven, and eight."""
+    assert called(is_small=False) == [True, False, True, True, True]
+    assert called(is_small=True) == [True, False, True, True, False]
 
 
 def test_buckets():

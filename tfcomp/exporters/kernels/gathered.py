@@ -5,15 +5,18 @@ they are samples. Every output has as many weights as the one with the most, fil
 For one sample, outputs with far fewer of them are apart.
 """
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
 
-LANES = 32
+LANES = 16
 # Weights of an output whose products are written out; several sums run beside each other, since
 # each addition waits for the one before.
 _UNROLLED, _SUMS = 32, 4
-# The same where lanes are outputs: what is more at once does not fit into registers.
-_UNROLLED_LANES, _SUMS_LANES = 16, 2
+# The same where lanes are outputs, of which as many are written out as leave least to fill up: what
+# is more at once does not fit into registers.
+_UNROLLED_LANES, _SUMS_LANES = range(16, 25), 2
 # Outputs with fewer weights are apart if that saves such a share of the products.
 _APART = 0.25
 
@@ -48,19 +51,26 @@ def by_outputs(matrix):
         an int32 array of where each output stands among all of them.
     """
     counts = np.count_nonzero(matrix, axis=0)
+    unrolled = _unrolled(max(1, counts.max()))
     order = np.argsort(counts, kind="stable")
     heights = np.array(
         [counts[order[begin:][:LANES]].max() for begin in range(0, len(order), LANES)]
     )
-    heights = np.maximum(-(-heights // _UNROLLED_LANES), 1)
+    heights = np.maximum(-(-heights // unrolled), 1)
     # Products if so many blocks are apart.
     apart = np.arange(len(heights))
     products = apart * heights[apart - 1] + (len(heights) - apart) * heights[-1]
     cut = int(np.argmin(products))
     if products[cut] > (1 - _APART) * products[0]:
-        return _lanes(matrix)
-    parts = np.split(order, [cut * LANES])
-    return [*(array for part in parts for array in _lanes(matrix[:, part])), _inverse(order)]
+        return _lanes(matrix, unrolled)
+    parts = [_lanes(matrix[:, part], unrolled) for part in np.split(order, [cut * LANES])]
+    return [*itertools.chain(*parts), _inverse(order)]
+
+
+def _unrolled(most):
+    """How many weights of an output to write out, of so many at most."""
+    numbers = range(min(most, _UNROLLED_LANES[0]), _UNROLLED_LANES[-1] + 1)
+    return min(numbers, key=lambda number: (-(-most // number) * number, -number))
 
 
 def _inverse(order):
@@ -69,15 +79,15 @@ def _inverse(order):
     return places
 
 
-def _lanes(matrix):
+def _lanes(matrix, unrolled):
     rest = -matrix.shape[1] % LANES
-    kept, values = padded_rows(np.pad(matrix, ((0, 0), (0, rest))), _UNROLLED_LANES)
+    kept, values = padded_rows(np.pad(matrix, ((0, 0), (0, rest))), unrolled)
     # Without a sign: XLA has nothing to do about negative numbers then.
     if matrix.shape[0] <= np.iinfo(np.uint16).max:
         kept = kept.astype(np.uint16)
     blocks = kept.shape[0] // LANES
     laid = [a.reshape(blocks, LANES, -1).transpose(0, 2, 1) for a in (kept, values)]
-    return [np.ascontiguousarray(a.reshape(blocks, -1, _UNROLLED_LANES, LANES)) for a in laid]
+    return [np.ascontiguousarray(a.reshape(blocks, -1, unrolled, LANES)) for a in laid]
 
 
 def by_samples(matrix):

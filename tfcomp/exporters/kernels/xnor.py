@@ -28,6 +28,10 @@ from tfcomp.exporters.kernels.words import (
 _TERMS = 320
 # Up to so many terms, weights of eight outputs at a time stay in registers.
 _FEW_TERMS = 9
+# Lanes of a dense layer whose outputs are not packed. Its weights, which are read once, lie in the
+# order in which they are read. Those of a convolution have whole words: fewer blocks to put in
+# order.
+_DENSE_LANES = 16
 
 
 class Window(NamedTuple):
@@ -88,11 +92,12 @@ class SignWeights(NamedTuple):
     scale: np.ndarray | None
     outputs: int
 
-    def in_whole_words(self):
-        """The same with 64 lanes, for outputs that are not packed: fewer blocks to put in order."""
-        _, terms, lanes = self.words.shape
-        parts = self.words.reshape(-1, BITS // lanes, terms, lanes).transpose(0, 2, 1, 3)
-        return self._replace(words=np.ascontiguousarray(parts.reshape(-1, terms, BITS)))
+    def unpacked(self, window):
+        """The same with the lanes that are best where the outputs are not packed."""
+        lanes = BITS if window.size else _DENSE_LANES
+        terms = self.words.shape[1]
+        of_outputs = self.words.transpose(0, 2, 1).reshape(-1, lanes, terms)
+        return self._replace(words=np.ascontiguousarray(of_outputs.transpose(0, 2, 1)))
 
     def of_lanes(self, of_outputs):
         """An array of a number for each output as one of shape `(blocks, lanes)`."""
@@ -264,7 +269,8 @@ def in_order(blocks, outputs):
     count, *outer, lanes = blocks.shape
     if count > 1 and any(size != 1 for size in outer):
         blocks = tf.transpose(blocks, [*range(1, len(outer) + 1), 0, len(outer) + 1])
-    return tf.reshape(blocks, [*outer, count * lanes])[..., :outputs]
+    found = tf.reshape(blocks, [*outer, count * lanes])
+    return found if count * lanes == outputs else found[..., :outputs]
 
 
 def limits(most, lanes):

@@ -1,5 +1,6 @@
 """One function for all batch sizes, out of functions for some."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,12 +51,13 @@ def covering(sizes):
     return sorted(found)
 
 
-def dispatched(args, ways):
+def dispatched(args, ways, is_small=False):
     """Computes a batch of any size.
 
     Args:
         args: List of structures of tensors, whose first axes are the batch.
         ways: List of `Way`, one for each of `BUCKETS`.
+        is_small: Whether the calls of ways are of a few ops.
 
     Returns:
         Structure of tensors.
@@ -67,16 +69,29 @@ def dispatched(args, ways):
         way = ways[bucket_of(number) if number else -1]
         return way, number == way.part
 
-    def call(kind):
+    def branch(kind):
         way, is_one_part = kind
-        return at_once(args, way) if is_one_part else in_parts(args, way, size)
+        if is_one_part:
+            taken = functools.partial(at_once, args, way)
+        else:
+            taken = functools.partial(in_parts, args, way, size)
+        # A branch that is not taken is passed over op by op. Where that takes longer than the call
+        # of a function, it is one; not for a single sample, though, which has least time to lose.
+        has_few = is_small and (is_one_part or way.part is None)
+        return taken if kind == table[1] or has_few else _apart(taken)
 
     table = [kind_of(number) for number in range(last + 1)]
     kinds = list(dict.fromkeys(table))
     if len(kinds) == 1:
-        return call(kinds[0])
+        return branch(kinds[0])()
     which = tf.gather(tf.constant([kinds.index(kind) for kind in table]), tf.minimum(size, last))
-    return tf.switch_case(which, [lambda kind=kind: call(kind) for kind in kinds])
+    return tf.switch_case(which, [branch(kind) for kind in kinds])
+
+
+def _apart(function):
+    """A function that is called, and not copied to where it is called."""
+    attributes = {"_noinline": True}
+    return tf.function(function, autograph=False, experimental_attributes=attributes)
 
 
 def in_parts(args, way, size):
@@ -93,14 +108,7 @@ def in_parts(args, way, size):
 
 def at_once(args, way):
     """Computes a batch that is as large as one part."""
-    outputs = way.call(*_some(args, 0, way.part))
-    return keras.tree.map_structure(_any_batch, outputs)
-
-
-def _any_batch(tensor):
-    """Hides the batch size, so that both branches give the same."""
-    shape = [None, *tensor.shape[1:]]
-    return tf.ensure_shape(tf.reshape(tensor, tf.shape(tensor)), shape)
+    return way.call(*_some(args, 0, way.part))
 
 
 def _cut(args, begin, end):

@@ -126,7 +126,7 @@ class BinaryChain(Candidate):
         if len(links) > 1:
             self.name = f"xnor, {len(links)} layers"
         last = links[-1]
-        groups = [weights.in_whole_words() for weights in last.groups]
+        groups = [weights.unpacked(last.product.window) for weights in last.groups]
         self.links = links = [*links[:-1], last._replace(groups=groups)]
         self._run = compiled(self._blocks)
         self.arrays = []
@@ -163,7 +163,7 @@ class BinaryChain(Candidate):
         outputs = before.product.kernel.shape[-1]
         kernel = link.product.kernel.reshape(-1, outputs, weights.outputs)
         (found,) = xnor.sign_weights(kernel)
-        return (found.in_whole_words() if link.between is None else found).words
+        return (found.unpacked(link.product.window) if link.between is None else found).words
 
     def compute(self, inputs, tensors):
         link = self.links[-1]

@@ -119,7 +119,7 @@ class Scaled(Candidate):
                 weights.add_array(key, self.symbol, array)
             else:
                 stored = self._first.arrays[number]
-                weights.add_product(key, stored, self.symbol, stored, factor)
+                weights.add_product(key, self.symbol, stored, factor)
 
     def compute(self, inputs, tensors):
         return tf.nn.bias_add(self._first.multiplied(inputs, tensors[:-1]), tensors[-1])
@@ -172,7 +172,7 @@ class Folded(Candidate):
 
     def add_to(self, weights, owner=None):
         variable, key = self._variable, id(owner or self)
-        weights.add_product((key, 0), variable, variable.path, self.stored, self.factor)
+        weights.add_product((key, 0), variable.path, self.stored, self.factor)
         weights.add_array((key, 1), self.symbol, self.arrays[1])
 
     def compute(self, inputs, tensors):

@@ -28,6 +28,9 @@ from tfcomp.model.progress import Progress
 from tfcomp.model.result import LeftOut
 from tfcomp.model.timing import interleaved, ratios
 
+# A model of at most so many calls of layers is small: more take longer to pass over.
+_FEW_CALLS = 8
+
 
 class Plan:
     """The kernels that were chosen, for each bucket of batch sizes.
@@ -108,7 +111,8 @@ class Plan:
             chosen, part = self.chosen.get(index, never_slower), self.parts.get(index)
             single = one(self._single()) if part is not None and part > 1 else None
             ways.append(Way(one(chosen), part, single))
-        return lambda *args: dispatched(list(args), ways)
+        is_small = len(self.flow) <= _FEW_CALLS
+        return lambda *args: dispatched(list(args), ways, is_small)
 
 
 def _whole(plan, chosen, values, read=None):

@@ -30,7 +30,7 @@ class ResidualSigns(Candidate):
         found = xnor.sign_weights(product.matrix, groups)
         if found is None:
             raise Unsuited("its weights are not signs")
-        self.groups = found = [weights.in_whole_words() for weights in found]
+        self.groups = found = [weights.unpacked(product.window) for weights in found]
         self.arrays = [weights.words for weights in found]
         if found[0].scale is not None:
             self.arrays += [weights.of_lanes(weights.scale) for weights in found]
