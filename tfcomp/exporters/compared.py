@@ -105,6 +105,12 @@ def is_free(specs):
     return any(None in tuple(leaf.shape)[1:] for leaf in keras.tree.flatten(specs))
 
 
+def batch_of(specs):
+    """The batch size that specs ask for, or `None` if any will do."""
+    sizes = {next(iter(tuple(spec.shape)), None) for spec in keras.tree.flatten(specs)}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
 def draws(specs, batch=BATCH):
     """Yields lists of arguments as arrays, worth a try one after the other."""
     leaves = keras.tree.flatten(specs)

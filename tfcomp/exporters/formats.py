@@ -100,7 +100,8 @@ def export(
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
             larger ones have kernels of their own, where a size is named; else they have Keras's
             and folded batch normalizations. The folder takes batches of any size, and compiles
-            nothing anew for another one. Where samples depend on each other, as in a model with the
+            nothing anew for another one; a fixed size in `input_signature` is the one that it is
+            for, whatever is given here. Where samples depend on each other, as in a model with the
             largest of a batch, no batch is computed in parts, which some kernels need. A file has
             the same kernels for all sizes, those that take less time for each of these.
         search_seconds: Seconds after which `"latency"` tries no further kernels: the slowest layers

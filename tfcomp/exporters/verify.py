@@ -10,6 +10,7 @@ from tfcomp.exporters.compared import (
     TIMES,
     TOLERANCE,
     NotComparable,
+    batch_of,
     draws,
     is_free,
     outputs,
@@ -172,7 +173,8 @@ def compare(folder, wanted, functions, data=None, sizes=()):
         try:
             served = getattr(loaded, endpoint.name)
             found = [_compared(endpoint, function, served, given)]
-            found += [_compared(endpoint, function, served, None, size) for size in sizes]
+            others = sizes if batch_of(endpoint.specs) is None else ()
+            found += [_compared(endpoint, function, served, None, size) for size in others]
         except NotComparable as reason:
             left_out.append(LeftOut(endpoint.name, f"not compared with the model: {reason}"))
             continue

@@ -538,6 +538,54 @@ def test_samples_one_after_the_other(tmp_path, two_dense, always_kernels, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 4, 11])
+def test_a_fixed_batch_size_leaves_nothing_to_choose(tmp_path, two_dense, always_kernels, size):
+    """What it has is for that size: 8 samples in a part and 3 after it, at most."""
+    signature = [tf.TensorSpec((size, *two_dense.input_shape[1:]), "float32")]
+    path, x = tmp_path / "m", images(two_dense, size)
+    result = tfcomp.export(
+        two_dense, path, optimize="latency", input_signature=signature, verbose=0
+    )
+    assert {row.batch for row in result.kernels["serve"]} == {size} and not result.left_out
+    assert any(row.kernel != "Keras" for row in result.kernels["serve"])
+    loaded = tf.saved_model.load(path)
+    found = loaded.serve(x)
+    np.testing.assert_allclose(found, two_dense(x), rtol=1e-5, atol=1e-5)
+    (output,) = loaded.signatures["serving_default"].structured_outputs.values()
+    assert output.shape == found.shape
+    graph = loaded.signatures["serving_default"].graph.as_graph_def()
+    assert not [f for f in graph.library.function if any("Case" in n.op for n in f.node_def)]
+
+
+def test_a_model_of_a_fixed_batch_size(tmp_path, always_kernels):
+    """Its layers take no other: kernels that need parts are none for it."""
+
+    class Whole(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.reshape(x, (12, 2, 64))
+
+    model = keras.Sequential([keras.Input(batch_shape=(12, 128)), K.Dense(128), Whole()])
+    in_vectors(model.layers[0].kernel, 16, 0.2)
+    x, path = images(model, 12), tmp_path / "m"
+    signature = [tf.TensorSpec((12, 128), "float32")]
+    result = tfcomp.export(model, path, optimize="latency", input_signature=signature, verbose=0)
+    kernels = result.kernels["serve"]
+    assert [row.kernel for row in kernels] == ["shared inputs, 16 outputs", "kernels"]
+    assert any("samples depend on each other" in each.reason for each in kernels.left_out)
+    loaded = tf.saved_model.load(path)
+    np.testing.assert_allclose(loaded.serve(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_of_different_batch_sizes(tmp_path):
+    inputs = [keras.Input((4,)) for _ in range(2)]
+    model = keras.Model(inputs, [K.Dense(2)(x) for x in inputs])
+    signature = [[tf.TensorSpec((size, 4)) for size in (None, 2)]]
+    with pytest.raises(ValueError, match=r"`input_signature`.*the same for all inputs"):
+        tfcomp.export(
+            model, tmp_path / "m", optimize="latency", input_signature=signature, verbose=0
+        )
+
+
 def test_the_table_is_stored_with_the_folder(tmp_path):
     model = pruned(K.Dense(64), (128,), 16, 0.1)
     result = tfcomp.export(model, tmp_path / "m", optimize="latency", verbose=0)
@@ -623,8 +671,8 @@ def test_kernels_are_tried_for_so_many_seconds(tmp_path, two_dense):
         ({"optimize": "latency", "search_seconds": -1}, "`search_seconds`.*>= 0"),
         ({"optimize": "latency", "format": "torch"}, "`optimize`.*'size' with format='torch'"),
         (
-            {"optimize": "latency", "input_signature": [tf.TensorSpec((3, 4))]},
-            "`input_signature`.*has to be free",
+            {"optimize": "latency", "input_signature": [tf.TensorSpec((0, 4))]},
+            "`input_signature`.*has to be free, or the same",
         ),
     ],
 )

@@ -5,9 +5,8 @@ import tempfile
 
 import numpy as np
 
-from tfcomp.exporters.compared import draws, tried
+from tfcomp.exporters.compared import batch_of, draws, tried
 from tfcomp.exporters.engines import RUNTIMES
-from tfcomp.exporters.files.holes import batch_of
 from tfcomp.exporters.files.makers import LiteRTFile, ONNXFile, OpenVINOFile
 from tfcomp.exporters.latency.table import KERAS, WHOLE, WORTH, Kernel, Kernels
 from tfcomp.exporters.latency.trial import seconds_of

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import keras
 
-from tfcomp.exporters.compared import dtype_of
+from tfcomp.exporters.compared import batch_of, dtype_of
 from tfcomp.exporters.latency.replay import replaying
 from tfcomp.exporters.latency.units import Unit
 
@@ -76,12 +76,6 @@ class Pierced(NamedTuple):
         with replaying(self.flow, chosen, tensors):
             outputs = self.call(*args[:count], **kwargs)
         return (outputs, [one.inputs for one in opened]) if self.holes else outputs
-
-
-def batch_of(specs):
-    """The batch size that specs ask for, or `None` if any will do."""
-    sizes = {next(iter(tuple(spec.shape)), None) for spec in keras.tree.flatten(specs)}
-    return sizes.pop() if len(sizes) == 1 else None
 
 
 def single(specs):

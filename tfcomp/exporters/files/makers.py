@@ -12,10 +12,10 @@ import os
 
 import keras
 
-from tfcomp.exporters.compared import are_apart, is_free
+from tfcomp.exporters.compared import are_apart, batch_of, is_free
 from tfcomp.exporters.engines import RUNTIMES
 from tfcomp.exporters.files import flatbuffer, litert_integers
-from tfcomp.exporters.files.holes import Pierced, batch_of, layers_of, with_holes
+from tfcomp.exporters.files.holes import Pierced, layers_of, with_holes
 from tfcomp.exporters.files.onnx_bits import bit_holes, fill
 from tfcomp.exporters.files.openvino_binary import binary_holes
 from tfcomp.exporters.files.openvino_samples import one_at_once, sample_by_sample

@@ -62,7 +62,10 @@ def dispatched(args, ways, is_small=False):
     Returns:
         Structure of tensors.
     """
-    size, last = tf.shape(keras.tree.flatten(args)[0])[0], BUCKETS[-1][0]
+    first, last = keras.tree.flatten(args)[0], BUCKETS[-1][0]
+    # Where the size is known there is nothing to choose at a call.
+    fixed = first.shape[0]
+    size = tf.shape(first)[0] if fixed is None else fixed
 
     def kind_of(number):
         # An empty batch is computed as a large one.
@@ -81,11 +84,20 @@ def dispatched(args, ways, is_small=False):
         return taken if kind == table[1] or has_few else _apart(taken)
 
     table = [kind_of(number) for number in range(last + 1)]
+    if fixed is not None:
+        return _of_size(branch(kind_of(fixed))(), fixed)
     kinds = list(dict.fromkeys(table))
     if len(kinds) == 1:
         return branch(kinds[0])()
     which = tf.gather(tf.constant([kinds.index(kind) for kind in table]), tf.minimum(size, last))
     return tf.switch_case(which, [branch(kind) for kind in kinds])
+
+
+def _of_size(outputs, size):
+    """Tells TensorFlow the batch size of what was computed in parts."""
+    for tensor in keras.tree.flatten(outputs):
+        tensor.set_shape([size, *tensor.shape[1:]])
+    return outputs
 
 
 def _apart(function):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcomp.exporters.compared import are_apart, outputs
+from tfcomp.exporters.compared import are_apart, batch_of, outputs
 from tfcomp.exporters.latency.batches import (
     BUCKETS,
     Way,
@@ -138,8 +138,8 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     Args:
         endpoint: A `tfcomp.exporters.signature.Endpoint`.
         final: The model's `FinalWeights`.
-        batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers,
-            and what is never slower.
+        batch_sizes: The sizes that matter, where the specs leave them free. Batches of other
+            buckets are computed by Keras's layers, and what is never slower.
         budget: A `Budget`.
         changed: Ids of variables that calls of endpoints change.
         verbose: 0 or 1, for a progress bar.
@@ -157,6 +157,8 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     values = {id(v): tf.constant(final.value(v)) for v in final.model.variables}
     alike = {}
     trials = [Trial(unit, final.scope, values, alike) for unit in units]
+    fixed = batch_of(specs)
+    batch_sizes = batch_sizes if fixed is None else [fixed]
     sizes = {bucket_of(size): size for size in sorted(batch_sizes, reverse=True)}
     if trials and max(batch_sizes) > 1:
         _try_apart(plan, endpoint, values)
@@ -171,8 +173,11 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
 
 def _try_apart(plan, endpoint, values):
     """Finds out whether batches may be computed in parts."""
-    model = tf.function(_whole(plan, [], values), input_signature=plan.specs, autograph=False)
-    plan.is_apart = are_apart(lambda args: outputs(model(*args)), plan.specs)
+    specs = keras.tree.map_structure(
+        lambda spec: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype), plan.specs
+    )
+    model = tf.function(_whole(plan, [], values), input_signature=specs, autograph=False)
+    plan.is_apart = are_apart(lambda args: outputs(model(*args)), specs)
     if not plan.is_apart:
         reason = "its samples depend on each other: batches are not computed in parts"
         plan.result.left_out.append(LeftOut(endpoint.name, reason))
@@ -194,18 +199,19 @@ def _tried(plan, size, trials, budget):
 def _check(endpoint):
     for spec in keras.tree.flatten(endpoint.specs):
         shape = getattr(spec, "shape", None)
-        if not isinstance(spec, tf.TensorSpec) or shape.rank is None or None in shape[1:]:
+        if not isinstance(spec, tf.TensorSpec) or not shape or None in shape[1:]:
             raise ValueError(
                 "Invalid value for argument `input_signature`. Kernels are timed on inputs of one "
                 "size: give all sizes but that of the batch, which comes first. Received: "
                 f"{spec} for endpoint {endpoint.name!r}"
             )
-        if not shape or shape[0] is not None:
-            raise ValueError(
-                "Invalid value for argument `input_signature`. Kernels are chosen by the size of "
-                f"the batch, the first axis, which has to be free. Received: {spec} for endpoint "
-                f"{endpoint.name!r}"
-            )
+    sizes = {spec.shape[0] for spec in keras.tree.flatten(endpoint.specs)}
+    if len(sizes) > 1 or 0 in sizes:
+        raise ValueError(
+            "Invalid value for argument `input_signature`. Kernels are chosen by the size of the "
+            "batch, the first axis, which has to be free, or the same for all inputs. Received: "
+            f"{endpoint.specs} for endpoint {endpoint.name!r}"
+        )
 
 
 def _fastest(trials, size, part, is_warm):
