@@ -42,7 +42,7 @@ def with_norms(units, left, flow, final, make):
         others, refused = [], {}
         if first in heads:
             others, refused = heads[first].candidates, heads[first].refused
-        candidates = [folded, *(behind(other, norm, folded) for other in others)]
+        candidates = [folded, *behind(others, norm, folded)]
         heads[first] = make([first, number], flow, candidates, refused)
     paths = {unit.layers[0].path for unit in heads.values()}
     left = [each for each in left if each.path not in paths]

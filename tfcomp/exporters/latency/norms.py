@@ -104,11 +104,15 @@ class Scaled(Candidate):
         first: The `Candidate` for the layer before it, one with `factors` and `multiplied`.
         norm: A `Norm`.
         bias: float32 array of shape `(outputs,)`, the layer's and the norm's.
+        like: Optional `Scaled` of another kernel with the same arrays.
     """
 
-    def __init__(self, first, norm, bias):
+    def __init__(self, first, norm, bias, like=None):
         self._first, self.name, self.is_static = first, first.name, first.is_static
         self._factors = [*first.factors(np.float32(norm.factor)), None]
+        if like is not None:
+            self.arrays = like.arrays
+            return
         arrays = [*first.arrays, bias]
         self.arrays = [a if f is None else a * f for a, f in zip(arrays, self._factors)]
 
@@ -125,17 +129,23 @@ class Scaled(Candidate):
         return tf.nn.bias_add(self._first.multiplied(inputs, tensors[:-1]), tensors[-1])
 
 
-def behind(first, norm, folded):
-    """A batch normalization behind another kernel, part of it if it can be.
+def behind(firsts, norm, folded):
+    """A batch normalization behind each of some kernels, part of it if it can be.
 
     Args:
-        first: The `Candidate` for the layer before it.
+        firsts: List of `Candidate` for the layer before it.
         norm: A `Norm`.
         folded: The `Folded` of both.
     """
-    if first.factors is None:
-        return Behind(first, norm)
-    return Scaled(first, norm, folded.arrays[1])
+    found, scaled = [], {}
+    for first in firsts:
+        if first.factors is None:
+            found.append(Behind(first, norm))
+            continue
+        place = id(first.arrays)
+        found.append(Scaled(first, norm, folded.arrays[1], scaled.get(place)))
+        scaled[place] = found[-1]
+    return found
 
 
 class Folded(Candidate):

@@ -29,7 +29,9 @@ class Trial:
     def __init__(self, unit, scope, values, alike):
         self.unit, self._alike = unit, alike
         self._keras = unit.by_keras(scope, values)
-        self._tensors = [[tf.constant(a) for a in c.arrays] for c in unit.candidates]
+        arrays = {id(a): a for c in unit.candidates for a in c.arrays}
+        tensors = {key: tf.constant(array) for key, array in arrays.items()}
+        self._tensors = [[tensors[id(a)] for a in c.arrays] for c in unit.candidates]
         self._known, self._plain = {}, {}
 
     def keras_seconds(self, batch):
