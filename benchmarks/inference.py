@@ -7,9 +7,9 @@ Every network is exported by `tfcomp.export(optimize="latency")`, and in floats 
 LiteRT, ONNX and OpenVINO, to that also for a fixed batch size, where their runtimes are installed;
 Keras's own export stands beside them. Files that a folder has already are not written again, nor
 are rows that the JSON has timed again: it may be broken off and run again. All sides take turns in
-one run of `tfcomp.benchmark`; the ratio is the time of the fastest side but ours by our time. With
-`--more` rows are timed once more, in a process of their own, where memory lies elsewhere, and the
-run with the median ratio is the one that counts.
+one run of `tfcomp.benchmark`; the ratio is the time of the fastest side but ours by our time. What
+is "fixed" is for one batch size. With `--more` rows are timed once more, in a process of their own,
+where memory lies elsewhere, and the run with the median ratio is the one that counts.
 """
 
 import argparse
@@ -116,6 +116,7 @@ NETWORKS = {
 }
 # The same of calls with cold caches.
 COLD = {"ternary dense": 2, "4-bit dense": 2}
+OURS, FIXED = "tfcomp", "tfcomp fixed"
 # A LiteRT file in which the zeros of a pruned network are left out.
 SPARSE = "sparse litert"
 ENDINGS = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
@@ -196,16 +197,19 @@ def timed(sides, shape, rounds, threads):
     }
 
 
-def fastest(models, of="milliseconds"):
+def fastest(models, of="milliseconds", ours=OURS):
     """The name of the fastest side in floats, and how many times our time its time is."""
-    floats = [name for name in models if name not in ("tfcomp", SPARSE)]
+    floats = [name for name in models if name not in (OURS, FIXED, SPARSE)]
     name = min(floats, key=lambda name: models[name][of])
-    return name, models[name][of] / models["tfcomp"][of]
+    return name, models[name][of] / models[ours][of]
 
 
 def row_of(files, batch, batches, is_pruned, arguments):
     """What is measured of one network and batch size."""
-    sides = {"tfcomp": files.path("tfcomp", optimize="latency", batch_sizes=tuple(batches))}
+    sides = {OURS: files.path(OURS, optimize="latency", batch_sizes=tuple(batches))}
+    sides[FIXED] = files.path(
+        f"{FIXED} {batch}", optimize="latency", input_signature=files.fixed(batch)
+    )
     sides |= {"Keras": files.path("Keras", export=keras.Model.export), **files.floats(batch)}
     if is_pruned:
         sides[SPARSE] = files.path(SPARSE, ".tflite", format="litert")
@@ -216,9 +220,10 @@ def row_of(files, batch, batches, is_pruned, arguments):
     name, ratio = fastest(models)
     cold_name, cold_ratio = fastest(models, "cold")
     return {
-        "kernels": kernels_of(sides["tfcomp"], batch),
+        "kernels": kernels_of(sides[OURS], batch),
         "fastest": name,
         "ratio": round(ratio, 3),
+        "fixed ratio": round(fastest(models, ours=FIXED)[1], 3),
         "cold fastest": cold_name,
         "cold ratio": round(cold_ratio, 3),
         "models": models,
@@ -226,7 +231,7 @@ def row_of(files, batch, batches, is_pruned, arguments):
     }
 
 
-RUN = ("kernels", "fastest", "ratio", "cold fastest", "cold ratio", "models")
+RUN = ("kernels", "fastest", "ratio", "fixed ratio", "cold fastest", "cold ratio", "models")
 
 
 def runs_of(rows, key):

@@ -275,12 +275,13 @@ def inference():
                 f"{models['Keras']['milliseconds']:.3g}",
                 f"{models['tfcomp']['milliseconds']:.3g}",
                 f"{row['ratio']:.1f}",
+                f"{row['fixed ratio']:.1f}",
                 f"{row['cold ratio']:.1f}",
                 f"{row['wanted']:g}" if row.get("wanted") else "",
             ]
         )
     heads = ["network", "batch", "kernels", "fastest in floats, ms", "Keras, ms", "tfcomp, ms"]
-    heads += ["times faster", "with cold caches", "aimed at"]
+    heads += ["times faster", "for that batch size alone", "with cold caches", "aimed at"]
     missed = [
         f"{row['network']} at batch {row['batch']}{cold and ', cold'} "
         f"({row[cold + 'ratio']:.2f} of {row[wanted]:g})"
@@ -295,7 +296,7 @@ def inference():
         if "sparse litert" in row["models"]
         and row["models"]["sparse litert"]["milliseconds"] < row["models"]["tfcomp"]["milliseconds"]
     ]
-    said = table(heads, rows, "lrllrrrrr")
+    said = table(heads, rows, "lrllrrrrrr")
     if missed:
         said += f"\nBelow what was aimed at: {'; '.join(missed)}.\n"
     if sparse:

@@ -170,10 +170,7 @@ class BinaryChain(Candidate):
         each = link.groups[0].outputs
         found = [xnor.in_order(blocks, each) for blocks in self._run(inputs, tensors)]
         outputs = found[0] if len(found) == 1 else tf.concat(found, -1)
-        if "bias" not in self._places[-1]:
-            return finished(link.product, outputs, inputs)
-        activation = link.product.layer.activation
-        return outputs if activation is None else activation(outputs)
+        return finished(link.product, outputs, inputs, "bias" in self._places[-1])
 
     def _blocks(self, inputs, tensors):
         product = self.links[0].product
@@ -231,13 +228,13 @@ def _is_scaled(product):
     return getattr(product.layer, "input_scale", False)
 
 
-def finished(product, outputs, inputs):
+def finished(product, outputs, inputs, has_bias=False):
     """What a layer makes of the sums, given the inputs that they are of the signs of."""
     layer = product.layer
     if _is_scaled(product):
         channels = [layer.filters] if hasattr(layer, "filters") else []
         outputs = outputs * layer.input_scales(inputs, *channels)
-    return product.finish(outputs)
+    return product.finish(outputs, has_bias)
 
 
 def _inverted(packed, mask):

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfcomp.exporters.kernels.xnor import Window
 from tfcomp.keras_private import stored_kernel
-from tfcomp.layers.base.finish import finish
 from tfcomp.layers.base.padding import pad_widths
 from tfcomp.model.choice import Unsuited, why_not_plain
 
@@ -63,9 +62,13 @@ class Product(NamedTuple):
     def _input_quantizer(self):
         return getattr(self.layer, "input_quantizer", None)
 
-    def finish(self, outputs):
-        """Adds the bias and applies the activation of the layer."""
-        return finish(self.layer, outputs)
+    def finish(self, outputs, has_bias=False):
+        """Adds the bias, unless it is in them already, and applies the activation of the layer."""
+        layer = self.layer
+        if layer.use_bias and not has_bias:
+            # One op, where Keras would reshape the bias and the outputs besides.
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(layer.bias))
+        return outputs if layer.activation is None else layer.activation(outputs)
 
 
 def product_of(seen, final):
