@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from inference import ENDINGS, NETWORKS, Files, on_cores, timed
+from inference import ENDINGS, NETWORKS, Files, low_bit_dense, on_cores, timed
 from record import Rows
 
 import tfcomp
@@ -37,7 +37,9 @@ CASES = {
     "binary VGG": (NETWORKS["binary VGG"][0], ["openvino"], [1, 32]),
     "two binary convolutions": (NETWORKS["two binary convolutions"][0], ["openvino"], [1]),
     "binary dense": (NETWORKS["binary dense"][0], ["openvino", "onnx"], [1, 8]),
-    "4-bit dense": (NETWORKS["4-bit dense"][0], ["litert", "onnx"], [1, 8]),
+    "ternary dense": (NETWORKS["ternary dense"][0], ["openvino"], [1]),
+    "4-bit dense": (NETWORKS["4-bit dense"][0], ["litert", "onnx", "openvino"], [1, 8]),
+    "8-bit dense": (lambda: low_bit_dense(255), ["openvino"], [1]),
     "4-bit dense, signs": (low_bit_signs, ["onnx"], [1, 8]),
 }
 
@@ -66,8 +68,13 @@ def row_of(files, formats, batch, arguments):
     models = timed(sides, (batch, *files.model.input_shape[1:]), arguments.rounds, 1)
     name = min(floats, key=lambda name: models[name]["milliseconds"])
     milliseconds = models[name]["milliseconds"]
+    cold = min(models[name]["cold"] for name in floats)
     found = {
-        side.removeprefix("tfcomp "): {"times": milliseconds / model["milliseconds"], **model}
+        side.removeprefix("tfcomp "): {
+            "times": milliseconds / model["milliseconds"],
+            "times cold": cold / model["cold"],
+            **model,
+        }
         for side, model in models.items()
         if side not in floats
     }

@@ -93,9 +93,9 @@ def export(
             while they are multiplied, batch normalizations that are part of the kernel and bias
             before them. What is chosen is printed, and computes the same but for the
             order of sums. Arrays laid out for kernels may take more bytes. Of other formats it
-            takes kernels of their engines: OpenVINO's `BinaryConvolution` for binary layers, ONNX
-            Runtime's `MatMulNBits` for dense layers of two and four bits, which compute the same;
-            and LiteRT's for integers of four and eight bits, which quantize their inputs on the
+            takes kernels of their engines: OpenVINO's `BinaryConvolution` for binary layers, and its
+            products with integers for dense layers of four and eight bits; ONNX Runtime's
+            `MatMulNBits` for those of two and four, which compute the same; and LiteRT's for integers of four and eight bits, which quantize their inputs on the
             fly: the rows of the result say by how much outputs move.
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
             larger ones have kernels of their own, where a size is named; else they have Keras's

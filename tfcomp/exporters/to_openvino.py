@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfcomp.exporters.compared import dtype_of, output_name
 from tfcomp.exporters.files.holes import single, with_holes
-from tfcomp.exporters.files.openvino_binary import Emitter
 from tfcomp.keras_private import frozen
 
 _SMALL = ("int8", "uint8", "int16", "uint16")
@@ -61,11 +60,11 @@ def _multiply_wide(made):
 
 def _fill(holes, results, parameters):
     """Connects holes with nodes that answer for them; returns what has to be kept."""
-    emitter = Emitter()
+    kept = []
     for hole, result, parameter in zip(holes, results, parameters):
-        answer = emitter.fill(hole, result.input(0).get_source_output())
+        answer = hole.answer(result.input(0).get_source_output(), kept)
         parameter.output(0).replace(answer)
-    return emitter
+    return kept
 
 
 def _made(model, specs, holes):
@@ -93,7 +92,8 @@ def write_openvino(model, path, specs, holes=(), form=None):
         model: Callable that computes inference; a `Pierced` one of these holes.
         path: Path of the `.xml` file.
         specs: List of structures of specs, one for each argument.
-        holes: List of `tfcomp.exporters.files.openvino_binary.BinaryConvolutions`.
+        holes: List of `Hole` with an `answer`, a function of the output of a node and of a list of
+            what has to be kept, which returns the output that answers for it.
         form: One of the functions in `tfcomp.exporters.files.openvino_samples`, which makes the
             model out of that of one sample. By default each hole has a loop, if it needs one.
     """
@@ -103,6 +103,8 @@ def write_openvino(model, path, specs, holes=(), form=None):
     if form is not None:
         made = form(made)
         made.set_friendly_name(model.name)
+    for name, value in {pair for hole in holes for pair in hole.settings.items()}:
+        made.set_rt_info(value, ["runtime_options", name])
     input_names = _input_names(specs)
     for node, name in zip(made.get_parameters(), input_names):
         node.set_friendly_name(name)

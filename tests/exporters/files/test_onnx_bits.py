@@ -77,7 +77,7 @@ def test_a_whole_model(tmp_path, batch):
     names, left = written(model, tmp_path / "model.onnx", batch)
     assert names == ["MatMulNBits, 4 bits", "MatMulNBits, 2 bits", "MatMulNBits, 4 bits"]
     assert left == [
-        "MatMulNBits is for dense layers",
+        "its layer is not dense",
         "its weights are not on a uniform grid of up to 4 bits",
     ]
     from tfcomp.exporters.engines import ONNXEngine

@@ -5,7 +5,7 @@ one more input for each product that such a kernel is to compute, which stands f
 and one more output, which it is to be given. In the file that they write, the two are connected.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import keras
 
@@ -26,9 +26,13 @@ class Hole:
 
     Attributes:
         name: What a table calls the kernel.
+        settings: Dict from names of settings of the engine to what they have to be.
+        is_for_one_size: Whether the kernel is for fixed batch sizes.
     """
 
     name = ""
+    settings: ClassVar = {}
+    is_for_one_size = False
 
     def __init__(self, unit, shape):
         self.unit, self.shape = unit, tuple(shape)

@@ -18,8 +18,10 @@ from tfcomp.exporters.files import flatbuffer, litert_integers
 from tfcomp.exporters.files.holes import Pierced, layers_of, with_holes
 from tfcomp.exporters.files.onnx_bits import bit_holes, fill
 from tfcomp.exporters.files.openvino_binary import binary_holes
+from tfcomp.exporters.files.openvino_integers import integer_holes
 from tfcomp.exporters.files.openvino_samples import one_at_once, sample_by_sample
 from tfcomp.exporters.latency.flow import layer_flow
+from tfcomp.exporters.latency.table import joined
 from tfcomp.exporters.signature import input_specs
 from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.exporters.to_openvino import write_openvino
@@ -56,13 +58,13 @@ class _Holes:
             )
         ]
         paths = []
-        for holes, form in (([], None), ([item.alone()], self._form_of_parts())):
+        for holes, form in (([], None), ([item.alone()], self._form_of_part(item))):
             # One file for all batch sizes, as the whole one is.
             paths.append(os.path.join(self._folder, f"part_{len(holes)}{self.ending}"))
             self._write(paths[-1], call, flow, holes, specs, form)
         return paths
 
-    def _form_of_parts(self):
+    def _form_of_part(self, item):
         return None
 
     def forms(self, engine, sizes):
@@ -77,11 +79,24 @@ class _Holes:
 
 
 class OpenVINOFile(_Holes):
-    """Binary layers as `BinaryConvolution`."""
+    """Binary layers as `BinaryConvolution`, dense layers of up to eight bits as they are."""
 
-    ending, find = ".xml", staticmethod(binary_holes)
+    ending = ".xml"
+
+    def find(self, flow, final):
+        found, left = binary_holes(flow, final)
+        taken = {number for hole in found for number in hole.unit.numbers}
+        others, refused = integer_holes(flow, final, taken)
+        known = {hole.path for hole in others}
+        reasons = {row.path: {"BinaryConvolution": row.reason} for row in left}
+        for path, reason in refused.items():
+            reasons[path]["MatMul"] = reason
+        left = [LeftOut(path, joined(own)) for path, own in reasons.items() if path not in known]
+        return [*found, *others], left
 
     def forms(self, engine, sizes):
+        if not any(item.is_for_one_size for item in self.items):
+            return _ONE_FORM
         free = all(tuple(spec.shape)[:1] == (None,) for spec in keras.tree.flatten(self.specs))
         if not free or is_free(self.specs):
             return _ONE_FORM
@@ -91,9 +106,10 @@ class OpenVINOFile(_Holes):
             return {"kernels, one sample at once": one_at_once}
         return {"kernels, sample by sample": sample_by_sample, **_ONE_FORM}
 
-    def _form_of_parts(self):
+    def _form_of_part(self, item):
         # In a whole model there is one loop around all of them, or none for one sample.
-        return one_at_once if batch_of(self.specs) is None else None
+        is_looped = item.is_for_one_size and batch_of(self.specs) is None
+        return one_at_once if is_looped else None
 
     def save(self, snapshot, path, specs, holes, form):
         write_openvino(snapshot, path, specs, holes, form)

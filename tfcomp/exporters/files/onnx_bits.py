@@ -5,13 +5,11 @@ no kernel, and takes dozens of times as long. For inputs of -1, 0 and 1 it may q
 eight bits, block by block, which changes nothing.
 """
 
-import keras
 import numpy as np
 
-from tfcomp.exporters.files.holes import NAME, Hole, unit_of
-from tfcomp.exporters.kernels.grids import integers
-from tfcomp.exporters.latency.binary import finished, takes_signs
-from tfcomp.exporters.latency.product import product_of
+from tfcomp.exporters.files.holes import NAME
+from tfcomp.exporters.files.integers import IntegerProduct
+from tfcomp.exporters.latency.binary import takes_signs
 from tfcomp.exporters.latency.units import has_kernel
 from tfcomp.model.choice import Unsuited
 from tfcomp.model.result import LeftOut
@@ -23,34 +21,25 @@ _BLOCK = 128
 _FLOATS, _INTEGERS = 0, 4
 
 
-class Bits(Hole):
+class Bits(IntegerProduct):
     """A dense layer with weights of a few bits.
 
     Args:
-        unit: A `Unit`.
-        product: Its `Product`.
+        number, flow, final: As of `IntegerProduct`.
+
+    Attributes:
         bits: 2 or 4.
-        codes: int16 array of shape `(inputs, outputs)`.
-        scale: float32 array, one for each output.
         few: Whether inputs are -1, 0 and 1.
     """
 
-    def __init__(self, unit, product, bits, codes, scale, few):
-        super().__init__(unit, [*product.space, codes.shape[1]])
-        self.name = f"MatMulNBits, {bits} bits"
-        self._product, self.bits, self.few = product, bits, few
-        self._signs = takes_signs(product.layer)
-        self.codes, self.scale = codes, scale
-
-    def take(self, inputs):
-        layer = self._product.layer
-        if self._signs:
-            return layer.input_quantizer(inputs)
-        return layer._prepare(inputs, False) if hasattr(layer, "_prepare") else inputs
-
-    def finish(self, outputs, inputs):
-        # What signs are multiplied by is left to the outputs: they have to stay signs.
-        return finished(self._product, outputs, inputs)
+    def __init__(self, number, flow, final):
+        super().__init__(number, flow, final, 7)
+        layer = flow[number].layer
+        levels = getattr(getattr(layer, "input_quantizer", None), "levels", None) or (None,)
+        self.few = takes_signs(layer) or set(levels) <= {-1.0, 0.0, 1.0}
+        # Two bits are for inputs of signs alone.
+        self.bits = 2 if self.few and np.abs(self.codes).max() <= 1 else 4
+        self.name = f"MatMulNBits, {self.bits} bits"
 
     def packed(self):
         """The codes as `MatMulNBits` has them.
@@ -82,25 +71,10 @@ def bit_holes(flow, final):
     for number, seen in flow.items():
         if has_kernel(seen.layer):
             try:
-                holes.append(_hole(number, flow, final))
+                holes.append(Bits(number, flow, final))
             except Unsuited as reason:
                 left.append(LeftOut(seen.layer.path, str(reason)))
     return holes, left
-
-
-def _hole(number, flow, final):
-    seen = flow[number]
-    if not isinstance(seen.layer, keras.layers.Dense):
-        raise Unsuited("MatMulNBits is for dense layers")
-    product = product_of(seen, final)
-    levels = getattr(getattr(seen.layer, "input_quantizer", None), "levels", None) or (None,)
-    few = takes_signs(seen.layer) or set(levels) <= {-1.0, 0.0, 1.0}
-    found = integers(product.matrix, 7)
-    if found is None:
-        raise Unsuited("its weights are not on a uniform grid of up to 4 bits")
-    # Two bits are for inputs of signs alone.
-    bits = 2 if few and np.abs(found[0]).max() <= 1 else 4
-    return Bits(unit_of([number], flow), product, bits, *found, few)
 
 
 def fill(path, holes):

@@ -61,6 +61,8 @@ class BinaryConvolutions(Hole):
         links: List of `tfcomp.exporters.latency.binary.Link`.
     """
 
+    is_for_one_size = True
+
     def __init__(self, unit, links):
         last = links[-1]
         super().__init__(unit, [*_outer(last.product), last.product.kernel.shape[-1]])
@@ -77,6 +79,9 @@ class BinaryConvolutions(Hole):
         if scales[0] is not None:
             outputs = outputs * np.concatenate(scales)
         return finished(self._last.product, outputs, inputs)
+
+    def answer(self, inputs, kept):
+        return _Emitter(kept).fill(self, inputs)
 
 
 def binary_holes(flow, final):
@@ -244,18 +249,18 @@ def _order(node):
     return list(order.data) if order.get_type_name() == "Constant" else None
 
 
-class Emitter:
+class _Emitter:
     """Makes nodes of binary convolutions.
 
-    Attributes:
-        kept: Arrays that constants are, and not copies of.
+    Args:
+        kept: List that arrays are added to which constants are, and not copies of.
     """
 
-    def __init__(self):
+    def __init__(self, kept):
         import openvino
         from openvino import opset1, opset13
 
-        self.ov, self.op, self.op1, self.kept = openvino, opset13, opset1, []
+        self.ov, self.op, self.op1, self.kept = openvino, opset13, opset1, kept
 
     def fill(self, hole, inputs):
         """The node that answers for a hole, with any batch size.
