@@ -93,10 +93,11 @@ def export(
             while they are multiplied, batch normalizations that are part of the kernel and bias
             before them. What is chosen is printed, and computes the same but for the
             order of sums. Arrays laid out for kernels may take more bytes. Of other formats it
-            takes kernels of their engines: OpenVINO's `BinaryConvolution` for binary layers, and its
-            products with integers for dense layers of four and eight bits; ONNX Runtime's
-            `MatMulNBits` for those of two and four, which compute the same; and LiteRT's for integers of four and eight bits, which quantize their inputs on the
-            fly: the rows of the result say by how much outputs move.
+            takes kernels of their engines. OpenVINO's `BinaryConvolution` for binary layers, its
+            products with integers for dense layers of four and eight bits, and ONNX Runtime's
+            `MatMulNBits` for those of two and four compute the same. LiteRT's for integers of four
+            and eight bits quantize their inputs on the fly: the rows of the result say by how much
+            outputs move.
         batch_sizes: The batch sizes that `"latency"` is for. Those of 1, of 2 or 3, of 4 to 8, and
             larger ones have kernels of their own, where a size is named; else they have Keras's
             and folded batch normalizations. The folder takes batches of any size, and compiles
