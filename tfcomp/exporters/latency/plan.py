@@ -132,7 +132,7 @@ def _whole(plan, chosen, values, read=None):
     return tf.function(forward, autograph=False)
 
 
-def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
+def make_plan(endpoint, final, batch_sizes, budget, changed=(), others=(), verbose=0):
     """Times all kernels of a model and chooses.
 
     Args:
@@ -141,7 +141,8 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
         batch_sizes: The sizes that matter. Batches of other buckets are computed by Keras's layers,
             and what is never slower.
         budget: A `Budget`.
-        changed: Ids of variables that calls of endpoints change.
+        changed: Ids of variables that a call of the endpoint changes.
+        others: Ids of variables that calls of other endpoints change.
         verbose: 0 or 1, for a progress bar.
 
     Returns:
@@ -149,7 +150,7 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     """
     specs, begin = endpoint.specs, budget.used
     _check(endpoint)
-    flow = layer_flow(endpoint.traced, specs, final.scope, changed)
+    flow = layer_flow(endpoint.traced, specs, final.scope, {*changed, *others})
     units, left = find_units(flow, final)
     if endpoint.python is not None:
         left.append(LeftOut(endpoint.name, "layers within a `tf.function` are left to Keras"))
@@ -159,7 +160,7 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     trials = [Trial(unit, final.scope, values, alike) for unit in units]
     sizes = {bucket_of(size): size for size in sorted(batch_sizes, reverse=True)}
     if trials and max(batch_sizes) > 1:
-        _try_apart(plan, endpoint, values)
+        _try_apart(plan, endpoint, values, changed)
     bar = Progress(len(sizes), verbose, "batch size")
     for index, size in sorted(sizes.items()):
         tried = _tried(plan, size, trials, budget)
@@ -169,13 +170,25 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     return plan
 
 
-def _try_apart(plan, endpoint, values):
+def _try_apart(plan, endpoint, values, changed):
     """Finds out whether batches may be computed in parts."""
-    model = tf.function(_whole(plan, [], values), input_signature=plan.specs, autograph=False)
-    plan.is_apart = are_apart(lambda args: outputs(model(*args)), plan.specs)
-    if not plan.is_apart:
-        reason = "its samples depend on each other: batches are not computed in parts"
-        plan.result.left_out.append(LeftOut(endpoint.name, reason))
+    reason = "a call of it changes variables, once"
+    if not changed:
+        call = _tried_whole(_whole(plan, [], values), plan.specs)
+        if are_apart(lambda args: outputs(call(*args)), plan.specs):
+            return
+        reason = "its samples depend on each other"
+    plan.is_apart = False
+    reason = f"{reason}: batches are not computed in parts"
+    plan.result.left_out.append(LeftOut(endpoint.name, reason))
+
+
+def _tried_whole(forward, specs):
+    """A function of a whole model for trials, which change none of its variables."""
+    function = tf.function(forward, input_signature=specs, autograph=False)
+    with keras.StatelessScope():
+        function.get_concrete_function()
+    return function
 
 
 def _tried(plan, size, trials, budget):
@@ -321,7 +334,7 @@ def _timed(way, specs, inputs):
             return at_once(list(args), way)
         return in_parts(list(args), way, tf.shape(_first(args))[0])
 
-    traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
+    traced = _tried_whole(forward, specs).get_concrete_function()
     flat = keras.tree.flatten(inputs)
     return lambda: _first(traced(*flat)).numpy()
 
