@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from export_models import stateful
 
 from tfcomp.exporters import export
 
@@ -111,3 +112,12 @@ def test_data_of_the_user(tmp_path):
     model = keras.Model(x, keras.ops.sqrt(x - 1000))
     result = export(model, tmp_path / "model", verbose=0, data=np.full((5, 4), 1004, "float32"))
     assert result[0].largest == 2 and result[0].difference == 0
+
+
+def test_every_endpoint_is_compared_from_the_same_state(tmp_path):
+    """The first changes what the second reads: the model itself has been called by neither."""
+    model, _ = stateful(np.random.default_rng(0))
+    signatures = {"other": keras.InputSpec(shape=(None, 30), dtype="float32", name="x")}
+    done = export(model, tmp_path / "m", verbose=0, signatures=signatures)
+    assert [row.path.split("/")[0] for row in done.rows] == ["serve", "other"]
+    assert all(row.difference < 1e-5 for row in done.rows)

@@ -29,3 +29,14 @@ def test_arrays_of_the_same_values_are_one_variable(tmp_path):
     np.testing.assert_array_equal(found[3], small.T)
     np.testing.assert_array_equal(found[4], small)
     np.testing.assert_array_equal(found["same"], 2 * large)
+
+
+def test_products_of_the_same_values_in_other_shapes_are_others(tmp_path):
+    """As those of kernels of transposed convolutions, whose outputs are not the last axis."""
+    shapes = [(8, 8), (2, 8, 4)]
+    weights, factor = Weights(str(tmp_path)), np.arange(8, dtype="float32")[:, None]
+    for shape in shapes:
+        weights.add_product(shape, "product", np.ones(shape, "float32"), factor)
+    weights.finish()._initialize()
+    for shape, found in weights.read(set(shapes)).items():
+        np.testing.assert_array_equal(found, np.broadcast_to(factor, shape))

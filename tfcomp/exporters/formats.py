@@ -103,8 +103,9 @@ def export(
             and folded batch normalizations. The folder takes batches of any size, and compiles
             nothing anew for another one; a fixed size in `input_signature` is the one that it is
             for, whatever is given here. Where samples depend on each other, as in a model with the
-            largest of a batch, no batch is computed in parts, which some kernels need. A file has
-            the same kernels for all sizes, those that take less time for each of these.
+            largest of a batch, or where calls change variables, as those of random numbers do, no
+            batch is computed in parts, which some kernels need. A file has the same kernels for
+            all sizes, those that take less time for each of these.
         search_seconds: Seconds after which `"latency"` tries no further kernels: the slowest layers
             are tried first, and those that are left are Keras's, as the table says.
         **kwargs: Passed on to `keras.Model.export` for the other formats.

@@ -89,11 +89,13 @@ def _write_tables(folder, plans):
             json.dump(tables, file, indent=1)
 
 
-def _plans(wanted, final, batch_sizes, seconds, changed, verbose):
+def _plans(wanted, final, batch_sizes, seconds, uses, verbose):
     """Chooses kernels for each endpoint; returns a dict of plans by name."""
     plans, budget = {}, Budget(seconds)
     for endpoint in wanted:
-        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, budget, changed, verbose)
+        own = uses[endpoint.name].updated
+        others = set().union(*(use.updated for use in uses.values())) - own
+        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, budget, own, others, verbose)
         if verbose:
             show(plans[endpoint.name].result.table())
     return plans
@@ -119,7 +121,7 @@ def export_saved_model(
     changed = set().union(*(use.updated for use in uses.values()))
     plans = {}
     if batch_sizes:
-        plans = _plans(wanted, final, batch_sizes, search_seconds, changed, verbose)
+        plans = _plans(wanted, final, batch_sizes, search_seconds, uses, verbose)
     data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         reads = {name: use.read for name, use in uses.items()}

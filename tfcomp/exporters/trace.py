@@ -10,6 +10,8 @@ from tfcomp.layers.base.decoded import decoded_kernels
 class Substitution(keras.StatelessScope):
     """Shows a model other tensors in place of its variables, and notes which it asks for.
 
+    What the model changes is changed, unless a scope around this one has it otherwise.
+
     Args:
         values: Dict from `id(variable)` to a tensor; the others are what they are around it.
     """
@@ -31,7 +33,10 @@ class Substitution(keras.StatelessScope):
         # of recurrent layers have to change whenever the exported function is called.
         variable, value = update
         self.updated.add(id(variable))
-        assign_directly(variable, value)
+        if self.original_scope is None:
+            assign_directly(variable, value)
+        else:
+            self.original_scope.add_update(update)
 
 
 class Inference(keras.layers.Layer):

@@ -148,6 +148,17 @@ def _compared(endpoint, function, served, data, size=BATCH):
     raise unlike(repr(endpoint.name), far, actual, expected, _ADVICE)
 
 
+def _from_states(function, states):
+    """A function whose variables have some values whenever it is called."""
+
+    def call(*args):
+        for variable, value in states:
+            variable.assign(value)
+        return function(*args)
+
+    return call
+
+
 def compare(folder, wanted, functions, data=None, sizes=()):
     """Compares the endpoints of a SavedModel with the model, on a batch of two.
 
@@ -166,12 +177,14 @@ def compare(folder, wanted, functions, data=None, sizes=()):
         ValueError: If an output differs by more than rounding can explain.
     """
     loaded = tf.saved_model.load(folder)
+    # The model is computed from the state that it has now; what is loaded has to be, too.
+    states = [(v, v.numpy()) for v in loaded.captured if isinstance(v, tf.Variable)]
     compared, left_out = [], []
     for endpoint in wanted:
         function = functions[endpoint.name].get_concrete_function()
         given = data if endpoint is wanted[0] else None
         try:
-            served = getattr(loaded, endpoint.name)
+            served = _from_states(getattr(loaded, endpoint.name), states)
             found = [_compared(endpoint, function, served, given)]
             others = sizes if batch_of(endpoint.specs) is None else ()
             found += [_compared(endpoint, function, served, None, size) for size in others]

@@ -144,7 +144,8 @@ class Weights:
             value: Array.
             factor: Array that it is multiplied by.
         """
-        content = _content(value), _content(factor), factor.shape
+        # By a factor of other axes than the last, values of other shapes become other products.
+        content = _content(value), value.shape, _content(factor), factor.shape
         if not self._is_new(key, content, value.shape):
             return
         parts = [self._packed(part) for part in (value, factor)]

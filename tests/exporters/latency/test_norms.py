@@ -296,6 +296,16 @@ def test_layers_of_a_class_of_its_own_are_not_folded():
         assert [c.name for c in unit.candidates] == ["one product and sum"]
 
 
+@pytest.mark.parametrize("buckets", [7, 5])
+def test_kernels_that_are_computed_are_not_folded(tmp_path, buckets):
+    """Not even where there are as many buckets as outputs."""
+    model, x = with_norm((6,), T.HashedDense(5, buckets=buckets)), drawn(3, 6)
+    found, _ = exported(model, tmp_path / "m", x, batch_sizes=(1, 8))
+    np.testing.assert_allclose(found, model(x), rtol=1e-4, atol=1e-5)
+    units, *_ = units_of(model)
+    assert kernels_of(units) == {model.layers[1].path: ["one product and sum"]}
+
+
 def test_compressed_kernels_stay_small(tmp_path):
     """Values of four levels take two bits each, whatever the norm multiplies them by."""
     conv = K.Conv2D(256, 3, use_bias=False)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfcomp.exporters.latency.candidate import Candidate
 from tfcomp.exporters.trace import Substitution
 from tfcomp.keras_private import stored_kernel
+from tfcomp.layers.base.decoded import DecodedKernel
 from tfcomp.layers.base.quantized import QuantizedMixin
 from tfcomp.model.choice import Unsuited, why_not_plain
 from tfcomp.model.intercepting import intercepting
@@ -224,6 +225,9 @@ def _kernel_of(layer):
 
 
 def _stored(layer):
+    if isinstance(layer, DecodedKernel):
+        # Keras has one of its parts for the kernel.
+        return None
     if isinstance(layer, _SEPARABLE):
         return layer.pointwise_kernel
     if isinstance(layer, (*_DEPTHWISE, *_TRANSPOSED)):

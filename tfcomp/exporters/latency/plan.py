@@ -132,7 +132,7 @@ def _whole(plan, chosen, values, read=None):
     return tf.function(forward, autograph=False)
 
 
-def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
+def make_plan(endpoint, final, batch_sizes, budget, changed=(), others=(), verbose=0):
     """Times all kernels of a model and chooses.
 
     Args:
@@ -141,7 +141,8 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
         batch_sizes: The sizes that matter, where the specs leave them free. Batches of other
             buckets are computed by Keras's layers, and what is never slower.
         budget: A `Budget`.
-        changed: Ids of variables that calls of endpoints change.
+        changed: Ids of variables that a call of the endpoint changes.
+        others: Ids of variables that calls of other endpoints change.
         verbose: 0 or 1, for a progress bar.
 
     Returns:
@@ -149,7 +150,7 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     """
     specs, begin = endpoint.specs, budget.used
     _check(endpoint)
-    flow = layer_flow(endpoint.traced, specs, final.scope, changed)
+    flow = layer_flow(endpoint.traced, specs, final.scope, {*changed, *others})
     units, left = find_units(flow, final)
     if endpoint.python is not None:
         left.append(LeftOut(endpoint.name, "layers within a `tf.function` are left to Keras"))
@@ -161,7 +162,7 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     batch_sizes = batch_sizes if fixed is None else [fixed]
     sizes = {bucket_of(size): size for size in sorted(batch_sizes, reverse=True)}
     if trials and max(batch_sizes) > 1:
-        _try_apart(plan, endpoint, values)
+        _try_apart(plan, endpoint, values, changed)
     bar = Progress(len(sizes), verbose, "batch size")
     for index, size in sorted(sizes.items()):
         tried = _tried(plan, size, trials, budget)
@@ -171,16 +172,26 @@ def make_plan(endpoint, final, batch_sizes, budget, changed=(), verbose=0):
     return plan
 
 
-def _try_apart(plan, endpoint, values):
+def _try_apart(plan, endpoint, values, changed):
     """Finds out whether batches may be computed in parts."""
-    specs = keras.tree.map_structure(
-        lambda spec: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype), plan.specs
-    )
-    model = tf.function(_whole(plan, [], values), input_signature=specs, autograph=False)
-    plan.is_apart = are_apart(lambda args: outputs(model(*args)), specs)
-    if not plan.is_apart:
-        reason = "its samples depend on each other: batches are not computed in parts"
-        plan.result.left_out.append(LeftOut(endpoint.name, reason))
+    reason = "a call of it changes variables, once"
+    if not changed:
+        specs = keras.tree.map_structure(
+            lambda spec: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype), plan.specs
+        )
+        model = tf.function(_whole(plan, [], values), input_signature=specs, autograph=False)
+
+        def compute(args):
+            # A model of one batch size fails here, where it is traced.
+            with keras.StatelessScope():
+                return outputs(model(*args))
+
+        if are_apart(compute, specs):
+            return
+        reason = "its samples depend on each other"
+    plan.is_apart = False
+    reason = f"{reason}: batches are not computed in parts"
+    plan.result.left_out.append(LeftOut(endpoint.name, reason))
 
 
 def _tried(plan, size, trials, budget):
@@ -327,7 +338,10 @@ def _timed(way, specs, inputs):
             return at_once(list(args), way)
         return in_parts(list(args), way, tf.shape(_first(args))[0])
 
-    traced = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
+    function = tf.function(forward, input_signature=specs, autograph=False)
+    with keras.StatelessScope():
+        # A trial changes no variable of the model.
+        traced = function.get_concrete_function()
     flat = keras.tree.flatten(inputs)
     return lambda: _first(traced(*flat)).numpy()
 
