@@ -16,7 +16,9 @@ from tfcomp.exporters.kernels.codes import codes_of
 from tfcomp.exporters.kernels.compiled import compiled
 from tfcomp.exporters.kernels.gathered import summed
 
-LANES = 256
+# Outputs that are computed together, which share what is done to inputs. Of codes of up to two bits
+# there is room for more of them.
+_LANES, _MANY_LANES = 256, 1024
 # Inputs that are written out, in so many sums.
 _UNROLLED = 64
 _SUMS = 8
@@ -58,20 +60,27 @@ def fields(matrix):
     if found is None:
         return None
     per = 32 // found.bits
-    rests = (-matrix.shape[0] % _UNROLLED, -matrix.shape[1] % LANES)
+    lanes = _lanes(found.bits, matrix.shape[1])
+    rests = (-matrix.shape[0] % _UNROLLED, -matrix.shape[1] % lanes)
     codes = np.pad(found.codes, [(0, rest) for rest in rests])
     words = np.zeros((codes.shape[0] // per, codes.shape[1]), np.uint32)
     for place in range(per):
         words |= codes[place::per] << np.uint32(found.bits * place)
-    blocks = codes.shape[1] // LANES
-    words = words.reshape(-1, _UNROLLED // per, blocks, LANES)
+    blocks = codes.shape[1] // lanes
+    words = words.reshape(-1, _UNROLLED // per, blocks, lanes)
     words = np.ascontiguousarray(words.transpose(2, 0, 1, 3)).view(np.int32)
     factors, offset = (
         np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, rests[1])])
         for array in (found.factors * _unit(found.kind), found.offset)
     )
-    factors = np.float32(factors).reshape(-1, blocks, LANES)
-    return Fields(found.kind, found.bits, words, factors, offset.reshape(blocks, LANES))
+    factors = np.float32(factors).reshape(-1, blocks, lanes)
+    return Fields(found.kind, found.bits, words, factors, offset.reshape(blocks, lanes))
+
+
+def _lanes(bits, outputs):
+    """Many lanes where no more of them are filled up than of few."""
+    is_filled = -outputs % _MANY_LANES <= -outputs % _LANES
+    return _MANY_LANES if bits <= 2 and is_filled else _LANES
 
 
 def _unit(kind):
@@ -89,7 +98,7 @@ def multiply(kind, bits, outputs):
     decode = _DECODED[kind]
 
     def product(inputs, words, factors, offset):
-        found = offset[:, None] * tf.reduce_sum(inputs, 1)[None, :, None]
+        found = offset[:, None] * _sum(inputs)[None, :, None]
         terms = _terms(inputs, words, bits, decode)
         each = _SUMS // factors.shape[0]
         for factor, number in zip(tf.unstack(factors), zip(*terms)):
@@ -97,6 +106,12 @@ def multiply(kind, bits, outputs):
         return _in_order(found, outputs)
 
     return compiled(product)
+
+
+def _sum(inputs):
+    """The sum of each sample, vector by vector: XLA adds up numbers one after the other."""
+    padded = tf.pad(inputs, [[0, 0], [0, -inputs.shape[1] % _UNROLLED]])
+    return tf.reduce_sum(tf.reduce_sum(tf.reshape(padded, [inputs.shape[0], -1, _UNROLLED]), 1), 1)
 
 
 def _terms(inputs, words, bits, decode):
