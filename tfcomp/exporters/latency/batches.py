@@ -72,23 +72,24 @@ def dispatched(args, ways, is_small=False):
         way = ways[bucket_of(number) if number else -1]
         return way, number == way.part
 
+    def call(kind):
+        way, is_one_part = kind
+        return at_once(args, way) if is_one_part else in_parts(args, way, size)
+
     def branch(kind):
         way, is_one_part = kind
-        if is_one_part:
-            taken = functools.partial(at_once, args, way)
-        else:
-            taken = functools.partial(in_parts, args, way, size)
+        called = functools.partial(call, kind)
         # A branch that is not taken is passed over op by op. Where that takes longer than the call
         # of a function, it is one; not for a single sample, though, which has least time to lose.
         has_few = is_small and (is_one_part or way.part is None)
-        return taken if kind == table[1] or has_few else _apart(taken)
+        return called if kind == table[1] or has_few else _apart(called)
 
-    table = [kind_of(number) for number in range(last + 1)]
     if fixed is not None:
-        return _of_size(branch(kind_of(fixed))(), fixed)
+        return _of_size(call(kind_of(fixed)), fixed)
+    table = [kind_of(number) for number in range(last + 1)]
     kinds = list(dict.fromkeys(table))
     if len(kinds) == 1:
-        return branch(kinds[0])()
+        return call(kinds[0])
     which = tf.gather(tf.constant([kinds.index(kind) for kind in table]), tf.minimum(size, last))
     return tf.switch_case(which, [branch(kind) for kind in kinds])
 
@@ -129,6 +130,8 @@ def _cut(args, begin, end):
 
 def _some(args, begin, size):
     """So many samples, as a shape that is known when the function is traced."""
+    if keras.tree.flatten(args)[0].shape[0] == size:
+        return args
     parts = _cut(args, begin, begin + size)
     for part in keras.tree.flatten(parts):
         part.set_shape([size, *part.shape[1:]])

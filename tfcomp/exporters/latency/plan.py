@@ -188,7 +188,7 @@ def _try_apart(plan, endpoint, values, changed):
 
         if are_apart(compute, specs):
             return
-        reason = "its samples depend on each other"
+        reason = "its samples depend on each other, or on their number"
     plan.is_apart = False
     reason = f"{reason}: batches are not computed in parts"
     plan.result.left_out.append(LeftOut(endpoint.name, reason))
