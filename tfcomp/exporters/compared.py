@@ -9,6 +9,8 @@ import numpy as np
 
 from tfcomp.model.result import LeftOut, Result
 
+# What the forward pass is called, in Keras's exports, too.
+ENDPOINT = "serve"
 # Samples in a batch; no other axis gets this length, so that mixed up axes show.
 BATCH = 2
 # Lengths to try along the other axes that have none: some networks need large inputs.

@@ -10,7 +10,8 @@ import numpy as np
 
 from tfcomp import keras_private
 from tfcomp.console import show
-from tfcomp.exporters.compared import Exported, size_of, unverified
+from tfcomp.exporters.compared import ENDPOINT, Exported, size_of, unverified
+from tfcomp.exporters.latency.budget import Search
 from tfcomp.exporters.snapshot import Snapshot
 from tfcomp.exporters.verify_file import compare_file
 from tfcomp.model.data import Batches
@@ -22,8 +23,6 @@ _BY_KERAS = ("litert", "onnx", "openvino", "torch")
 FORMATS = ("tf_saved_model", *_BY_KERAS)
 # Of fewer zeros, positions take as many bytes as are saved.
 _SPARSE = 0.6
-# What loaders of SavedModels call the forward pass.
-_ENDPOINT = "serve"
 _ENDINGS = {"openvino": ".xml", "litert": ".tflite"}
 # Packages that write a format on the TensorFlow backend, and that time its kernels.
 _WRITTEN_BY = {"onnx": ("onnx", "tf2onnx"), "openvino": ("openvino",)}
@@ -140,7 +139,7 @@ def export(
     _check(model, path, format, input_signature)
     _check_packages(format, optimize)
     check_number("search_seconds", search_seconds, 0)
-    sizes = batch_sizes if optimize == "latency" else None
+    search = Search(batch_sizes, search_seconds) if optimize == "latency" else None
     if format == "tf_saved_model":
         if kwargs:
             raise invalid("kwargs", kwargs, "no further arguments for format='tf_saved_model'")
@@ -155,8 +154,7 @@ def export(
             signatures,
             verify,
             data,
-            sizes,
-            search_seconds,
+            search,
         )
     else:
         result = _export_file(
@@ -168,8 +166,7 @@ def export(
             signatures,
             verify,
             data,
-            sizes,
-            search_seconds,
+            search,
             kwargs,
         )
     for left in result.left_out if verify else []:
@@ -186,16 +183,15 @@ def _export_file(
     signatures,
     verify,
     data,
-    batch_sizes,
-    search_seconds,
+    search,
     kwargs,
 ):
-    """Writes a file; see `export`. Kernels are timed for `batch_sizes`, if any."""
+    """Writes a file; see `export`. Kernels are chosen where there is a `Search`."""
     if signatures is not None:
         raise invalid("format", format, "'tf_saved_model' with `signatures`")
-    if batch_sizes is not None and kwargs:
+    if search and kwargs:
         raise invalid("kwargs", kwargs, "no further arguments for optimize='latency'")
-    if batch_sizes is not None:
+    if search:
         _check_ending(path, format)
     if input_signature is None:
         input_signature = keras_private.input_signature(model)
@@ -204,19 +200,11 @@ def _export_file(
     data = None if data is None else Batches(model, data)
     kernels, chosen = {}, False
     with replaced_files(path) as new:
-        if batch_sizes is None:
+        if not search:
             _write(model, new, format, input_signature, kwargs)
         else:
-            kernels[_ENDPOINT], chosen = _write_for_latency(
-                model,
-                new,
-                format,
-                input_signature,
-                batch_sizes,
-                search_seconds,
-                verbose,
-                verify,
-                data,
+            kernels[ENDPOINT], chosen = _write_for_latency(
+                model, new, format, input_signature, search, verbose, verify, data
             )
         # The arguments of this converter are there to make another network of it, and so are
         # inputs that are quantized on the fly.
@@ -244,18 +232,15 @@ def _check_ending(path, format):
         raise invalid("path", path, f"one that ends in {ending} for format={format!r}")
 
 
-def _write_for_latency(model, path, format, specs, batch_sizes, seconds, verbose, verify, data):
+def _write_for_latency(model, path, format, specs, search, verbose, verify, data):
     """Writes a file whose kernels take least time; returns what `write_for_latency` does."""
     from tfcomp.exporters.files.choice import write_for_latency
-    from tfcomp.exporters.latency.budget import Budget
 
     def check(file, batch=None):
         if verify:
             compare_file(model, file, format, specs, data, batch=batch)
 
-    kernels, chosen = write_for_latency(
-        model, path, format, specs, batch_sizes, Budget(seconds), verbose, check
-    )
+    kernels, chosen = write_for_latency(model, path, format, specs, search, verbose, check)
     if verbose:
         show(kernels.table())
     return kernels, chosen

@@ -89,13 +89,15 @@ def _write_tables(folder, plans):
             json.dump(tables, file, indent=1)
 
 
-def _plans(wanted, final, batch_sizes, seconds, uses, verbose):
+def _plans(wanted, final, search, uses, verbose):
     """Chooses kernels for each endpoint; returns a dict of plans by name."""
-    plans, budget = {}, Budget(seconds)
+    plans, budget = {}, Budget(search.seconds)
     for endpoint in wanted:
         own = uses[endpoint.name].updated
         others = set().union(*(use.updated for use in uses.values())) - own
-        plans[endpoint.name] = make_plan(endpoint, final, batch_sizes, budget, own, others, verbose)
+        plans[endpoint.name] = make_plan(
+            endpoint, final, search.batch_sizes, budget, own, others, verbose
+        )
         if verbose:
             show(plans[endpoint.name].result.table())
     return plans
@@ -109,19 +111,16 @@ def export_saved_model(
     signatures=None,
     verify=True,
     data=None,
-    batch_sizes=None,
-    search_seconds=None,
+    search=None,
 ):
-    """Writes the folder; see `tfcomp.export`. Kernels are timed for `batch_sizes`, if any."""
+    """Writes the folder; see `tfcomp.export`. Kernels are chosen where there is a `Search`."""
     final = FinalWeights(model)
     wanted = endpoints(model, input_signature, signatures)
     decoded = decoded_layers(model)
     kernels = {id(layer): tf.zeros(layer.kernel_shape) for layer in decoded}
     uses = {endpoint.name: seen(endpoint, final.scope, kernels) for endpoint in wanted}
     changed = set().union(*(use.updated for use in uses.values()))
-    plans = {}
-    if batch_sizes:
-        plans = _plans(wanted, final, batch_sizes, search_seconds, uses, verbose)
+    plans = _plans(wanted, final, search, uses, verbose) if search else {}
     data = None if data is None else Batches(model, data)
     with replaced_folder(path, _PARTS) as new, tempfile.TemporaryDirectory() as files:
         reads = {name: use.read for name, use in uses.items()}
@@ -148,7 +147,8 @@ def export_saved_model(
         plain = set().union(*(use.read for use in uses.values())) - read
         before = weights.before + _bytes(v for k, v in variables.items() if k in changed | plain)
         if verify:
-            rows, left_out = compare(new, wanted, functions, data, covering(batch_sizes or ()))
+            sizes = covering(search.batch_sizes) if search else ()
+            rows, left_out = compare(new, wanted, functions, data, sizes)
         else:
             rows, left_out = [], unverified(endpoint.name for endpoint in wanted)
     if verbose:

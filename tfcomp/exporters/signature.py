@@ -9,13 +9,12 @@ import keras
 import tensorflow as tf
 
 from tfcomp import keras_private
+from tfcomp.exporters.compared import ENDPOINT
 from tfcomp.exporters.trace import Inference
 from tfcomp.validation import invalid
 
 # TensorFlow's loaders and servers look for this one when they are told no other.
 DEFAULT = "serving_default"
-# The one that Keras's exports have.
-ENDPOINT = "serve"
 _SPECS = (tf.TypeSpec, keras.InputSpec, keras.KerasTensor)
 
 

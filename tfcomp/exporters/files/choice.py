@@ -8,6 +8,7 @@ import numpy as np
 from tfcomp.exporters.compared import batch_of, draws, tried
 from tfcomp.exporters.engines import RUNTIMES
 from tfcomp.exporters.files.makers import LiteRTFile, ONNXFile, OpenVINOFile
+from tfcomp.exporters.latency.budget import Budget
 from tfcomp.exporters.latency.table import KERAS, WHOLE, WORTH, Kernel, Kernels
 from tfcomp.exporters.latency.trial import seconds_of
 from tfcomp.exporters.verify_file import computing, prepared
@@ -16,7 +17,7 @@ from tfcomp.model.progress import Progress
 MAKERS = {"litert": LiteRTFile, "onnx": ONNXFile, "openvino": OpenVINOFile}
 
 
-def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0, check=None):
+def write_for_latency(model, path, format, specs, search, verbose=0, check=None):
     """Writes the file that takes least time on this machine.
 
     Args:
@@ -24,9 +25,8 @@ def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0
         path: Where to write.
         format: One of `MAKERS`.
         specs: List of structures of specs, one for each argument.
-        batch_sizes: The sizes that kernels are timed on, where the specs leave them free. A kernel
-            has to take less time than Keras's layers on each of them.
-        budget: A `Budget`.
+        search: A `Search`. Kernels are timed on its batch sizes, where the specs leave them free,
+            and one has to take less time than Keras's layers on each of them.
         verbose: 0 or 1, for a progress bar.
         check: Optional function that is given the path of the file without kernels, before any are
             put in: differences are then those of kernels, which are compared by themselves; and
@@ -35,8 +35,8 @@ def write_for_latency(model, path, format, specs, batch_sizes, budget, verbose=0
     Returns:
         `Kernels`, and whether the file has kernels that Keras's has not.
     """
-    fixed = batch_of(specs)
-    sizes = [fixed] if fixed is not None else sorted(set(batch_sizes))
+    fixed, budget = batch_of(specs), Budget(search.seconds)
+    sizes = [fixed] if fixed is not None else sorted(set(search.batch_sizes))
     ending = os.path.splitext(path)[1]
     with tempfile.TemporaryDirectory() as folder:
         maker = MAKERS[format](model, specs, folder)

@@ -1,8 +1,21 @@
-"""How long kernels are tried."""
+"""For what kernels are looked for, and how long."""
 
 import time
+from typing import NamedTuple
 
 from tfcomp.model.result import LeftOut
+
+
+class Search(NamedTuple):
+    """What a user asks for.
+
+    Attributes:
+        batch_sizes: Tuple of the batch sizes that matter.
+        seconds: How long kernels are tried.
+    """
+
+    batch_sizes: tuple
+    seconds: float
 
 
 class Budget:
