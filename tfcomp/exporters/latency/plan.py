@@ -201,7 +201,7 @@ def _tried(plan, size, trials, budget):
         if budget.is_used_up:
             plan.result.left_out.append(budget.left_out(f"{trial.unit.path}", size))
             continue
-        for batch in {size, part_of(size)}:
+        for batch in {size, part_of(size), 1 if plan.is_apart else size}:
             trial.seconds(batch)
         done.add(trial)
     return [trial for trial in trials if trial in done]
@@ -255,7 +255,7 @@ def _ways(trials, size, one, is_apart=True):
     Args:
         trials: List of `Trial`.
         size: Size of the batch.
-        one: The kernels that were chosen for one sample, if any.
+        one: The kernels that were chosen for one sample, `None` if it is not among the sizes.
         is_apart: Whether the batch may be computed in parts.
     """
     ways = []
@@ -270,9 +270,11 @@ def _ways(trials, size, one, is_apart=True):
             ways.append((part, chosen))
     if less:
         ways.append((None, less))
-    if one and is_apart and size > 1 and (1, one) not in ways:
+    if is_apart and size > 1:
         # What lies between layers is in the caches if samples are computed one after the other.
-        ways.append((1, one))
+        one = _fastest(trials, 1, 1, is_warm=False) if one is None else one
+        if one and (1, one) not in ways:
+            ways.append((1, one))
     return ways
 
 
