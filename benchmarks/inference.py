@@ -237,7 +237,8 @@ RUN = ("kernels", "fastest", "ratio", "fixed ratio", "cold fastest", "cold ratio
 def runs_of(rows, key):
     """All runs of a row that is there."""
     found = [row for row in rows.rows if key.items() <= row.items()]
-    return [{name: run[name] for name in RUN} for row in found for run in (row, *row["runs"])]
+    runs = [{name: run[name] for name in RUN} for row in found for run in (row, *row["runs"])]
+    return [{**run, "models": {k: whole(v) for k, v in run["models"].items()}} for run in runs]
 
 
 def median_of(runs):
@@ -248,10 +249,13 @@ def median_of(runs):
 
 
 def times_of(models):
-    return {
-        side: {name: found[name] for name in ("milliseconds", "cold")}
-        for side, found in models.items()
-    }
+    """Of further runs the times are kept."""
+    return {side: found["milliseconds"] for side, found in models.items()}
+
+
+def whole(found):
+    """What is kept of a side, as there is more of it in a row."""
+    return found if isinstance(found, dict) else {"milliseconds": found}
 
 
 def on_cores(count):

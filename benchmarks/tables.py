@@ -284,7 +284,8 @@ def inference():
     heads += ["times faster", "for that batch size alone", "with cold caches", "aimed at"]
     missed = [
         f"{row['network']} at batch {row['batch']}{cold and ', cold'} "
-        f"({row[cold + 'ratio']:.2f} of {row[wanted]:g})"
+        f"({row[cold + 'ratio']:.2f} of {row[wanted]:g}"
+        f"{'' if cold else f', {row["fixed ratio"]:.2f} for that size alone'})"
         for row in measured
         for wanted, cold in (("wanted", ""), ("wanted cold", "cold "))
         if row.get(wanted) and row[cold + "ratio"] < row[wanted]
