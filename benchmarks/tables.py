@@ -283,12 +283,16 @@ def inference():
     heads = ["network", "batch", "kernels", "fastest in floats, ms", "Keras, ms", "tfcomp, ms"]
     heads += ["times faster", "for that batch size alone", "with cold caches", "aimed at"]
     missed = [
-        f"{row['network']} at batch {row['batch']}{cold and ', cold'} "
-        f"({row[cold + 'ratio']:.2f} of {row[wanted]:g}"
-        f"{'' if cold else f', {row["fixed ratio"]:.2f} for that size alone'})"
+        f"{row['network']} at batch {row['batch']} "
+        f"({row['ratio']:.2f} of {row['wanted']:g}; {row['fixed ratio']:.2f} for that size alone)"
         for row in measured
-        for wanted, cold in (("wanted", ""), ("wanted cold", "cold "))
-        if row.get(wanted) and row[cold + "ratio"] < row[wanted]
+        if row.get("wanted") and row["ratio"] < row["wanted"]
+    ]
+    missed += [
+        f"{row['network']} at batch {row['batch']} with cold caches "
+        f"({row['cold ratio']:.2f} of {row['wanted cold']:g})"
+        for row in measured
+        if row.get("wanted cold") and row["cold ratio"] < row["wanted cold"]
     ]
     sparse = [
         f"{row['network']} at batch {row['batch']} in "
