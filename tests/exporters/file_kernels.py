@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-K = keras.layers
+import tfcomp
+
+K, T = keras.layers, tfcomp.layers
 
 
 def always(monkeypatch):
@@ -32,6 +34,16 @@ def settled(model, seed=0):
                 + [rng.normal(size=size) * 3, rng.uniform(5, 50, size)]
             )
     return model
+
+
+def mixed(pixels):
+    """A convolution, a layer of each position, and binary and quantized ones beside each other."""
+    x = keras.Input((6, 6, 3))
+    z = K.GlobalAveragePooling2D()(pixels(K.Conv2D(8, 3, activation="relu")(x)))
+    a = T.BinaryDense(16, scale=True, input_scale=True, bias_initializer="ones")(z)
+    b = T.DoReFaDense(16, weight_bits=3)(z)
+    y = K.Dense(4)(K.Concatenate()([a, b]))
+    return keras.Model(x, [y, K.Softmax()(a)])
 
 
 def images(model, batch, seed=1):

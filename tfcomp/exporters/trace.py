@@ -39,6 +39,12 @@ class Substitution(keras.StatelessScope):
             self.original_scope.add_update(update)
 
 
+def called(function):
+    """A `tf.function` that is called as one op, and not copied to where it is called."""
+    attributes = {"_noinline": True}
+    return tf.function(function, autograph=False, experimental_attributes=attributes)
+
+
 class Inference(keras.layers.Layer):
     """Calls a function for inference.
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcomp.exporters.decode import decode
-from tfcomp.exporters.trace import Substitution
+from tfcomp.exporters.trace import Substitution, called
 from tfcomp.keras_private import unsaved_variable
 from tfcomp.storage import streams
 
@@ -35,7 +35,7 @@ class Decoding(tf.saved_model.experimental.TrackableResource):
     def _initialize(self):
         # Called as one op, which `compact` tells TensorFlow not to optimize: it runs once, and
         # optimizing it takes ten times as long as running it.
-        tf.function(self._run, autograph=False, experimental_attributes={"_noinline": True})()
+        called(self._run)()
 
 
 class _Source:

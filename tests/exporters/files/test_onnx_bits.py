@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from file_kernels import always, computed, needs
+from file_kernels import always, computed, mixed, needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,14 +66,7 @@ def test_products_are_those_of_numpy(tmp_path_factory, seed, inputs, outputs, mo
 
 @pytest.mark.parametrize("batch", [None, 3])
 def test_a_whole_model(tmp_path, batch):
-    x = keras.Input((6, 6, 3))
-    y = K.Conv2D(8, 3, activation="relu")(x)
-    y = T.QuantizedDense(7, kernel_quantizer="ternary", activation="relu")(y)
-    z = K.GlobalAveragePooling2D()(y)
-    a = T.BinaryDense(16, scale=True, input_scale=True, bias_initializer="ones")(z)
-    b = T.DoReFaDense(16, weight_bits=3)(z)
-    y = K.Dense(4)(K.Concatenate()([a, b]))
-    model = keras.Model(x, [y, K.Softmax()(a)])
+    model = mixed(T.QuantizedDense(7, kernel_quantizer="ternary", activation="relu"))
     names, left = written(model, tmp_path / "model.onnx", batch)
     assert names == ["MatMulNBits, 4 bits", "MatMulNBits, 2 bits", "MatMulNBits, 4 bits"]
     assert left == [

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from file_kernels import always, computed, needs
+from file_kernels import always, computed, mixed, needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,10 +12,11 @@ import tfcomp
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("openvino")
 
+from tfcomp.exporters.engines import OpenVINOEngine  # noqa: E402
 from tfcomp.exporters.files.makers import OpenVINOFile  # noqa: E402
 
 pytestmark = [pytest.mark.tensorflow, needs("openvino")]
-K, T = keras.layers, tfcomp.layers
+K = keras.layers
 
 
 def made(model, folder, batch=None):
@@ -77,15 +78,9 @@ def test_integers_by_hand(tmp_path):
 
 @pytest.mark.parametrize("batch", [None, 3])
 def test_a_whole_model(tmp_path, batch):
-    x = keras.Input((6, 6, 3))
-    y = K.Conv2D(8, 3, activation="relu")(x)
-    y = K.Dense(6, activation="relu", name="pixels")(y)
-    z = K.GlobalAveragePooling2D()(y)
-    a = T.BinaryDense(16, scale=True, input_scale=True, bias_initializer="ones")(z)
-    b = T.DoReFaDense(16, weight_bits=3)(z)
-    y = K.Dense(4, name="last")(K.Concatenate()([a, b]))
-    model = keras.Model(x, [y, K.Softmax()(a)])
-    of_integers(model.get_layer("pixels"), 100)
+    pixels = K.Dense(6, activation="relu")
+    model = mixed(pixels)
+    of_integers(pixels, 100)
     names, left = written(model, tmp_path / "model.xml", batch)
     assert names == ["BinaryConvolution", "MatMul, 8 bits", "MatMul, 4 bits"]
     dense = "MatMul: its weights are not on a uniform grid of up to 8 bits"
@@ -95,9 +90,7 @@ def test_a_whole_model(tmp_path, batch):
     ]
     for size in (1, 3) if batch is None else (batch,):
         x = np.random.default_rng(size).standard_normal((size, 6, 6, 3)).astype("float32")
-        from tfcomp.exporters.engines import RUNTIMES
-
-        found = RUNTIMES["openvino"](str(tmp_path / "model.xml"), 1).prepare([x])()
+        found = OpenVINOEngine(str(tmp_path / "model.xml"), 1).prepare([x])()
         for one, wanted in zip(found, model.predict(x, verbose=0)):
             np.testing.assert_allclose(one, wanted, rtol=1e-4, atol=1e-5)
 

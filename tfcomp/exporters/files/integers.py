@@ -6,7 +6,9 @@ from tfcomp.exporters.files.holes import Hole, unit_of
 from tfcomp.exporters.kernels.grids import integers
 from tfcomp.exporters.latency.binary import finished, takes_signs
 from tfcomp.exporters.latency.product import product_of
+from tfcomp.exporters.latency.units import has_kernel
 from tfcomp.model.choice import Unsuited
+from tfcomp.model.result import LeftOut
 
 
 class IntegerProduct(Hole):
@@ -48,3 +50,25 @@ class IntegerProduct(Hole):
     def finish(self, outputs, inputs):
         # What signs are multiplied by is left to the outputs: they have to stay signs.
         return finished(self._product, outputs, inputs)
+
+
+def integer_holes(kind, flow, final, taken=()):
+    """Finds the dense layers of a model that have integer weights.
+
+    Args:
+        kind: Subclass of `IntegerProduct` of a number, `flow` and `final`.
+        flow: Dict from number to `tfcomp.exporters.latency.flow.Seen`.
+        final: The model's `FinalWeights`.
+        taken: Numbers of calls that other kernels are for.
+
+    Returns:
+        List of holes, and list of `LeftOut`, of the other layers with kernels.
+    """
+    holes, left = [], []
+    for number, seen in flow.items():
+        if number not in taken and has_kernel(seen.layer):
+            try:
+                holes.append(kind(number, flow, final))
+            except Unsuited as reason:
+                left.append(LeftOut(seen.layer.path, str(reason)))
+    return holes, left

@@ -16,9 +16,10 @@ from tfcomp.exporters.compared import are_apart, batch_of, is_free
 from tfcomp.exporters.engines import RUNTIMES
 from tfcomp.exporters.files import flatbuffer, litert_integers
 from tfcomp.exporters.files.holes import Pierced, layers_of, with_holes
-from tfcomp.exporters.files.onnx_bits import bit_holes, fill
+from tfcomp.exporters.files.integers import integer_holes
+from tfcomp.exporters.files.onnx_bits import Bits, fill
 from tfcomp.exporters.files.openvino_binary import binary_holes
-from tfcomp.exporters.files.openvino_integers import integer_holes
+from tfcomp.exporters.files.openvino_integers import Integers
 from tfcomp.exporters.files.openvino_samples import one_at_once, sample_by_sample
 from tfcomp.exporters.latency.flow import layer_flow
 from tfcomp.exporters.latency.table import joined
@@ -86,11 +87,11 @@ class OpenVINOFile(_Holes):
     def find(self, flow, final):
         found, left = binary_holes(flow, final)
         taken = {number for hole in found for number in hole.unit.numbers}
-        others, refused = integer_holes(flow, final, taken)
+        others, refused = integer_holes(Integers, flow, final, taken)
         known = {hole.path for hole in others}
         reasons = {row.path: {"BinaryConvolution": row.reason} for row in left}
-        for path, reason in refused.items():
-            reasons[path]["MatMul"] = reason
+        for row in refused:
+            reasons[row.path]["MatMul"] = row.reason
         left = [LeftOut(path, joined(own)) for path, own in reasons.items() if path not in known]
         return [*found, *others], left
 
@@ -118,7 +119,10 @@ class OpenVINOFile(_Holes):
 class ONNXFile(_Holes):
     """Dense layers of a few bits as `MatMulNBits`."""
 
-    ending, find = ".onnx", staticmethod(bit_holes)
+    ending = ".onnx"
+
+    def find(self, flow, final):
+        return integer_holes(Bits, flow, final)
 
     def save(self, snapshot, path, specs, holes, form):
         specs = with_holes(specs, holes)

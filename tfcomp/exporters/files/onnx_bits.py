@@ -9,10 +9,6 @@ import numpy as np
 
 from tfcomp.exporters.files.holes import NAME
 from tfcomp.exporters.files.integers import IntegerProduct
-from tfcomp.exporters.latency.binary import takes_signs
-from tfcomp.exporters.latency.units import has_kernel
-from tfcomp.model.choice import Unsuited
-from tfcomp.model.result import LeftOut
 
 _DOMAIN = "com.microsoft"
 # Inputs that have a scale of their own. Larger blocks of two bits have no kernel.
@@ -34,9 +30,9 @@ class Bits(IntegerProduct):
 
     def __init__(self, number, flow, final):
         super().__init__(number, flow, final, 7)
-        layer = flow[number].layer
-        levels = getattr(getattr(layer, "input_quantizer", None), "levels", None) or (None,)
-        self.few = takes_signs(layer) or set(levels) <= {-1.0, 0.0, 1.0}
+        quantizer = getattr(flow[number].layer, "input_quantizer", None)
+        levels = getattr(quantizer, "levels", None) or (None,)
+        self.few = self._signs or set(levels) <= {-1.0, 0.0, 1.0}
         # Two bits are for inputs of signs alone.
         self.bits = 2 if self.few and np.abs(self.codes).max() <= 1 else 4
         self.name = f"MatMulNBits, {self.bits} bits"
@@ -55,26 +51,6 @@ class Bits(IntegerProduct):
         for place in range(each):
             found |= codes[..., place::each] << np.uint8(self.bits * place)
         return found, np.repeat(self.scale, codes.shape[1])
-
-
-def bit_holes(flow, final):
-    """Finds the dense layers of a model whose weights have two or four bits.
-
-    Args:
-        flow: Dict from number to `tfcomp.exporters.latency.flow.Seen`.
-        final: The model's `FinalWeights`.
-
-    Returns:
-        List of `Bits`, and list of `LeftOut`, of the other layers with kernels.
-    """
-    holes, left = [], []
-    for number, seen in flow.items():
-        if has_kernel(seen.layer):
-            try:
-                holes.append(Bits(number, flow, final))
-            except Unsuited as reason:
-                left.append(LeftOut(seen.layer.path, str(reason)))
-    return holes, left
 
 
 def fill(path, holes):

@@ -9,8 +9,6 @@ from typing import ClassVar
 import numpy as np
 
 from tfcomp.exporters.files.integers import IntegerProduct
-from tfcomp.exporters.latency.units import has_kernel
-from tfcomp.model.choice import Unsuited
 
 # The largest magnitude of integers of four and of eight bits.
 _MOST = {4: 7, 8: 127}
@@ -54,25 +52,3 @@ class Integers(IntegerProduct):
         weights = opset13.convert(opset13.constant(tensor), np.float32)
         weights = opset13.multiply(weights, opset13.constant(self.scale[:, None]))
         return opset13.matmul(inputs, weights, False, True).output(0)
-
-
-def integer_holes(flow, final, taken):
-    """Finds the dense layers of a model whose weights have up to eight bits.
-
-    Args:
-        flow: Dict from number to `tfcomp.exporters.latency.flow.Seen`.
-        final: The model's `FinalWeights`.
-        taken: Numbers of calls that other kernels are for.
-
-    Returns:
-        List of `Integers`, and dict from the paths of other layers with kernels to why they are
-        none.
-    """
-    holes, refused = [], {}
-    for number, seen in flow.items():
-        if number not in taken and has_kernel(seen.layer):
-            try:
-                holes.append(Integers(number, flow, final))
-            except Unsuited as reason:
-                refused[seen.layer.path] = str(reason)
-    return holes, refused

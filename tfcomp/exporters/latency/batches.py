@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfcomp.exporters.trace import called
+
 # The smallest and largest sizes that are computed alike.
 BUCKETS = ((1, 1), (2, 3), (4, 8), (9, None))
 # Kernels that are compiled for one size get large batches in parts of so many samples.
@@ -78,11 +80,11 @@ def dispatched(args, ways, is_small=False):
 
     def branch(kind):
         way, is_one_part = kind
-        called = functools.partial(call, kind)
+        taken = functools.partial(call, kind)
         # A branch that is not taken is passed over op by op. Where that takes longer than the call
         # of a function, it is one; not for a single sample, though, which has least time to lose.
         has_few = is_small and (is_one_part or way.part is None)
-        return called if kind == table[1] or has_few else _apart(called)
+        return taken if kind == table[1] or has_few else called(taken)
 
     if fixed is not None:
         return _of_size(call(kind_of(fixed)), fixed)
@@ -99,12 +101,6 @@ def _of_size(outputs, size):
     for tensor in keras.tree.flatten(outputs):
         tensor.set_shape([size, *tensor.shape[1:]])
     return outputs
-
-
-def _apart(function):
-    """A function that is called, and not copied to where it is called."""
-    attributes = {"_noinline": True}
-    return tf.function(function, autograph=False, experimental_attributes=attributes)
 
 
 def in_parts(args, way, size):
