@@ -21,8 +21,9 @@ def always(monkeypatch, name):
 
     def measured(self, batch):
         seconds, refused = kept(self, batch)
-        others = [not each.name.startswith(name) for each in self.unit.candidates]
-        return seconds + 1e3 * np.array([True, *others]), refused
+        # Others take longer than Keras's layers, which take longer than these.
+        late = [0 if each.name.startswith(name) else 2 for each in self.unit.candidates]
+        return seconds + 1e3 * np.array([1, *late]), refused
 
     monkeypatch.setattr(trial.Trial, "_measured", measured)
     monkeypatch.setattr(plan, "WORTH", 0.0)
